@@ -1,0 +1,79 @@
+"""Geometry of the two threat models: the l_inf and the l_2 ball around an image."""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def perturbation_norm(delta: Float[Tensor, "n c h w"], norm: Norm) -> Float[Tensor, " n"]:
+    """Return the size of every image's perturbation: ``max |delta|`` or ``(sum delta^2)^(1/2)``."""
+    order = float("inf") if norm == "linf" else 2
+    size: Tensor = torch.linalg.vector_norm(delta.flatten(1), ord=order, dim=1)
+    return size
+
+
+def clip_to_ball(
+    delta: Float[Tensor, "n c h w"], *, eps: float, norm: Norm
+) -> Float[Tensor, "n c h w"]:
+    """Return the closest perturbation of size ``eps`` or less."""
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    size = perturbation_norm(delta, norm).clamp_min(1e-12)
+    return delta * (eps / size).clamp_max(1.0).view(-1, 1, 1, 1)
+
+
+def project(
+    x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], *, eps: float, norm: Norm
+) -> Float[Tensor, "n c h w"]:
+    """Return ``x_adv`` moved into the ball of radius ``eps`` around ``x`` and into [0, 1].
+
+    l_inf clips to the ball, then to [0, 1]: the closest point of both. l_2 clips to [0, 1], then
+    scales the perturbation down to ``eps``, which cannot leave [0, 1] again since ``x`` lies in it,
+    and gives away less of the radius than the other order.
+    """
+    if norm == "linf":
+        return (x + clip_to_ball(x_adv - x, eps=eps, norm=norm)).clamp(0, 1)
+    inside = x + clip_to_ball(x_adv.clamp(0, 1) - x, eps=eps, norm=norm)
+    return inside.clamp(0, 1)  # rounding alone
+
+
+def normalise_gradient(
+    gradient: Float[Tensor, "n c h w"], norm: Norm, generator: np.random.Generator
+) -> Float[Tensor, "n c h w"]:
+    """Return the direction of steepest ascent: ``sign(g)`` for l_inf, ``g / ||g||_2`` for l_2.
+
+    For l_2 an image whose gradient is exactly zero gets a random unit direction drawn from
+    ``generator``; for l_inf it stays where it is.
+    """
+    if norm == "linf":
+        return gradient.sign()
+    # Dividing by the largest entry first keeps the squares of tiny gradients (a confident
+    # classifier's) from underflowing to zero.
+    peak = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    flat = peak.view(-1) == 0
+    direction = gradient / peak.masked_fill(peak == 0, 1.0)
+    if flat.any():
+        shape = (int(flat.sum()), *gradient.shape[1:])
+        direction[flat] = torch.from_numpy(generator.standard_normal(shape)).to(gradient)
+    return direction / perturbation_norm(direction, norm).view(-1, 1, 1, 1)
+
+
+def random_start(
+    x: Float[Tensor, "n c h w"], *, eps: float, norm: Norm, generator: np.random.Generator
+) -> Float[Tensor, "n c h w"]:
+    """Return ``x`` plus a perturbation drawn uniformly from the ball, clipped to [0, 1]."""
+    if norm == "linf":
+        delta = torch.from_numpy(generator.uniform(-eps, eps, size=tuple(x.shape))).to(x)
+    else:
+        direction = torch.from_numpy(generator.standard_normal(tuple(x.shape)))
+        direction = direction / perturbation_norm(direction, norm).view(-1, 1, 1, 1)
+        # The share of a d-dimensional ball within radius r is r^d.
+        radius = generator.uniform(size=(len(x), 1, 1, 1)) ** (1 / x[0].numel())
+        delta = (eps * torch.from_numpy(radius) * direction).to(x)
+    return (x + delta).clamp(0, 1)

@@ -1,0 +1,186 @@
+"""The contract of every attack: what goes in, what comes out, what is left as it was."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+
+RANGE_TOLERANCE = 1e-6
+"""How far float32 rounding may carry a pixel out of [0, 1] or a perturbation out of its ball."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return the end of an error about an unknown name: the nearest known one, or all of them."""
+    close = get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into eval mode with parameters that take no gradient; undo both afterwards.
+
+    Every module gets its own training flag back and every parameter its own ``requires_grad``,
+    also after an error.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+
+
+def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return a detached copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
+
+    Raises:
+        InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
+            that differs from the model's ``input_shape`` (where it has one).
+    """
+    expected = getattr(model, "input_shape", None)
+    if expected is not None and tuple(x.shape[1:]) != tuple(expected):
+        raise InputError(
+            f"the model takes images of shape {tuple(expected)} (channels, height, width), "
+            f"but these have {tuple(x.shape[1:])}"
+        )
+    if len(x) == 0:
+        raise InputError("there is no image to work on")
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+        raise InputError(
+            f"images must lie in [0, 1], but these reach from {low:g} to {high:g}: divide uint8 "
+            "pixels by 255 and leave the normalisation to the model"
+        )
+    return x.detach().clamp(0, 1)
+
+
+def check_labels(x: Tensor, y: Int[Tensor, " n"], num_classes: int) -> None:
+    """Check that there is one label per image, each one of the model's classes.
+
+    Raises:
+        InputError: naming the label or the counts at fault.
+    """
+    if len(y) != len(x):
+        raise InputError(f"there are {len(x)} images but {len(y)} labels")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= num_classes:
+        raise InputError(
+            f"labels must lie in 0..{num_classes - 1} (the model has {num_classes} classes), "
+            f"but these reach from {low} to {high}"
+        )
+
+
+class Attack(ABC):
+    """An attack: ``attack(model, x, y, seed=0)`` returns adversarial images.
+
+    A subclass writes :meth:`perturb`, sets ``name``, and lists its hyper-parameters in
+    :meth:`describe`; everything that must hold for all attacks happens in :meth:`__call__`.
+
+    Args:
+        eps: radius of the ball on the [0, 1] scale of the images, as a number or ``"8/255"``.
+        norm: ``linf`` or ``l2``.
+
+    Raises:
+        InputError: for a hyper-parameter that makes no sense, naming it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
+        if norm not in NORMS:
+            raise InputError(f"norm: {norm!r} is unknown: {nearest(str(norm), list(NORMS))}")
+        self.eps = parse_epsilon(eps)
+        self.norm = norm
+
+    @final
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Float[Tensor, "n c h w"],
+        y: Int[Tensor, " n"],
+        *,
+        seed: int = 0,
+    ) -> Float[Tensor, "n c h w"]:
+        """Return adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
+
+        The model runs in eval mode; afterwards its mode, ``requires_grad`` and ``grad`` are as
+        before, and so is every global random generator. An image on which the model's gradient is
+        NaN may come back as NaN, and must be counted as not robust.
+
+        Args:
+            model: maps images in [0, 1] to logits; it normalises inside.
+            x: images in [0, 1]; at most 1e-6 outside is taken for rounding and clipped.
+            y: labels in 0..C-1.
+            seed: of everything random in the attack.
+
+        Raises:
+            InputError: for images or labels that the model cannot have, or a model whose logits
+                carry no gradient.
+        """
+        x = check_images(model, x)
+        with frozen(model):
+            with torch.enable_grad():
+                logits = model(x[:1].clone().requires_grad_())
+            check_labels(x, y, logits.shape[1])
+            if not logits.requires_grad:
+                raise InputError(
+                    "the model's logits carry no gradient with respect to its images: "
+                    f"{self.label} needs a differentiable model"
+                )
+            x_adv = x.clone() if self.eps == 0 else self.perturb(model, x, y, seed=seed)
+        x_adv = x_adv.detach().clamp(0, 1)
+        # What lies in the ball but for rounding stays bit for bit what the attack found.
+        outside = perturbation_norm(x_adv - x, self.norm) > self.eps + RANGE_TOLERANCE
+        x_adv[outside] = project(x_adv[outside], x[outside], eps=self.eps, norm=self.norm)
+        return x_adv
+
+    @abstractmethod
+    def perturb(
+        self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
+    ) -> Float[Tensor, "n c h w"]:
+        """Return adversarial images; the model is in eval mode, its parameters frozen, eps > 0.
+
+        What the user should know about the result is said by ``warnings.warn`` with a
+        :class:`dfshield.errors.DfshieldWarning`.
+        """
+
+    @property
+    def label(self) -> str:
+        """The name for tables, such as ``PGD-20``."""
+        return self.name.upper()
+
+    @property
+    def slug(self) -> str:
+        """A name for files; attacks that differ in any hyper-parameter have different ones."""
+        text = json.dumps(self.describe(), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{self._stem}-{self.norm}-{self.eps:.4g}-{digest}"
+
+    @property
+    def _stem(self) -> str:
+        return self.name
+
+    def describe(self) -> dict[str, str | int | float | bool]:
+        """Return the name and every hyper-parameter, ready for JSON."""
+        return {"name": self.name, "norm": self.norm, "eps": self.eps}
+
+    def standard_suite(self, num_classes: int) -> bool | None:  # noqa: ARG002
+        """Say whether the published suite runs as it is; None for an attack that is no suite."""
+        return None

@@ -1,0 +1,26 @@
+"""What is hardened: building, loading, normalising, fingerprinting and saving classifiers."""
+
+from dfshield.classifiers.base import (
+    Architecture,
+    Classifier,
+    batchnorm_layers,
+    require_batchnorm,
+)
+from dfshield.classifiers.cifar_resnet import CifarResNet
+from dfshield.classifiers.families import FAMILIES
+from dfshield.classifiers.medmnist_resnet import MedmnistResNet
+from dfshield.classifiers.saving import load, save
+from dfshield.classifiers.sources import build
+
+__all__ = [
+    "FAMILIES",
+    "Architecture",
+    "CifarResNet",
+    "Classifier",
+    "MedmnistResNet",
+    "batchnorm_layers",
+    "build",
+    "load",
+    "require_batchnorm",
+    "save",
+]

@@ -1,0 +1,142 @@
+"""A classifier on disk, named as on the Hugging Face hub: weights, config.json, README.md."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import cast
+
+import safetensors.torch
+import torch
+
+from dfshield.classifiers.base import Architecture, Classifier, one_line
+from dfshield.classifiers.sources import assemble
+from dfshield.classifiers.weights import decimals, fit_weights, read_weights
+from dfshield.errors import InputError
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+
+
+def save(classifier: Classifier, folder: str | Path, *, card: str | None = None) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into a folder, made if need be.
+
+    Each file appears whole or not at all, the config last; equal classifiers give equal bytes.
+    Other files in the folder are left alone.
+
+    Args:
+        classifier: what to save, on any device.
+        folder: where to.
+        card: text of the model card, written as ``README.md``.
+
+    Raises:
+        InputError: if the folder cannot be written; nothing is left half-written.
+    """
+    folder = Path(folder)
+    # One metadata key: with more, the order of the header's bytes would vary.
+    weights = safetensors.torch.save(classifier.tensors(), metadata={"format": "pt"})
+    config = {
+        "format_version": FORMAT_VERSION,
+        "architecture": classifier.architecture.to_json(),
+        "mean": decimals(classifier.mean),
+        "std": decimals(classifier.std),
+        "fingerprint": classifier.fingerprint(),
+    }
+    files = {} if card is None else {CARD_FILE: card.encode()}
+    files[WEIGHTS_FILE] = weights
+    files[CONFIG_FILE] = (json.dumps(config, indent=2) + "\n").encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, files)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all files under temporary names, then rename them in the order given."""
+    suffix = f".{uuid.uuid4().hex}.tmp"
+    temporary = {name: folder / f".{name}{suffix}" for name in files}
+    try:
+        for name, content in files.items():
+            with temporary[name].open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for name, path in temporary.items():
+            path.replace(folder / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+
+
+def load(folder: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
+    """Return the classifier that `save` wrote, in eval mode.
+
+    A classifier whose source is ``python:...`` is rebuilt by importing and calling its factory:
+    load such a folder only if you trust where it came from.
+
+    Args:
+        folder: the folder that was saved to.
+        device: where the classifier goes.
+
+    Raises:
+        InputError: if a file is missing, damaged, of a newer format or changed since it was saved,
+            or if the device is not there.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG_FILE)
+    path = folder / WEIGHTS_FILE
+    weights = read_weights(path)
+    try:
+        architecture = Architecture.from_json(cast("dict[str, object]", config["architecture"]))
+        stored = [[float(v) for v in cast("list[float]", config[k])] for k in ("mean", "std")]
+        classifier = assemble(architecture, mean=stored[0], std=stored[1])
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
+    dtypes = {t.dtype for t in weights.tensors.values() if t.is_floating_point()}
+    if len(dtypes) == 1:  # one that was saved as .half() or .double() comes back as such
+        classifier.to(dtypes.pop())
+    fit_weights(
+        classifier.network,
+        weights,
+        source=architecture.source,
+        num_classes=architecture.num_classes,
+    )
+    same = weights.normalisation == tuple(stored)
+    if not same or classifier.fingerprint() != config["fingerprint"]:
+        raise InputError(
+            f"{path}: does not match the fingerprint in {CONFIG_FILE}: one of the two was changed "
+            "or damaged after it was saved"
+        )
+    try:
+        return classifier.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {str(device)!r} cannot be used: {one_line(error)}") from None
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; a saved classifier has one") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid JSON: {error}") from None
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if not isinstance(version, int):
+        raise InputError(f"{path}: has no format_version, so dfshield did not write it")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has format_version {version}, this dfshield reads up to {FORMAT_VERSION}: "
+            "upgrade dfshield"
+        )
+    match config:
+        case {"architecture": dict(), "mean": list(mean), "std": list(std), "fingerprint": str()}:
+            if all(isinstance(value, int | float) for value in [*mean, *std]):
+                return cast("dict[str, object]", config)
+    raise InputError(
+        f"{path}: needs architecture, mean, std and fingerprint as dfshield writes them"
+    )

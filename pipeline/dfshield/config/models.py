@@ -1,0 +1,323 @@
+"""The configuration: one frozen model per section of the YAML file."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _check_size(value: int | float | str) -> int | float | str:
+    try:
+        parse_epsilon(value, key="value")
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("value: ")) from None
+    return value
+
+
+Size = Annotated[int | float | str, AfterValidator(_check_size)]
+"""A perturbation size on the [0, 1] scale: 0.03 or "8/255"."""
+
+
+class Section(BaseModel):
+    """A section of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    """A real data set, used only to train a teacher and to evaluate."""
+
+    name: str = Field(description="digits, a MedMNIST name, cifar10, cifar100, svhn, npz, folder")
+    path: str | None = Field(None, description="File or folder; $VARIABLES are expanded.")
+
+
+class EvaluationData(DataConfig):
+    """The real images that robustness is measured on."""
+
+    split: Literal["train", "val", "test"] = "test"
+
+
+class TeacherTraining(Section):
+    """How `dfshield teacher` trains a teacher on real images, when none is brought."""
+
+    data: DataConfig
+    epochs: Count = 100
+    batch_size: Count = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.75), description="Shares of the epochs after which the learning rate falls tenfold."
+    )
+    select: Literal["auc", "last"] = Field("auc", description="Which epoch is kept.")
+
+
+class TeacherConfig(Section):
+    """The classifier to harden."""
+
+    source: str = Field(
+        description="pytorchcv:resnet20_cifar10, medmnist:resnet18, dfshield:resnet20 or "
+        "python:package.module:factory"
+    )
+    options: dict[str, Any] = Field({}, description="Keyword arguments of the architecture.")
+    weights: str | None = Field(
+        None,
+        description='A .safetensors or state_dict file, or "download" (pytorchcv). None: trained '
+        "as `train` says.",
+    )
+    input_shape: tuple[Count, Count, Count] | None = Field(
+        None, description="Channels, height, width; None where the source fixes it."
+    )
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    class_names: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = Field(None, description="Normalisation, per channel.")
+    std: tuple[Positive, ...] | None = Field(None, description="Normalisation, per channel.")
+    train: TeacherTraining | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.weights is None) == (self.train is None):
+            raise ValueError("give either weights (a trained teacher) or train (how to make one)")
+        return self
+
+
+class ThreatConfig(Section):
+    """What the student is hardened against and, unless an attack says otherwise, tested with."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Size = "4/255"
+    step: Size | None = Field(None, description="Step size of PGD; None: eps / 4.")
+
+
+class CoefficientsConfig(Section):
+    """How the coefficients of the synthesis loss are drawn (diversified sample synthesis)."""
+
+    rule: Literal["code", "paper", "fixed"] = Field(
+        "code", description="code: class and feature drawn; paper: all three; fixed: none."
+    )
+    class_scale: NonNegative = 1.0
+    feature_scale: NonNegative = 1.0
+    tv_scale: NonNegative | None = Field(None, description="None: 1 under paper, else 2.5e-5.")
+    shift: NonNegative = Field(0.0, description="Draws lie in [shift, 1 + shift).")
+    linear: bool = Field(False, description="Class coefficient u, feature coefficient 1 - u.")
+
+
+class SynthesisConfig(Section):
+    """Teacher to surrogate images."""
+
+    num_images: Count = 60_000
+    num_holdout: Annotated[int, Field(ge=0)] = Field(
+        1000, description="Extra class-balanced images that are never trained on."
+    )
+    iterations: Count = 2000
+    batch_size: Count = 200
+    learning_rate: Positive = 0.1
+    jitter: Annotated[int, Field(ge=0)] = 2
+    labels: Literal["per_batch", "random", "balanced"] = "per_batch"
+    coefficients: CoefficientsConfig = CoefficientsConfig()
+
+
+class SoftLabelConfig(Section):
+    """Equation 11."""
+
+    name: Literal["soft-label"] = "soft-label"
+    lambda1: NonNegative = 1.0
+    lambda2: NonNegative = 1.0
+    temperature: Positive = 1.0
+    reduction: Literal["batchmean", "mean"] = "batchmean"
+
+
+class TradesConfig(Section):
+    """TRADES on artificial labels: the paper's point of departure."""
+
+    name: Literal["trades"] = "trades"
+    beta: NonNegative = 6.0
+
+
+def _objective_name(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name", "soft-label"))
+    return str(getattr(value, "name", value))
+
+
+ObjectiveConfig = Annotated[
+    Annotated[SoftLabelConfig, Tag("soft-label")] | Annotated[TradesConfig, Tag("trades")],
+    Discriminator(
+        _objective_name,
+        custom_error_type="unknown_objective",
+        custom_error_message="name must be soft-label or trades",
+    ),
+]
+
+
+class GradRefineConfig(Section):
+    """GradRefine (equations 9 and 10)."""
+
+    num_batches: Count = Field(20, description="K: mini-batches refined together; 1 is off.")
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class InnerConfig(Section):
+    """PGD inside training; its norm and eps are the threat's."""
+
+    steps: Count = 10
+    step: Size | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
+
+
+class TrainingConfig(Section):
+    """Surrogate images to student."""
+
+    data: str | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    epochs: Count = 100
+    batch_size: Count = 200
+    learning_rate: Positive = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 1e-4
+    objective: ObjectiveConfig = SoftLabelConfig()
+    gradrefine: GradRefineConfig = GradRefineConfig()
+    inner: InnerConfig = InnerConfig()
+    select: Literal["last", "holdout"] = Field(
+        "last", description="Keep the last epoch, or the best on the synthetic hold-out."
+    )
+    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class AttackConfig(BaseModel):
+    """One attack of the evaluation: its name and its own keyword arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The attack's keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+class EvaluationConfig(Section):
+    """Teacher and student on real images, clean and attacked."""
+
+    data: EvaluationData | None = None
+    num_images: Count | None = Field(None, description="A stratified sample; None: all images.")
+    attacks: tuple[AttackConfig, ...] = (
+        AttackConfig.model_validate({"name": "pgd", "steps": 20}),
+        AttackConfig(name="autoattack"),
+    )
+    slice_size: Count = Field(250, description="Images attacked together, under one seed.")
+
+
+class ClusterConfig(Section):
+    """Where the work is done."""
+
+    address: Literal["none"] = Field("none", description="none: in this process, without Ray.")
+
+
+class StorageConfig(Section):
+    """Where runs lie and how surrogate images are stored."""
+
+    path: str = Field("runs", description="The folder that holds the run folders.")
+    image_dtype: Literal["float32", "float16", "uint8"] = "float32"
+    part_size: Count = Field(1000, description="Images per part, the unit of commit.")
+    shard_size: Count = Field(10_000, description="Images per shard.")
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    preset: str | None = Field(None, description="Defaults to start from: see `config schema`.")
+    seed: Seed = 0
+    seeds: tuple[Seed, ...] | None = Field(None, description="Several: mean and spread reported.")
+    teacher: TeacherConfig
+    threat: ThreatConfig = ThreatConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    storage: StorageConfig = StorageConfig()
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds of the run, one or more."""
+        return self.seeds or (self.seed,)
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if self.seeds is not None:
+            if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+                raise ValueError("seeds must be a list of different seeds")
+            if "seed" in self.model_fields_set:
+                raise ValueError("give either seed or seeds, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        batch = self.synthesis.batch_size
+        for key, size in (
+            ("storage.part_size", self.storage.part_size),
+            ("storage.shard_size", self.storage.shard_size),
+            ("synthesis.num_images", self.synthesis.num_images),
+        ):
+            if size % batch:
+                nearest = max(batch, round(size / batch) * batch)
+                raise ValueError(
+                    f"synthesis.batch_size: {batch} does not divide {key} = {size}; "
+                    f"try {key}={nearest}"
+                )
+        if self.storage.shard_size % self.storage.part_size:
+            raise ValueError(
+                f"storage.part_size: {self.storage.part_size} does not divide "
+                f"storage.shard_size = {self.storage.shard_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _group_fits_epoch(self) -> Self:
+        if self.training.data is not None:
+            return self  # known only when the data set is read
+        batches = -(-self.synthesis.num_images // self.training.batch_size)
+        check_group(self.training.gradrefine.num_batches, batches)
+        return self
+
+    @model_validator(mode="after")
+    def _holdout_exists(self) -> Self:
+        if self.training.select == "holdout" and self.synthesis.num_holdout == 0:
+            raise ValueError("training.select: holdout needs synthesis.num_holdout above 0")
+        return self
+
+
+def check_group(num_batches: int, batches_per_epoch: int) -> None:
+    """Refuse a GradRefine group that is larger than an epoch.
+
+    Raises:
+        ValueError: naming the key and the largest value.
+    """
+    if num_batches > batches_per_epoch:
+        raise ValueError(
+            f"training.gradrefine.num_batches: {num_batches} is more than the "
+            f"{batches_per_epoch} mini-batches of an epoch"
+        )

@@ -1,0 +1,101 @@
+"""A folder of image files, one sub-folder per class."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dfshield.datasets.files import reading, refuse_split, required
+from dfshield.datasets.images import SPLITS, ImageSet
+from dfshield.errors import InputError
+
+_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
+_WORDS = {"L": "grey", "RGB": "colour"}
+
+
+def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
+    """Return the images of ``path/SPLIT/CLASS/*.png``, or of ``path/CLASS/*.png``.
+
+    Without split folders every split name gives the same images. Classes are the sub-folders of all
+    splits in alphabetical order (hidden ones left out); images follow by class, then file name.
+    Files with other extensions than those of images are left out.
+
+    Raises:
+        InputError: nothing there, an unreadable image, images of several sizes, or grey and colour
+            ones mixed, or one with transparency, several frames or more than 8 bits.
+    """
+    path = required(
+        path,
+        name=name,
+        wanted="a folder with one sub-folder of images per class",
+        source="CLASS/*.png or test/CLASS/*.png",
+    )
+    if not path.is_dir():
+        raise InputError(f"path: {path} is a file: wanted a folder with one sub-folder per class")
+    present = tuple(one for one in SPLITS if (path / one).is_dir())
+    if present:
+        refuse_split(str(path), split, present)
+    root = path / split if present else path
+    with reading(path, "a folder of images"):
+        class_names = _class_names([path / one for one in present] or [path])
+        files = [
+            (label, file)
+            for label, class_name in enumerate(class_names)
+            for file in _images_in(root / class_name)
+        ]
+    if not files:
+        raise InputError(
+            f"path: {root} has no images in class folders: wanted CLASS/*.png (or jpg, bmp, tif)"
+        )
+    labels = np.array([label for label, _ in files], dtype=np.int64)
+    pixels = _read_all([file for _, file in files])
+    return ImageSet(pixels, labels, class_names, name, split, origin=str(root))
+
+
+def _class_names(roots: list[Path]) -> tuple[str, ...]:
+    # All splits count, so that a class missing from one does not renumber the others.
+    names = {folder.name for root in roots for folder in root.iterdir() if folder.is_dir()}
+    return tuple(sorted(one for one in names if not one.startswith(".")))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in _EXTENSIONS and not file.name.startswith(".")
+    )
+
+
+def _read_all(files: list[Path]) -> np.ndarray:
+    first, mode = _read(files[0])
+    pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
+    for row, file in enumerate(files):
+        image, its_mode = _read(file)
+        if its_mode != mode:
+            raise InputError(
+                f"{file}: is {_WORDS[its_mode]} but {files[0]} is {_WORDS[mode]}: "
+                "wanted one or the other"
+            )
+        if image.shape != first.shape:
+            raise InputError(
+                f"{file}: is {image.shape[1]}x{image.shape[0]} but {files[0]} is "
+                f"{first.shape[1]}x{first.shape[0]} (width x height): wanted one size"
+            )
+        pixels[row] = image
+    return pixels
+
+
+def _read(file: Path) -> tuple[np.ndarray, str]:
+    with reading(file, "an image", Image.DecompressionBombError), Image.open(file) as image:
+        if image.mode not in _MODES or image.has_transparency_data:
+            raise InputError(
+                f"{file}: has mode {image.mode}, more than 8 bits per channel or transparency: "
+                "wanted plain grey or RGB"
+            )
+        if getattr(image, "n_frames", 1) > 1:
+            raise InputError(f"{file}: has several frames: wanted one image per file")
+        mode = _MODES[image.mode]
+        return np.asarray(image.convert(mode)), mode

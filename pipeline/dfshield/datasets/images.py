@@ -1,0 +1,221 @@
+"""Labelled real images, kept as they were stored and converted to tensors row by row."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfshield.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+RANGE_TOLERANCE = 1e-6
+"""How far a float pixel may lie outside [0, 1] through rounding; it is clipped, not refused."""
+
+_MOST_CLASSES = 1_000_000
+_ROWS_PER_HASH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images of one size.
+
+    Arrays are checked and brought to the shapes and types below when the set is made; grey images
+    may be given as ``(n, h, w)``, labels as ``(n, 1)`` of any integer type.
+
+    Attributes:
+        pixels: ``(n, h, w, c)``, uint8 in 0..255 or float32 in [0, 1].
+        labels: ``(n,)`` int64 in ``0 .. num_classes - 1``.
+        class_names: one name per class.
+        name: how the data set is called in :data:`dfshield.datasets.DATASETS`.
+        split: ``train``, ``val`` or ``test``.
+        origin: the file or folder that error messages name; ``name (split)`` when empty.
+
+    Raises:
+        InputError: pixels of another type or shape or outside their range, labels that are no class
+            numbers, or a different number of both.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    name: str
+    split: str
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        where = self._where
+        pixels, labels = _as_pixels(self.pixels, where), as_labels(self.labels, where)
+        if len(pixels) != len(labels):
+            raise InputError(
+                f"{where}: {len(pixels)} images but {len(labels)} labels: wanted one each"
+            )
+        if labels.max() >= self.num_classes:
+            raise InputError(
+                f"{where}: label {labels.max()} is outside 0..{self.num_classes - 1}, "
+                f"the {self.num_classes} classes of this set"
+            )
+        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "labels", labels)
+
+    @property
+    def _where(self) -> str:
+        return self.origin or f"{self.name} ({self.split})"
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each of them occurs."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one image as a classifier takes it: ``(c, h, w)``."""
+        _, height, width, channels = self.pixels.shape
+        return channels, height, width
+
+    def tensors(
+        self, index: slice | np.ndarray | None = None
+    ) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
+        """Convert the chosen rows, and no others.
+
+        Args:
+            index: rows as a slice, integer positions or a boolean mask; all rows when None.
+
+        Returns:
+            Images as contiguous float32 NCHW in [0, 1] (uint8 divided by 255) and int64 labels;
+            neither shares memory with the set.
+        """
+        rows = slice(None) if index is None else index
+        channels_first = np.array(self.pixels[rows].transpose(0, 3, 1, 2), order="C")
+        images = torch.from_numpy(channels_first)
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        return images, torch.from_numpy(np.array(self.labels[rows]))
+
+    def with_channels(self, channels: int) -> "ImageSet":
+        """Return the set with the channels a classifier wants: grey is repeated, at no memory.
+
+        Raises:
+            InputError: for any conversion but grey to several channels.
+        """
+        present = self.pixels.shape[3]
+        if present == channels:
+            return self
+        if present != 1 or channels < 1:
+            raise InputError(
+                f"{self._where}: images have {present} channels where {channels} are wanted: "
+                "only grey images (1 channel) are converted"
+            )
+        return replace(
+            self, pixels=np.broadcast_to(self.pixels, (*self.pixels.shape[:3], channels))
+        )
+
+    def stratified(self, num_images: int, *, seed: int) -> "ImageSet":
+        """Return a seeded subset that keeps the class proportions, in the order of this set.
+
+        Class ``k`` with ``n_k`` of ``n`` images gets ``num_images * n_k / n`` of them, rounded by
+        largest remainder; every class that occurs gets at least one when ``num_images`` allows.
+
+        Args:
+            num_images: how many; the set itself comes back when it has no more than that.
+            seed: chooses which images of each class.
+
+        Raises:
+            InputError: ``num_images`` is below 1.
+        """
+        if num_images < 1:
+            raise InputError(f"num_images: {num_images} must be at least 1")
+        if num_images >= len(self):
+            return self
+        index = stratified_index(self.labels, num_images, np.random.default_rng(seed))
+        return replace(self, pixels=self.pixels[index], labels=self.labels[index])
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of pixels and labels: equal images, equal fingerprint."""
+        digest = hashlib.sha256(f"{self.pixels.dtype} {self.pixels.shape}\n".encode())
+        for start in range(0, len(self), _ROWS_PER_HASH):
+            rows = self.pixels[start : start + _ROWS_PER_HASH]
+            digest.update(rows.astype(rows.dtype.newbyteorder("<"), order="C").tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def stratified_index(
+    labels: npt.NDArray[np.int64], num_images: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return ``num_images`` (at most ``len(labels)``) sorted positions in class proportion."""
+    classes, counts = np.unique(labels, return_counts=True)
+    take, remainder = np.divmod(counts * num_images, len(labels))
+    largest_first = np.argsort(-remainder, kind="stable")
+    take[largest_first[: num_images - take.sum()]] += 1
+    if num_images >= len(classes):
+        for absent in np.flatnonzero(take == 0):
+            take[take.argmax()] -= 1
+            take[absent] = 1
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:number]
+        for label, number in zip(classes, take, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def as_labels(labels: np.ndarray, where: str) -> npt.NDArray[np.int64]:
+    """Return class numbers as ``(n,)`` int64; ``where`` names their source in an error.
+
+    Raises:
+        InputError: not integers, negative, absurdly large, none at all, or of another shape.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise InputError(
+            f"{where}: labels have shape {labels.shape}: wanted one class number per image, "
+            "(n,) or (n, 1)"
+        )
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{where}: labels are {labels.dtype}: wanted integers, 0 and up")
+    if not len(labels):
+        raise InputError(f"{where}: holds no images")
+    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+        raise InputError(
+            f"{where}: labels run from {labels.min()} to {labels.max()}: wanted class numbers, "
+            "0 and up"
+        )
+    return labels.astype(np.int64)
+
+
+def _as_pixels(pixels: np.ndarray, where: str) -> np.ndarray:
+    """Return images as ``(n, h, w, c)``, uint8 or float32 in [0, 1]."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., np.newaxis]
+    if pixels.ndim != 4 or 0 in pixels.shape:
+        raise InputError(
+            f"{where}: images have shape {pixels.shape}: wanted (n, h, w, c), or (n, h, w) for grey"
+        )
+    if pixels.shape[1] in (1, 3) and pixels.shape[3] not in (1, 3):
+        raise InputError(
+            f"{where}: images of shape {pixels.shape} have their channels first: "
+            "wanted channels last, (n, h, w, c)"
+        )
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype.kind != "f":
+        raise InputError(
+            f"{where}: images are {pixels.dtype}: wanted uint8 in 0..255 or float in [0, 1]"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+        raise InputError(
+            f"{where}: float images run from {low:.6g} to {high:.6g}: wanted [0, 1] "
+            "(0..255 is for uint8)"
+        )
+    if low < 0 or high > 1:
+        pixels = pixels.clip(0, 1)
+    return pixels.astype(np.float32, copy=False)

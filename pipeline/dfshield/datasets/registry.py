@@ -1,0 +1,62 @@
+"""The data sets by name."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from dfshield.datasets.cifar import load_cifar
+from dfshield.datasets.digits import load_digits
+from dfshield.datasets.folder import load_folder
+from dfshield.datasets.images import SPLITS, ImageSet
+from dfshield.datasets.medmnist import MEDMNIST, load_medmnist
+from dfshield.datasets.npz import load_npz
+from dfshield.datasets.svhn import load_svhn
+from dfshield.errors import InputError
+
+Loader = Callable[[str, str, Path | None], ImageSet]
+"""Takes the name of the data set, the split and the path that the user gave."""
+
+DATASETS: dict[str, Loader] = {
+    "digits": load_digits,
+    **dict.fromkeys(MEDMNIST, load_medmnist),
+    "cifar10": load_cifar,
+    "cifar100": load_cifar,
+    "svhn": load_svhn,
+    "npz": load_npz,
+    "folder": load_folder,
+}
+
+
+def load_images(name: str, *, split: str = "test", path: str | Path | None = None) -> ImageSet:
+    """Load real images: for evaluation, for training a teacher, for upper bounds.
+
+    Nothing is downloaded: ``path`` names what lies on this machine.
+
+    Args:
+        name: a key of :data:`DATASETS`.
+        split: ``train``, ``val`` or ``test``.
+        path: the data set's file or folder; ``~`` is understood. ``digits`` takes none.
+
+    Raises:
+        InputError: an unknown name or split, or data that are missing, damaged or of another kind.
+    """
+    if name == "chestmnist":
+        raise InputError(
+            "chestmnist: is multi-label (an image may show several findings), but dfshield hardens "
+            "single-label classifiers: choose another MedMNIST set"
+        )
+    if name not in DATASETS:
+        raise InputError(
+            f'data set: "{name}" is unknown{_nearest(name, DATASETS)}: '
+            f"known are {', '.join(DATASETS)}"
+        )
+    if split not in SPLITS:
+        raise InputError(
+            f'split: "{split}" is unknown{_nearest(split, SPLITS)}: known are {", ".join(SPLITS)}'
+        )
+    return DATASETS[name](name, split, None if path is None else Path(path))
+
+
+def _nearest(word: str, known: dict[str, Loader] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""

@@ -1,0 +1,21 @@
+"""What dfshield raises, and the exit code that each error ends the command line with."""
+
+
+class DfshieldError(Exception):
+    """A job that cannot go on: said in one line, exit code 3, committed work intact.
+
+    The message names the file, key or value at fault and what to do about it; it is printed as it
+    stands, without a traceback.
+    """
+
+    exit_code = 3
+
+
+class InputError(DfshieldError, ValueError):
+    """Something the user gave is wrong (a key, a file, a value): exit code 2, nothing was done."""
+
+    exit_code = 2
+
+
+class DfshieldWarning(UserWarning):
+    """Something the user should know that does not stop the job."""

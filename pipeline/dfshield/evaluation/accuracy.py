@@ -1,0 +1,131 @@
+"""Accuracy of a model under an attack on a whole set, slice by slice."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dfshield.attacks import Attack
+from dfshield.errors import InputError
+from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
+from dfshield.evaluation.slices import evaluate_slice
+from dfshield.seeds import Stage, derived_seed
+
+
+@runtime_checkable
+class Images(Protocol):
+    """What is evaluated: :class:`dfshield.datasets.ImageSet`, or anything with these members."""
+
+    @property
+    def name(self) -> str:
+        """The name of the data set."""
+
+    @property
+    def split(self) -> str:
+        """Which part of it."""
+
+    def __len__(self) -> int: ...
+
+    def tensors(self, index: slice) -> tuple[Tensor, Tensor]:
+        """Return images in [0, 1], (n, c, h, w), and labels, (n,), of a slice."""
+
+    def fingerprint(self) -> str:
+        """Return a hash over images and labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensors:
+    """A pair of tensors as a data set without a name."""
+
+    x: Float[Tensor, "n c h w"]
+    y: Int[Tensor, " n"]
+    name: str = "tensors"
+    split: str = ""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def tensors(self, index: slice) -> tuple[Tensor, Tensor]:
+        return self.x[index], self.y[index]
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.y):
+            array = tensor.detach().cpu().contiguous().numpy()
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def slice_bounds(num_images: int, slice_size: int) -> list[slice]:
+    """Return the slices of a set: ``slice_size`` images each, the last one maybe fewer.
+
+    Raises:
+        InputError: for a size below 1.
+    """
+    if slice_size < 1:
+        raise InputError(f"slice_size: {slice_size!r} must be at least 1")
+    return [
+        slice(start, min(start + slice_size, num_images))
+        for start in range(0, num_images, slice_size)
+    ]
+
+
+def evaluate(
+    model: nn.Module,
+    images: Images | tuple[Tensor, Tensor],
+    attack: Attack | None,
+    *,
+    slice_size: int = 250,
+    seed: int = 0,
+    label: str = "model",
+    progress: Callable[[int, int], None] | None = None,
+) -> EvaluationResult:
+    """Return the accuracy of ``model`` under ``attack``, with interval, floor and histogram.
+
+    Slice i is attacked with the i-th seed derived from ``seed``, so that the result does not depend
+    on who evaluates which slice, or in which order.
+
+    Args:
+        model: maps images in [0, 1] to logits; it normalises inside.
+        images: an image set, or a pair of images in [0, 1], (n, c, h, w), and labels, (n,).
+        attack: None evaluates the clean images.
+        slice_size: images attacked at once; part of what the result depends on.
+        seed: of the whole evaluation.
+        label: what the result calls the model.
+        progress: called with the number of images done and of all images after every slice.
+
+    Raises:
+        InputError: for images or labels that the model cannot have.
+    """
+    data = _Tensors(*images) if isinstance(images, tuple) else images
+    bounds = slice_bounds(len(data), slice_size)
+    if not bounds:
+        raise InputError("there is no image to evaluate")
+    if isinstance(data, _Tensors) and len(data.x) != len(data.y):
+        raise InputError(f"there are {len(data.x)} images but {len(data.y)} labels")
+    slices = []
+    for index, part in enumerate(bounds):
+        x, y = data.tensors(part)
+        slice_seed = derived_seed(seed, Stage.EVALUATION, index)
+        slices.append(evaluate_slice(model, x, y, attack, seed=slice_seed))
+        if progress is not None:
+            progress(part.stop, len(data))
+    fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
+    return summarise(
+        slices,
+        attack=attack,
+        data=DataInfo(
+            name=data.name,
+            split=data.split,
+            fingerprint=data.fingerprint(),
+            num_images=len(data),
+        ),
+        model=label,
+        model_fingerprint=fingerprint() if fingerprint is not None else None,
+        seed=seed,
+        slice_size=slice_size,
+    )

@@ -1,0 +1,241 @@
+"""The result of one attack on one model and one data set, with what keeps it honest beside it."""
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.stats import binomtest
+
+from dfshield import __version__
+from dfshield.attacks import Attack, Norm
+from dfshield.errors import InputError
+from dfshield.evaluation.slices import NON_FINITE, SliceResult, first_problem
+
+FORMAT_VERSION = 1
+COLLAPSE_SHARE = 0.95
+"""A model that gives more than this share of its predictions to one class has collapsed."""
+
+
+class DataInfo(BaseModel):
+    """Which images were evaluated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    split: str
+    fingerprint: str
+    num_images: int
+
+
+class EvaluationResult(BaseModel):
+    """Accuracy of one model under one attack, and everything needed to repeat and to judge it.
+
+    Attributes:
+        model: what the model is called, such as ``student``.
+        model_fingerprint: of architecture and weights; None for a model that has none.
+        data: name, split, fingerprint and size of the set.
+        attack: every hyper-parameter; None for clean images.
+        label: the attack's name for tables, or ``clean``.
+        norm: of the threat model; None for clean images.
+        eps: radius on the [0, 1] scale; None for clean images.
+        num_images: images evaluated.
+        num_correct: images right both clean and under attack.
+        accuracy: ``num_correct / num_images``, in [0, 1].
+        interval: 95 % Wilson score interval of the accuracy.
+        floor: accuracy of the best constant classifier, which no attack can lower: the share of the
+            most frequent label.
+        majority_class: that label.
+        balanced_accuracy: mean over the classes present of the share of correct images.
+        prediction_histogram: how often each class was predicted (under attack).
+        collapsed: more than 95 % of these predictions are one class.
+        below_floor: accuracy below the floor.
+        standard_suite: whether an attack that is a published suite ran as such; else None.
+        non_finite: images that count as wrong because of logits that are not finite.
+        max_perturbation: the largest one seen, in ``norm``.
+        notes: what the attack warned of, and what the flags above mean.
+        seed: of the evaluation; slice i uses the i-th seed derived from it.
+        slice_size: images per slice.
+        seconds: of computation, summed over slices.
+        versions: of the packages that decide the result.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    model_fingerprint: str | None
+    data: DataInfo
+    attack: dict[str, str | int | float | bool] | None
+    label: str
+    norm: Norm | None
+    eps: float | None
+    num_images: int
+    num_correct: int
+    accuracy: float
+    interval: tuple[float, float]
+    floor: float
+    majority_class: int
+    balanced_accuracy: float
+    prediction_histogram: tuple[int, ...]
+    collapsed: bool
+    below_floor: bool
+    standard_suite: bool | None
+    non_finite: int
+    max_perturbation: float
+    notes: tuple[str, ...]
+    seed: int
+    slice_size: int
+    seconds: float
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """Return the result as JSON text."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "evaluation result") -> Self:
+        """Return the result that :meth:`to_json` wrote.
+
+        Args:
+            text: the JSON.
+            source: how errors call it, such as the path of the file.
+
+        Raises:
+            InputError: for text that is no such result, or one of a newer format.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source}: not JSON: {error}") from None
+        found = values.get("format_version") if isinstance(values, dict) else None
+        if isinstance(found, int) and found > FORMAT_VERSION:
+            raise InputError(
+                f"{source}: format version {found} is newer than {FORMAT_VERSION}, the newest that "
+                f"dfshield {__version__} reads: update dfshield"
+            )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{source}: {first_problem(error)}") from None
+
+
+def summarise(
+    slices: Sequence[SliceResult],
+    *,
+    attack: Attack | None,
+    data: DataInfo,
+    model: str,
+    model_fingerprint: str | None,
+    seed: int,
+    slice_size: int,
+) -> EvaluationResult:
+    """Return the result of a whole evaluation from its slices, in order.
+
+    Raises:
+        InputError: when there is no slice, or they are of models with different class counts.
+    """
+    counts = {part.num_classes for part in slices}
+    if len(counts) != 1:
+        raise InputError(f"expected slices of one model, but got class counts {sorted(counts)}")
+    num_classes = counts.pop()
+    labels = np.concatenate([part.labels for part in slices])
+    clean = np.concatenate([part.clean_predictions for part in slices])
+    predicted = np.concatenate([part.adversarial_predictions for part in slices])
+
+    correct = (clean == labels) & (predicted == labels)
+    num_images, num_correct = len(labels), int(correct.sum())
+    label_counts = np.bincount(labels, minlength=num_classes)
+    histogram = np.bincount(predicted[predicted != NON_FINITE], minlength=num_classes)
+    present = np.unique(labels)
+    collapsed = bool(histogram.max() > COLLAPSE_SHARE * num_images)
+    non_finite = int((predicted == NON_FINITE).sum())
+    return EvaluationResult(
+        model=model,
+        model_fingerprint=model_fingerprint,
+        data=data,
+        attack=attack.describe() if attack else None,
+        label=attack.label if attack else "clean",
+        norm=attack.norm if attack else None,
+        eps=attack.eps if attack else None,
+        num_images=num_images,
+        num_correct=num_correct,
+        accuracy=num_correct / num_images,
+        interval=wilson_interval(num_correct, num_images),
+        floor=float(label_counts.max() / num_images),
+        majority_class=int(label_counts.argmax()),
+        balanced_accuracy=float(np.mean([correct[labels == label].mean() for label in present])),
+        prediction_histogram=tuple(histogram.tolist()),
+        collapsed=collapsed,
+        below_floor=num_correct < int(label_counts.max()),
+        standard_suite=attack.standard_suite(num_classes) if attack else None,
+        non_finite=non_finite,
+        max_perturbation=max(part.max_perturbation for part in slices),
+        notes=(*_merge_notes(slices), *_flag_notes(histogram, num_images, collapsed, non_finite)),
+        seed=seed,
+        slice_size=slice_size,
+        seconds=sum(part.seconds for part in slices),
+        versions={
+            "dfshield": __version__,
+            "torch": str(torch.__version__),
+            "pyautoattack": version("pyautoattack"),
+        },
+    )
+
+
+def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share (Wilson, 1927), within [0, 1]."""
+    interval = binomtest(num_correct, num_images).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_and_spread(results: Sequence[EvaluationResult]) -> tuple[float, float | None]:
+    """Return mean and sample standard deviation of the accuracies of several seeds.
+
+    The spread of a single result is None: one run says nothing about it.
+
+    Raises:
+        InputError: when there is no result.
+    """
+    if not results:
+        raise InputError("there is no result to take the mean of")
+    accuracies = [result.accuracy for result in results]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return statistics.fmean(accuracies), spread
+
+
+def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:
+    """Return the first note of every kind and in how many slices it came up.
+
+    Notes that differ in their numbers alone are one kind.
+    """
+    kinds: dict[str, list[str]] = {}
+    for part in slices:
+        in_this_slice = {re.sub(r"\d+", "#", note): note for note in reversed(part.notes)}
+        for kind in reversed(in_this_slice):
+            kinds.setdefault(kind, []).append(in_this_slice[kind])
+    if len(slices) == 1:
+        return [notes[0] for notes in kinds.values()]
+    return [f"{notes[0]} ({len(notes)} of {len(slices)} slices)" for notes in kinds.values()]
+
+
+def _flag_notes(
+    histogram: np.ndarray, num_images: int, collapsed: bool, non_finite: int
+) -> list[str]:
+    notes = []
+    if non_finite:
+        notes.append(
+            f"{non_finite} of {num_images} images gave logits that are not finite (NaN or "
+            "infinite); they count as not robust"
+        )
+    if collapsed:
+        notes.append(
+            f"collapsed: {histogram.max()} of {num_images} predictions are class "
+            f"{histogram.argmax()}; a constant classifier is robust to every attack"
+        )
+    return notes

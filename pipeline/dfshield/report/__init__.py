@@ -1,0 +1,25 @@
+"""What a run found, for people: one self-contained HTML page, its figures, and the model card.
+
+Everything here takes plain data and returns bytes or text; whoever calls it writes the files.
+"""
+
+from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
+from dfshield.report.grid import image_grid
+from dfshield.report.model_card import render_model_card
+from dfshield.report.page import ReportData, SeedOutcome, render_page
+from dfshield.report.scores import EvaluationView, format_eps
+from dfshield.report.views import SynthesisView
+
+__all__ = [
+    "EvaluationView",
+    "ReportData",
+    "SeedOutcome",
+    "SynthesisView",
+    "accuracy_bars",
+    "format_eps",
+    "image_grid",
+    "prediction_histograms",
+    "render_model_card",
+    "render_page",
+    "training_curves",
+]

@@ -1,0 +1,299 @@
+"""Charts of a run as PNG bytes, for light and for dark pages.
+
+Narrow on purpose: they stay readable on a phone. The same data give the same bytes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dfshield.report.grid import drawable_names, image_grid
+from dfshield.report.scores import (
+    Comparison,
+    EvaluationView,
+    Measured,
+    compare,
+    format_points,
+    read_scores,
+)
+from dfshield.report.views import Epoch, Update, split_history
+
+__all__ = ["accuracy_bars", "image_grid", "prediction_histograms", "training_curves"]
+
+_WIDTH = 5.6  # inches
+_DPI = 160
+
+
+@dataclass(frozen=True)
+class _Palette:
+    """Colours that stay apart for colour-blind readers; the page uses the same ones."""
+
+    ground: str
+    text: str
+    quiet: str
+    grid: str
+    teacher: str
+    student: str
+    clean: str
+    smooth: str
+    alarm: str
+
+
+_LIGHT = _Palette(
+    ground="#ffffff",
+    text="#1d2430",
+    quiet="#5c6675",
+    grid="#e3e7ed",
+    teacher="#a3acba",
+    student="#0f766e",
+    clean="#2563c9",
+    smooth="#b45309",
+    alarm="#b42318",
+)
+_DARK = _Palette(
+    ground="#1b2027",
+    text="#e8ebf0",
+    quiet="#a2abb8",
+    grid="#323a45",
+    teacher="#76808f",
+    student="#2fb5a6",
+    clean="#78a9ff",
+    smooth="#f0a35b",
+    alarm="#ff8a7a",
+)
+
+
+def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) -> bytes:
+    """Return a PNG with the accuracy of teacher and student under every attack.
+
+    A bar is the mean over the seeds; every seed is a point with its own 95 % interval. A dashed
+    line is the floor: what the best constant classifier reaches on the same images.
+
+    Raises:
+        InputError: an evaluation lacks a field.
+    """
+    comparisons = compare(read_scores(evaluations))
+
+    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+        axis = axes[0]
+        for position, comparison in enumerate(comparisons):
+            _bars(axis, comparison, position, palette)
+            axis.plot(
+                [100 * comparison.floor] * 2,
+                [position - 0.42, position + 0.42],
+                color=palette.alarm,
+                linestyle=(0, (3, 2)),
+                linewidth=1.5,
+                label="floor: constant classifier" if position == 0 else None,
+            )
+        axis.set_yticks(
+            range(len(comparisons)),
+            [f"{c.label}\n{c.threat}".strip() for c in comparisons],
+        )
+        axis.set_ylim(max(len(comparisons), 1) - 0.45, -0.55)
+        axis.set_xlim(0, 112)
+        axis.set_xticks(range(0, 101, 20))
+        axis.grid(axis="x")
+        axis.set_xlabel("accuracy, % (whiskers: 95 % interval of each seed)")
+        if comparisons:
+            handles, labels = axis.get_legend_handles_labels()
+            unique = dict(zip(labels, handles, strict=True))
+            axis.legend(unique.values(), unique.keys(), ncols=3, loc="lower left", **_ABOVE)
+
+    return _drawn([0.9 + 0.78 * max(len(comparisons), 1)], paint, dark=dark)
+
+
+_ABOVE: dict[str, Any] = {"bbox_to_anchor": (0, 1.0), "borderaxespad": 0.3}
+
+
+def _bars(axis: Axes, comparison: Comparison, position: int, palette: _Palette) -> None:
+    models: tuple[tuple[str, Measured | None, float, str], ...] = (
+        ("teacher", comparison.teacher, -0.19, palette.teacher),
+        ("student", comparison.student, 0.19, palette.student),
+    )
+    for name, measured, offset, colour in models:
+        if measured is None:
+            continue
+        y = position + offset
+        axis.barh(y, 100 * measured.accuracy, height=0.34, color=colour, label=name)
+        shifts = np.linspace(-0.1, 0.1, len(measured.scores)) if len(measured.scores) > 1 else [0]
+        for score, shift in zip(measured.scores, shifts, strict=True):
+            low, high = score.interval
+            axis.plot([100 * low, 100 * high], [y + shift] * 2, color=palette.text, linewidth=1.1)
+            axis.plot(100 * score.accuracy, y + shift, "o", color=palette.text, markersize=2.6)
+        end = 100 * max(score.interval[1] for score in measured.scores)
+        text = axis.text(end + 1.2, y, format_points(measured.accuracy), va="center", fontsize=8)
+        text.set_bbox({"facecolor": palette.ground, "edgecolor": "none", "pad": 0.6})
+
+
+def prediction_histograms(
+    evaluations: Iterable[EvaluationView],
+    class_names: Sequence[str] | None = None,
+    *,
+    dark: bool = False,
+) -> bytes:
+    """Return a PNG with the share of predictions that each class takes, one panel per attack.
+
+    Args:
+        evaluations: as in their JSON; the seeds are pooled.
+        class_names: written under the bars where there are at most twelve; else the numbers are.
+        dark: for a dark page.
+
+    Raises:
+        InputError: an evaluation lacks a field.
+    """
+    comparisons = compare(read_scores(evaluations))
+
+    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+        for axis, comparison in zip(axes, comparisons, strict=False):
+            _prediction_panel(axis, comparison, class_names, palette)
+        if comparisons:
+            axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3)
+
+    return _drawn([1.6] * max(len(comparisons), 1), paint, dark=dark)
+
+
+def _prediction_panel(
+    axis: Axes, comparison: Comparison, class_names: Sequence[str] | None, palette: _Palette
+) -> None:
+    classes = 0
+    for name, measured, offset, colour in (
+        ("teacher", comparison.teacher, -0.2, palette.teacher),
+        ("student", comparison.student, 0.2, palette.student),
+    ):
+        if measured:
+            shares = measured.prediction_shares
+            classes = max(classes, len(shares))
+            places = np.arange(len(shares)) + offset
+            axis.bar(places, [100 * s for s in shares], width=0.4, color=colour, label=name)
+    axis.axhline(
+        100 / max(classes, 1), color=palette.quiet, linestyle=":", linewidth=1, label="equal shares"
+    )
+    if classes <= 12:
+        names = class_names or [str(number) for number in range(classes)]
+        short = drawable_names(names[:classes], length=10)
+        turned = any(len(name) > 3 for name in short)
+        axis.set_xticks(range(len(short)), short, rotation=30 if turned else 0)
+    axis.set_title(comparison.title, loc="left")
+    axis.set_ylabel("predictions, %")
+    axis.grid(axis="y")
+
+
+def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False) -> bytes:
+    """Return a PNG of one training: loss terms, agreement rate, agreement with the teacher.
+
+    The agreement rate is the share of parameters that GradRefine lets through at an update, in
+    [0, 1]; the last panel shows, per epoch, how often the student answers like the teacher on the
+    synthetic hold-out, clean and under PGD.
+
+    Raises:
+        InputError: a record lacks a field.
+    """
+    updates, epochs = split_history(history)
+
+    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+        _loss_panel(axes[0], updates, palette)
+        _rate_panel(axes[1], updates, palette)
+        _holdout_panel(axes[2], epochs, palette)
+
+    return _drawn([2.3, 1.7, 2.1], paint, dark=dark)
+
+
+def _loss_panel(axis: Axes, updates: Sequence[Update], palette: _Palette) -> None:
+    axis.set_title("Loss", loc="left")
+    terms: dict[str, tuple[Sequence[float | None], str]] = {
+        "total": ([u.loss for u in updates], palette.text),
+        "clean": ([u.loss_clean for u in updates], palette.clean),
+        "robust": ([u.loss_robust for u in updates], palette.student),
+        "smooth": ([u.loss_smooth for u in updates], palette.smooth),
+    }
+    for name, (values, colour) in terms.items():
+        _line(axis, values, colour, name)
+    _finish(axis, "update")
+
+
+def _rate_panel(axis: Axes, updates: Sequence[Update], palette: _Palette) -> None:
+    axis.set_title("GradRefine: share of parameters whose sign agrees", loc="left")
+    _line(axis, [u.agreement_rate for u in updates], palette.student, None)
+    _finish(axis, "update", share=True)
+
+
+def _holdout_panel(axis: Axes, epochs: Sequence[Epoch], palette: _Palette) -> None:
+    axis.set_title("Synthetic hold-out: agreement with the teacher", loc="left")
+    _line(axis, [e.holdout.agreement_clean for e in epochs], palette.clean, "clean")
+    _line(axis, [e.holdout.agreement_pgd for e in epochs], palette.student, "under PGD")
+    fallen = [n for n, e in enumerate(epochs, start=1) if e.holdout.collapsed]
+    if fallen:
+        axis.plot(fallen, [0.02] * len(fallen), "x", color=palette.alarm, label="collapsed")
+    _finish(axis, "epoch", share=True)
+
+
+def _line(axis: Axes, values: Sequence[float | None], colour: str, label: str | None) -> None:
+    if any(value is not None for value in values):
+        heights = [float("nan") if value is None else value for value in values]
+        marker = "o" if len(values) <= 30 else None
+        axis.plot(
+            range(1, len(values) + 1), heights, color=colour, label=label, marker=marker, ms=2.8
+        )
+
+
+def _finish(axis: Axes, unit: str, *, share: bool = False) -> None:
+    if not axis.lines:
+        axis.text(0.5, 0.5, "nothing recorded", ha="center", va="center", transform=axis.transAxes)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
+    if share:
+        axis.set_ylim(-0.03, 1.03)
+    else:
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+    axis.set_xlabel(unit)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(axis="y")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3)
+
+
+def _drawn(
+    heights: Sequence[float],
+    paint: Callable[[Sequence[Axes], _Palette], None],
+    *,
+    dark: bool,
+) -> bytes:
+    """Return the PNG of panels stacked in one column, ``heights`` inches tall."""
+    palette = _DARK if dark else _LIGHT
+    with matplotlib.rc_context():
+        _apply(palette)
+        figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
+        paint(list(axes[:, 0]), palette)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _apply(palette: _Palette) -> None:
+    """Set the look of all that is drawn until the enclosing ``rc_context`` ends."""
+    matplotlib.rc("font", family="DejaVu Sans", size=9)
+    # Names of classes are text: a dollar sign in one starts no formula.
+    matplotlib.rc("text", color=palette.text, parse_math=False, usetex=False)
+    matplotlib.rc("figure", facecolor=palette.ground)
+    matplotlib.rc("axes", facecolor=palette.ground, edgecolor=palette.grid, axisbelow=True)
+    matplotlib.rc("axes", labelcolor=palette.quiet, labelsize=8, titlesize=9, titleweight="bold")
+    matplotlib.rc("axes.spines", top=False, right=False)
+    matplotlib.rc("grid", color=palette.grid, linewidth=0.7)
+    matplotlib.rc("lines", linewidth=1.4)
+    matplotlib.rc("legend", frameon=False, fontsize=8, handlelength=1.4, columnspacing=1.2)
+    matplotlib.rc("xtick", color=palette.quiet, labelsize=8)
+    matplotlib.rc("ytick", color=palette.quiet, labelsize=8)
+    matplotlib.rc("xtick.major", size=0)
+    matplotlib.rc("ytick.major", size=0)

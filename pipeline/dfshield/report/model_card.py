@@ -1,0 +1,104 @@
+"""The model card that lies beside a student: README.md with a YAML head, as model hubs read it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from dfshield.report.scores import (
+    FLAG_MEANING,
+    Comparison,
+    EvaluationView,
+    Measured,
+    compare,
+    read_scores,
+)
+from dfshield.report.templating import environment
+from dfshield.report.views import Synthesis, SynthesisView, Teacher, Threat, checked
+
+
+def render_model_card(
+    *,
+    name: str,
+    seed: int,
+    created: str,
+    teacher: Mapping[str, Any],
+    threat: Mapping[str, Any],
+    synthesis: SynthesisView,
+    config_yaml: str,
+    versions: Mapping[str, str],
+    evaluations: Sequence[EvaluationView] = (),
+) -> str:
+    """Return the card of one student as Markdown.
+
+    Args:
+        name: of the run.
+        seed: of the run that made this student.
+        created: when, in ISO 8601.
+        teacher: the fields of :class:`dfshield.report.views.Teacher`.
+        threat: the fields of :class:`dfshield.report.views.Threat`.
+        synthesis: the fields of :class:`dfshield.report.views.Synthesis`.
+        config_yaml: the resolved configuration.
+        versions: package name to version.
+        evaluations: of teacher and student; without any the card says that nothing was measured.
+
+    Raises:
+        InputError: a field is missing or out of range.
+    """
+    comparisons = compare(read_scores(evaluations))
+    raised = {flag for c in comparisons for score in c.scores for flag in score.flags}
+    return (
+        environment()
+        .get_template("model_card.md.j2")
+        .render(
+            front_matter=_front_matter(name, comparisons),
+            name=name,
+            seed=seed,
+            created=created,
+            teacher=checked(Teacher, teacher, "teacher"),
+            threat=checked(Threat, threat, "threat"),
+            synthesis=checked(Synthesis, synthesis, "synthesis"),
+            config_yaml=config_yaml,
+            versions=versions,
+            comparisons=comparisons,
+            flag_meaning={flag: text for flag, text in FLAG_MEANING.items() if flag in raised},
+        )
+    )
+
+
+def _front_matter(name: str, comparisons: Sequence[Comparison]) -> str:
+    """Return the YAML head. It names no licence: the student's follows from the teacher's."""
+    head: dict[str, Any] = {
+        "library_name": "dfshield",
+        "pipeline_tag": "image-classification",
+        "tags": [
+            "image-classification",
+            "adversarial-robustness",
+            "data-free",
+            "knowledge-distillation",
+            "pytorch",
+            "safetensors",
+        ],
+        "metrics": ["accuracy"],
+    }
+    results = [_result(c, c.student) for c in comparisons if c.student]
+    if results:
+        head["model-index"] = [{"name": " ".join(name.split()), "results": results}]
+    return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _result(comparison: Comparison, student: Measured) -> dict[str, Any]:
+    score = student.scores[0]
+    return {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": score.data.name, "type": score.data.name, "split": score.data.split},
+        "metrics": [
+            {
+                "type": "accuracy",
+                "name": "Accuracy"
+                if not comparison.is_attack
+                else f"Accuracy under {comparison.title}",
+                "value": round(student.accuracy, 4),
+            }
+        ],
+    }

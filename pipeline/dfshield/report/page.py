@@ -1,0 +1,172 @@
+"""The report: one HTML page that needs no network and no second file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
+from dfshield.report.scores import (
+    FLAG_MEANING,
+    Comparison,
+    EvaluationView,
+    Score,
+    compare,
+    read_scores,
+    strongest,
+)
+from dfshield.report.templating import environment
+from dfshield.report.views import (
+    Epoch,
+    Synthesis,
+    SynthesisView,
+    Teacher,
+    Threat,
+    Update,
+    checked,
+    split_history,
+)
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """What one seed of a run gave."""
+
+    seed: int
+    evaluations: tuple[EvaluationView, ...]
+    history: tuple[Mapping[str, Any], ...]
+    synthesis: SynthesisView
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that the page shows.
+
+    Attributes:
+        name: of the run.
+        created: when, in ISO 8601.
+        teacher: the fields of :class:`dfshield.report.views.Teacher`.
+        threat: the fields of :class:`dfshield.report.views.Threat`.
+        config_yaml: the resolved configuration, as it would be run again.
+        versions: package name to version.
+        seeds: one outcome per seed.
+    """
+
+    name: str
+    created: str
+    teacher: Mapping[str, Any]
+    threat: Mapping[str, Any]
+    config_yaml: str
+    versions: Mapping[str, str]
+    seeds: tuple[SeedOutcome, ...]
+
+
+@dataclass(frozen=True)
+class _SeedView:
+    """One seed, typed and with its figure drawn."""
+
+    seed: int
+    synthesis: Synthesis
+    updates: tuple[Update, ...]
+    epochs: tuple[Epoch, ...]
+    curves: tuple[bytes, bytes] | None  # for light and for dark pages
+
+    @property
+    def rates(self) -> list[float]:
+        """Agreement rates of GradRefine, where it was used."""
+        return [u.agreement_rate for u in self.updates if u.agreement_rate is not None]
+
+
+def render_page(data: ReportData) -> str:
+    """Return the report as a self-contained HTML page.
+
+    Raises:
+        InputError: a field of the data is missing or out of range.
+    """
+    evaluations = [view for outcome in data.seeds for view in outcome.evaluations]
+    teacher = checked(Teacher, data.teacher, "teacher")
+    scores = read_scores(evaluations)
+    comparisons = compare(scores)
+    clean = next((c for c in comparisons if not c.is_attack), None)
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            data=data,
+            teacher=teacher,
+            threat=checked(Threat, data.threat, "threat"),
+            comparisons=comparisons,
+            clean=clean,
+            strongest=strongest(comparisons),
+            alarms=_alarms(comparisons),
+            flag_meaning={
+                f: t for f, t in FLAG_MEANING.items() if any(f in s.flags for s in scores)
+            },
+            measured_on=_measured_on(scores),
+            notes=_notes(scores),
+            seed_rows=_seed_rows(data.seeds),
+            seeds=[_seed_view(outcome) for outcome in data.seeds],
+            bars=(accuracy_bars(evaluations), accuracy_bars(evaluations, dark=True)),
+            histograms=(
+                prediction_histograms(evaluations, teacher.class_names),
+                prediction_histograms(evaluations, teacher.class_names, dark=True),
+            ),
+            data_sets={s.data.fingerprint: s.data for s in scores},
+        )
+    )
+
+
+def _seed_rows(outcomes: Sequence[SeedOutcome]) -> dict[str, list[tuple[int, Comparison]]]:
+    """Return what each seed measured alone, by the title of the attack; empty for one seed."""
+    rows: dict[str, list[tuple[int, Comparison]]] = {}
+    for outcome in outcomes if len(outcomes) > 1 else ():
+        for comparison in compare(read_scores(outcome.evaluations)):
+            rows.setdefault(comparison.title, []).append((outcome.seed, comparison))
+    return rows
+
+
+def _seed_view(outcome: SeedOutcome) -> _SeedView:
+    updates, epochs = split_history(outcome.history)
+    curves = None
+    if updates or epochs:
+        curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
+    synthesis = checked(Synthesis, outcome.synthesis, f"synthesis of seed {outcome.seed}")
+    return _SeedView(outcome.seed, synthesis, tuple(updates), tuple(epochs), curves)
+
+
+def _alarms(comparisons: Iterable[Comparison]) -> list[str]:
+    """Return a sentence for every finding that makes the student's figures worthless."""
+    sentences = []
+    for comparison in comparisons:
+        for flag in comparison.student.flags if comparison.student else ():
+            if flag.startswith("collapsed"):
+                sentences.append(
+                    f"{comparison.title}: the student has {flag}: {FLAG_MEANING['collapsed']}."
+                )
+            elif flag.startswith("below the floor"):
+                sentences.append(
+                    f"{comparison.title}: the student is {flag}: {FLAG_MEANING['below the floor']}."
+                )
+    return sentences
+
+
+def _measured_on(scores: Iterable[Score]) -> list[str]:
+    """Return which real images each attack was measured on: one sentence per set of images."""
+    groups: dict[tuple[str, str, int, int], tuple[list[str], list[int]]] = {}
+    for s in scores:
+        key = (s.data.name, s.data.split, s.num_images, s.data.num_images)
+        labels, seeds = groups.setdefault(key, ([], []))
+        labels.append(s.label)
+        seeds.append(s.seed)
+    sentences = []
+    for (name, split, used, total), (labels, seeds) in groups.items():
+        count = f"{used:,}" if used == total else f"{used:,} of {total:,}"
+        numbers = sorted(set(seeds))
+        which = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        attacks = ", ".join(dict.fromkeys(labels))
+        sentences.append(f"{attacks}: {count} real images of {name} ({split} split), {which}")
+    return sentences
+
+
+def _notes(scores: Iterable[Score]) -> list[str]:
+    """Return what the evaluations noted, each said once."""
+    return list(dict.fromkeys(f"{s.label}, {s.model}: {note}" for s in scores for note in s.notes))

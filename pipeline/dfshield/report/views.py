@@ -1,0 +1,103 @@
+"""The plain mappings that the report is given, checked once and typed from there on."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dfshield.errors import InputError
+
+SynthesisView: TypeAlias = Mapping[str, Any]
+"""The fields of :class:`Synthesis`; further ones are ignored."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class View(BaseModel):
+    """Base of what is read from outside: immutable, fields that are not shown are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Teacher(View):
+    """The classifier that was hardened."""
+
+    source: str
+    architecture: str
+    fingerprint: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    class_names: tuple[str, ...]
+    trained_here: bool
+
+
+class Threat(View):
+    """The perturbations that the student was trained against, on the [0, 1] scale of the images."""
+
+    norm: Literal["linf", "l2"]
+    eps: float
+    step: float | None = None
+
+
+class Synthesis(View):
+    """How the surrogate images of one seed were made; ``picture`` is a PNG, or empty."""
+
+    num_images: int
+    iterations: int
+    teacher_agreement: Share
+    class_counts: tuple[int, ...]
+    coefficients: str
+    seconds: float
+    picture: bytes = b""
+
+
+class Update(View):
+    """One optimizer step of training. A term that an objective lacks is None."""
+
+    epoch: int
+    loss: float
+    loss_clean: float | None = None
+    loss_robust: float | None = None
+    loss_smooth: float | None = None
+    agreement_rate: Share | None = None
+
+
+class Holdout(View):
+    """The student on the synthetic hold-out: shares of images where it agrees with the teacher."""
+
+    agreement_clean: Share
+    agreement_pgd: Share
+    histogram: tuple[int, ...] = ()
+    collapsed: bool
+
+
+class Epoch(View):
+    """The end of one epoch."""
+
+    epoch: int
+    holdout: Holdout
+
+
+_V = TypeVar("_V", bound=View)
+
+
+def checked(kind: type[_V], given: Mapping[str, Any], what: str) -> _V:
+    """Return the mapping as a typed view.
+
+    Raises:
+        InputError: a field is missing or has the wrong type; the message names it.
+    """
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"report: {what}: {field}: {first['msg'].lower()}") from None
+
+
+def split_history(history: Iterable[Mapping[str, Any]]) -> tuple[list[Update], list[Epoch]]:
+    """Return the records of updates and those of epochs, each in the order given."""
+    records = list(history)
+    updates = [checked(Update, r, "training history") for r in records if "update" in r]
+    epochs = [checked(Epoch, r, "training history") for r in records if "holdout" in r]
+    return updates, epochs

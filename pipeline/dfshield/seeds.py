@@ -1,0 +1,39 @@
+"""Random numbers: every draw comes from a generator derived from the run's seed.
+
+The key of a generator is ``(stage, index, ...)``, so what it yields depends on nothing but the
+run's seed and its place in the run: not on the number of workers, not on the order of work, not on
+an interruption. Global generators are never touched.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stage(IntEnum):
+    """First element of a generator's key. The numbers are part of the data format: only append."""
+
+    TEACHER = 0
+    SYNTHESIS = 1
+    HOLDOUT = 2
+    TRAINING = 3
+    EVALUATION = 4
+
+
+def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:
+    """Return the NumPy generator of one place of a run.
+
+    Args:
+        run_seed: the run's seed, a non-negative integer.
+        stage: which part of the pipeline draws.
+        index: further coordinates, for example the global batch index.
+    """
+    return np.random.default_rng(
+        np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index))
+    )
+
+
+def derived_seed(run_seed: int, stage: Stage, *index: int) -> int:
+    """Return a seed in [0, 2**31) for a library that takes only an integer."""
+    sequence = np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index))
+    return int(sequence.generate_state(1, np.uint32)[0] >> 1)

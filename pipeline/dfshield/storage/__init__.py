@@ -1,0 +1,53 @@
+"""Storage: file systems, atomic commits, the surrogate data set and checkpoints."""
+
+from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
+from dfshield.storage.checkpoint import load_checkpoint, save_checkpoint
+from dfshield.storage.filesystem import Folder, MissingFileError
+from dfshield.storage.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    Part,
+    Split,
+    identity_hash,
+    plan_parts,
+    read_manifest,
+    write_manifest,
+)
+from dfshield.storage.parts import PartError, check_part, read_part, write_part
+from dfshield.storage.surrogate import (
+    PartVerdict,
+    SurrogateDataset,
+    SurrogateTensors,
+    VerifyReport,
+    verify,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "Folder",
+    "ImageDtype",
+    "Manifest",
+    "MissingFileError",
+    "Part",
+    "PartArrays",
+    "PartError",
+    "PartVerdict",
+    "Split",
+    "SurrogateDataset",
+    "SurrogateTensors",
+    "VerifyReport",
+    "check_part",
+    "decode_images",
+    "encode_images",
+    "identity_hash",
+    "load_checkpoint",
+    "plan_parts",
+    "read_manifest",
+    "read_part",
+    "save_checkpoint",
+    "verify",
+    "write_manifest",
+    "write_part",
+]

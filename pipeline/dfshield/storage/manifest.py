@@ -1,0 +1,243 @@
+"""The manifest of a surrogate data set: what it was made of and which parts it consists of."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from dfshield.errors import InputError
+from dfshield.storage.arrays import ImageDtype
+from dfshield.storage.filesystem import Folder, MissingFileError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Split = Literal["data", "holdout"]
+
+
+class Part(BaseModel):
+    """The unit of commit: the images of a few consecutive batches, in one file.
+
+    Attributes:
+        split: "data" (trained on) or "holdout" (for selection only).
+        shard: which shard of the split it belongs to; always 0 for the hold-out.
+        index: its number within the shard.
+        first_batch: global index (within the split) of its first batch.
+        num_batches: how many consecutive batches it holds.
+        num_images: how many images; only the last batch of a hold-out part may be short.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: Split
+    shard: NonNegativeInt
+    index: NonNegativeInt
+    first_batch: NonNegativeInt
+    num_batches: PositiveInt
+    num_images: PositiveInt
+
+    @property
+    def path(self) -> str:
+        """The file's name relative to the data set's folder."""
+        if self.split == "holdout":
+            return f"holdout/part-{self.index:04d}.parquet"
+        return f"data/shard={self.shard:05d}/part-{self.index:04d}.parquet"
+
+    @property
+    def batches(self) -> range:
+        """The global indices of its batches."""
+        return range(self.first_batch, self.first_batch + self.num_batches)
+
+
+class Manifest(BaseModel):
+    """What a surrogate data set is: written once when the job is planned, and when it grows.
+
+    Attributes:
+        format_version: version of this file and of the parts; see ``FORMAT_VERSION``.
+        identity: all that the images depend on; two sets with equal identities hold equal images.
+        teacher_fingerprint: SHA-256 of the teacher.
+        image_shape: (c, h, w).
+        image_dtype: how pixels are stored.
+        num_classes: k.
+        class_names: one name per class.
+        seed: the run's seed.
+        batch_size: images per batch.
+        part_size: images per part, for parts planned from now on.
+        shard_size: images per shard, likewise.
+        engine: what ran the optimisation (device type, precision, threads, versions).
+        parts: the plan, in the order of the images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: PositiveInt = FORMAT_VERSION
+    identity: dict[str, JsonValue]
+    teacher_fingerprint: str
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    image_dtype: ImageDtype
+    num_classes: PositiveInt
+    class_names: tuple[str, ...]
+    seed: int = Field(ge=0, lt=2**63)
+    batch_size: PositiveInt
+    part_size: PositiveInt
+    shard_size: PositiveInt
+    engine: dict[str, JsonValue]
+    parts: tuple[Part, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
+        for split in ("data", "holdout"):
+            next_batch = 0
+            for part in (part for part in self.parts if part.split == split):
+                if part.first_batch != next_batch:
+                    raise ValueError(f"{part.path} must begin with batch {next_batch}")
+                next_batch = part.batches.stop
+                if -(-part.num_images // self.batch_size) != part.num_batches:
+                    raise ValueError(f"{part.path} cannot hold {part.num_images} images")
+        if len({part.path for part in self.parts}) != len(self.parts):
+            raise ValueError("two parts have the same name")
+        return self
+
+    def split(self, split: Split) -> tuple[Part, ...]:
+        """Return the planned parts of one split, in the order of the images."""
+        return tuple(part for part in self.parts if part.split == split)
+
+    def covering(self, split: Split, num_images: int | None = None) -> tuple[Part, ...]:
+        """Return the leading parts that hold the first ``num_images`` images (None: all of them).
+
+        Raises:
+            InputError: if the plan holds fewer images.
+        """
+        parts = self.split(split)
+        planned = sum(part.num_images for part in parts)
+        if num_images is None:
+            return parts
+        if not 0 <= num_images <= planned:
+            raise InputError(f"{num_images} images of {split!r} wanted, but {planned} are planned")
+        starts = accumulate((part.num_images for part in parts), initial=0)
+        return tuple(part for part, start in zip(parts, starts, strict=False) if start < num_images)
+
+
+def identity_hash(identity: Mapping[str, object]) -> str:
+    """Return a SHA-256 (hex) over the canonical JSON of what a result depends on.
+
+    Canonical: keys sorted, no white space, UTF-8, shortest decimal form of floats. The order of
+    keys does not matter, and reading the identity back from a JSON file gives the same hash.
+    """
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def canonical_json(value: Mapping[str, object]) -> str:
+    """Return the one JSON text that stands for this value."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def plan_parts(
+    existing: Sequence[Part],
+    *,
+    split: Split,
+    num_images: int,
+    batch_size: int,
+    part_size: int,
+    shard_size: int,
+) -> tuple[Part, ...]:
+    """Plan the parts of one split: those that exist as they are, then what is still wanted.
+
+    New parts go on with the batch after the last existing one and fill the last shard first. A set
+    that is to hold fewer images than exist keeps its plan; readers take the first ``num_images``.
+
+    Args:
+        existing: parts planned before (those of the other split are passed over).
+        split: which split is planned.
+        num_images: how many images the split is to hold.
+        batch_size: images per batch.
+        part_size: images per part; the last part of a shard may be short.
+        shard_size: images per shard; the last may be short. The hold-out is one shard.
+
+    Raises:
+        InputError: if a size does not fit, naming the key and the nearest value that does.
+    """
+    if batch_size < 1:
+        raise InputError(f"synthesis.batch_size: {batch_size} must be at least 1")
+    _require_multiple("storage.part_size", part_size, batch_size)
+    _require_multiple("storage.shard_size", shard_size, batch_size)
+    if split == "data":
+        _require_multiple("synthesis.num_images", num_images, batch_size)
+    elif num_images < 0:
+        raise InputError(f"synthesis.num_holdout: {num_images} must be at least 0")
+
+    parts = [part for part in existing if part.split == split]
+    wanted = num_images - sum(part.num_images for part in parts)
+    while wanted > 0:
+        shard = parts[-1].shard if parts else 0
+        used = sum(part.num_images for part in parts if part.shard == shard)
+        if split == "data" and used >= shard_size:
+            shard, used = shard + 1, 0
+        room = part_size if split == "holdout" else min(part_size, shard_size - used)
+        size = min(room, wanted)
+        parts.append(
+            Part(
+                split=split,
+                shard=shard,
+                index=parts[-1].index + 1 if used else 0,
+                first_batch=parts[-1].batches.stop if parts else 0,
+                num_batches=-(-size // batch_size),
+                num_images=size,
+            )
+        )
+        wanted -= size
+    return tuple(parts)
+
+
+def _require_multiple(key: str, value: int, batch_size: int) -> None:
+    if value < 1 or value % batch_size:
+        nearest = max(1, (value + batch_size // 2) // batch_size) * batch_size
+        raise InputError(
+            f"{key}: {value} is not a positive multiple of synthesis.batch_size ({batch_size}): "
+            f"the nearest one is {nearest}"
+        )
+
+
+def read_manifest(folder: Folder) -> Manifest:
+    """Read and check the manifest of a surrogate data set.
+
+    Raises:
+        InputError: if it is missing, damaged or written by a newer version.
+    """
+    try:
+        value = folder.read_json(MANIFEST)
+    except MissingFileError:
+        raise InputError(f"{folder}: not a surrogate data set: it has no {MANIFEST}") from None
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise InputError(
+            f"{folder}/{MANIFEST}: written by a newer dfshield (format {version}, this one reads "
+            f"up to {FORMAT_VERSION}): upgrade dfshield"
+        )
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        said = ": ".join([*(str(step) for step in first["loc"]), first["msg"]])
+        raise InputError(f"{folder}/{MANIFEST}: not a valid manifest: {said}") from None
+
+
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
+    """Write the manifest, atomically; equal manifests give equal bytes."""
+    folder.write_json(MANIFEST, manifest.model_dump(mode="json"))

@@ -1,0 +1,211 @@
+"""Reading a surrogate data set back: tensors for training, and a check of every file."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfshield.storage.arrays import PartArrays, decode_images
+from dfshield.storage.filesystem import Folder
+from dfshield.storage.manifest import Manifest, Part, Split, read_manifest
+from dfshield.storage.parts import check_part, read_part, stored_checksum
+
+
+@dataclass(frozen=True, eq=False)
+class SurrogateTensors:
+    """Images of a surrogate data set on one device.
+
+    Attributes:
+        images: float32 in [0, 1].
+        labels: the class each image was made for.
+        teacher_logits: the teacher's logits of these very images.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    teacher_logits: Float[Tensor, "n k"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class SurrogateDataset:
+    """The reader of a surrogate data set.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it holds.
+    """
+
+    folder: Folder
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, location: str | Path | Folder) -> "SurrogateDataset":
+        """Open a data set by the folder that holds its ``manifest.json``.
+
+        Raises:
+            InputError: if there is no manifest, or it is damaged or of a newer version.
+        """
+        folder = location if isinstance(location, Folder) else Folder.at(location)
+        return cls(folder, read_manifest(folder))
+
+    def problems(self, split: Split | None = None) -> dict[Part, str]:
+        """Return every planned part that does not verify, with the reason. Reads everything."""
+        verdicts = {
+            part: check_part(self.folder, self.manifest, part) for part in self._parts(split)
+        }
+        return {part: reason for part, reason in verdicts.items() if reason is not None}
+
+    def missing(self, split: Split | None = None) -> list[Part]:
+        """Return the planned parts without a file. Looks at names only."""
+        present = {*self.folder.list("data"), *self.folder.list("holdout")}
+        return [part for part in self._parts(split) if part.path not in present]
+
+    def iter_parts(
+        self, split: Split = "data", *, num_images: int | None = None
+    ) -> Iterator[tuple[Part, PartArrays]]:
+        """Yield the parts that hold the first ``num_images`` images, checked, in their order.
+
+        Raises:
+            PartError: when a part is missing or does not verify.
+            InputError: if fewer images are planned.
+        """
+        for part in self.manifest.covering(split, num_images):
+            yield part, read_part(self.folder, self.manifest, part)
+
+    def load(
+        self,
+        split: Split = "data",
+        *,
+        num_images: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> SurrogateTensors:
+        """Read the first ``num_images`` images (None: all) onto a device, checking every part.
+
+        Never holds more than the result and one part.
+
+        Raises:
+            PartError: when a part is missing or does not verify.
+            InputError: if fewer images are planned.
+        """
+        total = self._count(split, num_images)  # refuses what is not planned before any allocation
+        images = torch.empty((total, *self.manifest.image_shape), device=device)
+        labels = torch.empty(total, dtype=torch.int64, device=device)
+        logits = torch.empty((total, self.manifest.num_classes), device=device)
+        start = 0
+        for _, arrays in self.iter_parts(split, num_images=num_images):
+            size = min(len(arrays), total - start)
+            rows = slice(start, start + size)
+            images[rows] = torch.tensor(decode_images(arrays.images[:size]))
+            labels[rows] = torch.tensor(arrays.labels[:size])
+            logits[rows] = torch.tensor(arrays.teacher_logits[:size])
+            start += size
+        return SurrogateTensors(images, labels, logits)
+
+    def fingerprint(self, split: Split = "data", num_images: int | None = None) -> str:
+        """Return a SHA-256 (hex) over the checksums of the parts that ``load`` would read.
+
+        Taken from the footers of the files; ``load`` checks the content against them.
+
+        Raises:
+            PartError: when a part is missing or is not the planned one.
+            InputError: if fewer images are planned.
+        """
+        digest = hashlib.sha256(f"{self._count(split, num_images)} images of {split}\n".encode())
+        for part in self.manifest.covering(split, num_images):
+            checksum = stored_checksum(self.folder, self.manifest, part)
+            digest.update(f"{checksum}\n".encode())
+        return digest.hexdigest()
+
+    def _parts(self, split: Split | None) -> tuple[Part, ...]:
+        return self.manifest.parts if split is None else self.manifest.split(split)
+
+    def _count(self, split: Split, num_images: int | None) -> int:
+        covered = sum(part.num_images for part in self.manifest.covering(split, num_images))
+        return covered if num_images is None else num_images
+
+
+@dataclass(frozen=True)
+class PartVerdict:
+    """What ``verify`` found of one planned part; the reason is empty unless it is broken."""
+
+    path: str
+    verdict: Literal["ok", "missing", "broken"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What ``verify`` found of a data set.
+
+    Attributes:
+        location: where it lies.
+        parts: one verdict for every planned part.
+        extra_files: files among the parts that the manifest does not plan.
+        num_images: images planned.
+        num_valid_images: images in parts that verify.
+    """
+
+    location: str
+    parts: tuple[PartVerdict, ...]
+    extra_files: tuple[str, ...]
+    num_images: int
+    num_valid_images: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every planned part is there and verifies."""
+        return all(part.verdict == "ok" for part in self.parts)
+
+    def count(self, verdict: Literal["ok", "missing", "broken"]) -> int:
+        """Return how many parts have this verdict."""
+        return sum(part.verdict == verdict for part in self.parts)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as a value that ``json.dumps`` takes."""
+        return {
+            "location": self.location,
+            "ok": self.ok,
+            "num_images": self.num_images,
+            "num_valid_images": self.num_valid_images,
+            "num_ok": self.count("ok"),
+            "num_missing": self.count("missing"),
+            "num_broken": self.count("broken"),
+            "parts": [asdict(part) for part in self.parts],
+            "extra_files": list(self.extra_files),
+        }
+
+
+def verify(location: str | Path | Folder) -> VerifyReport:
+    """Check every part of a data set against its checksum and the manifest. Changes nothing.
+
+    Raises:
+        InputError: if there is no readable manifest.
+    """
+    data = SurrogateDataset.open(location)
+    missing, problems = set(data.missing()), data.problems()
+
+    def verdict(part: Part) -> PartVerdict:
+        if part in missing:
+            return PartVerdict(part.path, "missing")
+        if part in problems:
+            return PartVerdict(part.path, "broken", problems[part])
+        return PartVerdict(part.path, "ok")
+
+    parts = data.manifest.parts
+    planned = {part.path for part in parts}
+    present = [*data.folder.list("data"), *data.folder.list("holdout")]
+    return VerifyReport(
+        location=str(data.folder),
+        parts=tuple(verdict(part) for part in parts),
+        extra_files=tuple(name for name in present if name not in planned),
+        num_images=sum(part.num_images for part in parts),
+        num_valid_images=sum(part.num_images for part in parts if part not in problems),
+    )

@@ -1,0 +1,170 @@
+"""The inversion engine: images from a classifier by gradient descent on the pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dfshield.classifiers import Classifier, require_batchnorm
+from dfshield.errors import DfshieldError
+from dfshield.seeds import Stage
+from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
+from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
+from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+
+
+@dataclass(frozen=True, eq=False)
+class SynthesizedBatch:
+    """One batch of surrogate images, on the CPU.
+
+    Attributes:
+        images: float32 in [0, 1].
+        labels: the artificial labels.
+        coefficients: what the loss terms were weighted with.
+        losses: class, feature, tv and weighted total of the last iteration, before its step.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"]
+    coefficients: Coefficients
+    losses: Float[Tensor, "4"]
+
+
+class Inversion:
+    """Diversified sample synthesis (first half of Algorithm 1; equations 3 to 6 and 8).
+
+    Each batch starts from ``N(0, 1)`` noise in the teacher's normalised space and takes
+    ``iterations`` steps of Adam (betas 0.9 and 0.999, constant learning rate, fresh state) on
+    ``alpha_class L_class + alpha_feature L_feature + alpha_tv L_tv`` of the images rolled by a random
+    shift that the whole batch shares. The *last* iterate is kept: a "best" one would compare losses
+    under different shifts. It is denormalised and clipped to [0, 1].
+
+    Args:
+        teacher: the classifier to invert. It is used as it is: switch it to eval mode on the device
+            of choice and do not train it meanwhile. Its weights are frozen here.
+        iterations: optimisation steps per batch.
+        learning_rate: Adam's.
+        jitter: largest shift per axis, in pixels.
+        labels: how artificial labels are assigned.
+        coefficients: how the loss terms are weighted.
+
+    Raises:
+        InputError: if the teacher has no BatchNorm layer with running statistics.
+    """
+
+    def __init__(
+        self,
+        teacher: Classifier,
+        *,
+        iterations: int = 2000,
+        learning_rate: float = 0.1,
+        jitter: int = 2,
+        labels: LabelRule = "per_batch",
+        coefficients: CoefficientSampler | None = None,
+    ) -> None:
+        require_batchnorm(teacher)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.iterations = iterations
+        self.learning_rate = learning_rate
+        self.jitter = jitter
+        self.labels: LabelRule = labels
+        self.coefficients = coefficients or CoefficientSampler()
+
+    def synthesize(
+        self,
+        *,
+        seed: int,
+        batch: int,
+        size: int = 200,
+        stage: Stage = Stage.SYNTHESIS,
+        on_iteration: Callable[[], None] | None = None,
+    ) -> SynthesizedBatch:
+        """Return batch number ``batch`` of a run: the same images whatever was made before.
+
+        Args:
+            seed: the run's seed.
+            batch: global index of the batch.
+            size: images in it.
+            stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced under every rule.
+            on_iteration: called after each step.
+
+        Raises:
+            DfshieldError: if the optimisation diverges.
+        """
+        draws = draw_batch(
+            seed=seed,
+            stage=stage,
+            batch=batch,
+            size=size,
+            image_shape=self.teacher.input_shape,
+            num_classes=self.teacher.num_classes,
+            labels="balanced" if stage is Stage.HOLDOUT else self.labels,
+            coefficients=self.coefficients,
+            jitter=self.jitter,
+            iterations=self.iterations,
+        )
+        pixels, losses = optimise(
+            self.teacher.network,
+            draws,
+            learning_rate=self.learning_rate,
+            device=self.teacher.mean.device,
+            on_iteration=on_iteration,
+        )
+        images = self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu()
+        if not torch.isfinite(images).all():
+            raise DfshieldError(
+                f"batch {batch}: the synthesis diverged (non-finite pixels); "
+                "lower synthesis.learning_rate or the coefficient scales"
+            )
+        return SynthesizedBatch(
+            images=images,
+            labels=torch.from_numpy(draws.labels),
+            coefficients=draws.coefficients,
+            losses=losses.cpu(),
+        )
+
+
+def optimise(
+    network: nn.Module,
+    draws: BatchDraws,
+    *,
+    learning_rate: float,
+    device: torch.device,
+    on_iteration: Callable[[], None] | None = None,
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
+    """Run the optimisation of one batch and return its pixels in normalised space and last losses.
+
+    Args:
+        network: takes normalised images; in eval mode, weights frozen.
+        draws: the batch's random part; one iteration per row of ``draws.shifts``.
+        learning_rate: Adam's.
+        device: where ``network`` lies.
+        on_iteration: called after each step.
+    """
+    # A copy: on the CPU the tensor would share memory with the draws, which Adam would overwrite.
+    pixels = torch.tensor(draws.noise, device=device, requires_grad=True)
+    labels = torch.from_numpy(draws.labels).to(device)
+    weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
+    optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
+    statistics = FeatureStatistics(network)
+    losses = torch.zeros(4, device=device)
+    with statistics.recording():
+        for down, right in draws.shifts.tolist():
+            shifted = torch.roll(pixels, (down, right), dims=(2, 3))
+            logits = network(shifted)
+            terms = torch.stack(
+                [
+                    class_prior_loss(logits, labels),
+                    statistics.loss(),
+                    total_variation(shifted),
+                ]
+            )
+            total = (weights * terms).sum()
+            (pixels.grad,) = torch.autograd.grad(total, [pixels])
+            optimizer.step()
+            losses = torch.cat([terms, total[None]]).detach()
+            if on_iteration is not None:
+                on_iteration()
+    return pixels.detach(), losses

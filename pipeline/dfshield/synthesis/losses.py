@@ -1,0 +1,80 @@
+"""The three terms of the synthesis loss: class prior, feature statistics, total variation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dfshield.classifiers import batchnorm_layers
+
+
+def class_prior_loss(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Equation 3: cross-entropy of the teacher's prediction and the artificial label, batch mean."""
+    return F.cross_entropy(logits, labels)
+
+
+class FeatureStatistics:
+    """Equation 4: distance of a batch's statistics from those that the teacher's BatchNorm kept.
+
+    For every BatchNorm layer ``l``, the per-channel mean and biased variance of the layer's *input*
+    over batch and space are compared with the running mean and variance; the loss is
+    ``sum_l ||mean_l - running_mean_l||_2 + ||var_l - running_var_l||_2``, with unsquared norms and
+    no weights, as in the authors' code.
+
+    Use it around forward passes::
+
+        statistics = FeatureStatistics(network)
+        with statistics.recording():
+            logits = network(images)
+            loss = statistics.loss()
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [layer for _, layer in batchnorm_layers(network)]
+        self._distances: list[Tensor] = []
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Watch the input of every BatchNorm layer inside the block; the hooks are then removed."""
+        handles = [layer.register_forward_pre_hook(self._record) for layer in self._layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        features = inputs[0]
+        axes = [axis for axis in range(features.ndim) if axis != 1]
+        variance, mean = torch.var_mean(features, dim=axes, correction=0)
+        self._distances.append(
+            torch.linalg.vector_norm(mean - layer.running_mean)
+            + torch.linalg.vector_norm(variance - layer.running_var)
+        )
+
+    def loss(self) -> Float[Tensor, ""]:
+        """Return the sum over the layers of the forward pass since the last call."""
+        distances, self._distances = self._distances, []
+        return torch.stack(distances).sum()
+
+
+def total_variation(images: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:
+    """Equation 5: neighbour differences along both axes and both diagonals.
+
+    Each of the four is one Frobenius norm over the whole batch tensor, as in the authors' code, so
+    the value grows like the square root of the batch size.
+    """
+    across = images[..., :, :-1] - images[..., :, 1:]
+    down = images[..., :-1, :] - images[..., 1:, :]
+    diagonal = images[..., :-1, :-1] - images[..., 1:, 1:]
+    antidiagonal = images[..., 1:, :-1] - images[..., :-1, 1:]
+    return torch.stack(
+        [torch.linalg.vector_norm(d) for d in (across, down, diagonal, antidiagonal)]
+    ).sum()

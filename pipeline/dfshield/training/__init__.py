@@ -1,0 +1,33 @@
+"""Images to student: objectives, adversarial images, GradRefine, the loop."""
+
+from dfshield.training.batchnorm import DeferredBatchNorm
+from dfshield.training.gradrefine import GradRefine
+from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
+from dfshield.training.objectives import (
+    Losses,
+    Objective,
+    SoftLabelObjective,
+    TradesObjective,
+    kl_divergence,
+)
+from dfshield.training.perturbation import InnerMaximization
+from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
+from dfshield.training.trainer import AdversarialTrainer, UpdateRecord
+
+__all__ = [
+    "AdversarialTrainer",
+    "DeferredBatchNorm",
+    "GradRefine",
+    "HoldoutMetrics",
+    "InnerMaximization",
+    "Losses",
+    "Objective",
+    "SoftLabelObjective",
+    "SupervisedEpoch",
+    "TradesObjective",
+    "UpdateRecord",
+    "holdout_metrics",
+    "kl_divergence",
+    "train_supervised",
+    "validate",
+]

@@ -1,0 +1,116 @@
+"""GradRefine: an update from what the gradients of several mini-batches agree on."""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dfshield.errors import DfshieldError, InputError
+
+
+class GradRefine:
+    """Equations 9 and 10, over any torch optimizer.
+
+    With the gradients ``g_1 ... g_K`` of K mini-batches at the same weights, for every scalar
+    parameter::
+
+        A  = (1/K) sum_b sign(g_b)                              (eq. 9)
+        g* = [|A| >= tau] sum_b [A g_b > 0] g_b                 (eq. 10)
+
+    and one optimizer step is taken with ``g*``. It is a sum, not a mean: that is the paper's
+    learning rate growing linearly with K. Only three accumulators are kept: the sum of signs (exact
+    integers) and the float64 sums of positive and of negative gradients. A parameter passes when
+    ``|sum of signs| >= ceil(tau K)`` in exact arithmetic. K is the number of mini-batches
+    accumulated since the last step, so a last, smaller group has its own threshold. K = 1 is plain
+    training; tau = 0 still drops the minority's gradients.
+
+    Usage::
+
+        refine = GradRefine(optimizer, tau=0.5)
+        for x, y in group:                # weights do not change inside a group
+            loss(model(x), y).backward()
+            refine.accumulate()
+        agreement_rate = refine.step()
+
+    Args:
+        optimizer: steps on the refined gradients; its learning rate is left alone.
+        tau: agreement threshold in [0, 1].
+
+    Raises:
+        InputError: if ``tau`` lies outside [0, 1].
+    """
+
+    def __init__(self, optimizer: Optimizer, *, tau: float = 0.5) -> None:
+        if not 0 <= tau <= 1:
+            raise InputError(f"tau: {tau!r} must lie in [0, 1]")
+        self.optimizer = optimizer
+        self.tau = tau
+        self.num_accumulated = 0
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._has_gradient = [False] * len(self._parameters)
+        size = sum(p.numel() for p in self._parameters)
+        device = self._parameters[0].device
+        self._signs = torch.zeros(size, dtype=torch.int32, device=device)
+        self._positive = torch.zeros(size, dtype=torch.float64, device=device)
+        self._negative = torch.zeros(size, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def accumulate(self) -> None:
+        """Add the gradients that ``backward`` left on the parameters as one mini-batch; clear them."""
+        gradient = torch.cat([self._take_gradient(i, p) for i, p in enumerate(self._parameters)])
+        self._signs += torch.sign(gradient).to(torch.int32)
+        self._positive += gradient.clamp(min=0)
+        self._negative += gradient.clamp(max=0)
+        self.num_accumulated += 1
+
+    def _take_gradient(self, position: int, parameter: nn.Parameter) -> Tensor:
+        gradient = parameter.grad
+        if gradient is None:
+            return torch.zeros_like(parameter).reshape(-1)
+        self._has_gradient[position] = True
+        parameter.grad = None
+        return gradient.reshape(-1)
+
+    @torch.no_grad()
+    def step(self) -> float:
+        """Take one optimizer step with the refined gradient and forget the accumulated ones.
+
+        Returns:
+            The agreement rate: the share of parameters whose gradient passed the threshold.
+
+        Raises:
+            DfshieldError: if a gradient is not finite; the weights are then unchanged.
+        """
+        if self.num_accumulated == 0:
+            raise RuntimeError("GradRefine.step() without a call of accumulate()")
+        threshold = math.ceil(Fraction(str(self.tau)) * self.num_accumulated)
+        passes = self._signs.abs() >= threshold
+        majority = torch.where(self._signs > 0, self._positive, self._negative)
+        refined = torch.where(passes & (self._signs != 0), majority, 0.0)
+        if not torch.isfinite(self._positive.sum() + self._negative.sum()):
+            raise DfshieldError(
+                "the training diverged: a gradient is not finite; lower training.learning_rate"
+            )
+        self._give_gradients(refined)
+        self.optimizer.step()
+        rate = passes.double().mean().item()
+        self._reset()
+        return rate
+
+    def _give_gradients(self, refined: Tensor) -> None:
+        sizes = [p.numel() for p in self._parameters]
+        pieces = refined.split(sizes)
+        for parameter, piece, has in zip(
+            self._parameters, pieces, self._has_gradient, strict=True
+        ):
+            if has:
+                parameter.grad = piece.reshape(parameter.shape).to(parameter.dtype)
+
+    def _reset(self) -> None:
+        self.num_accumulated = 0
+        self._has_gradient = [False] * len(self._parameters)
+        for accumulator in (self._signs, self._positive, self._negative):
+            accumulator.zero_()
+        self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,78 @@
+"""The inner maximisation: the images that the student is trained on."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfshield.attacks import Norm, frozen, normalise_gradient, project
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+from dfshield.training.objectives import kl_divergence
+
+START_SCALE = 0.001
+
+
+class InnerMaximization:
+    """PGD on the student that maximises ``KL(S(x)||S(x'))`` (the inner problem of Algorithm 1).
+
+    Both norms start at ``x + 0.001 N(0, I)``, run in eval mode and compute S(x) once. l_inf steps by
+    ``step`` (default ``eps / 4``) along the sign of the gradient and projects after each; l_2 steps
+    by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient normalised per
+    image, clips to [0, 1], then scales the perturbation back into the ball. An image whose gradient
+    is zero goes in a random direction (l_2).
+
+    Args:
+        eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.
+        norm: ``linf`` or ``l2``.
+        steps: number of gradient steps.
+        step: step size; None gives the default of the norm.
+
+    Raises:
+        InputError: for a size that makes no sense, naming it.
+    """
+
+    def __init__(
+        self,
+        *,
+        eps: float | str,
+        norm: Norm = "linf",
+        steps: int = 10,
+        step: float | str | None = None,
+    ) -> None:
+        self.eps = parse_epsilon(eps)
+        self.norm: Norm = norm
+        if steps < 1:
+            raise InputError(f"steps: {steps!r} must be at least 1")
+        self.steps = steps
+        default = self.eps / 4 if norm == "linf" else 2 * self.eps / steps
+        self.step = default if step is None else parse_epsilon(step, key="step")
+
+    def __call__(
+        self,
+        student: nn.Module,
+        images: Float[Tensor, "n c h w"],
+        *,
+        generator: np.random.Generator,
+    ) -> Float[Tensor, "n c h w"]:
+        """Return the adversarial images, in [0, 1] and in the ball around ``images``.
+
+        The student's weights get no gradient, its buffers do not move.
+        """
+        noise = torch.from_numpy(generator.standard_normal(images.shape, dtype=np.float32))
+        adversarial = images + START_SCALE * noise.to(images.device)
+        with frozen(student):
+            with torch.no_grad():
+                clean = student(images)
+            for _ in range(self.steps):
+                adversarial = adversarial.detach().requires_grad_()
+                loss = kl_divergence(clean, student(adversarial))
+                (gradient,) = torch.autograd.grad(loss, [adversarial])
+                direction = normalise_gradient(gradient, self.norm, generator)
+                adversarial = project(
+                    adversarial.detach() + self.step * direction,
+                    images,
+                    eps=self.eps,
+                    norm=self.norm,
+                )
+        return adversarial

@@ -1,0 +1,218 @@
+"""Every attack through the same tests."""
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfshield.attacks import ATTACKS, Attack, make_attack, perturbation_norm
+from dfshield.errors import DfshieldWarning, InputError
+
+SETTINGS = {"fgsm": {}, "pgd": {"steps": 5, "restarts": 2}, "autoattack": {}}
+EPS = {"linf": 0.1, "l2": 0.6}
+
+
+@pytest.fixture(params=[(name, norm) for name in ATTACKS for norm in EPS], ids="-".join)
+def attack(request):
+    name, norm = request.param
+    return make_attack(name, eps=EPS[norm], norm=norm, **SETTINGS[name])
+
+
+@pytest.fixture
+def images(digits):
+    return digits[0][:12], digits[1][:12]
+
+
+def test_every_attack_has_settings_here():
+    assert set(SETTINGS) == set(ATTACKS)
+
+
+def test_stays_in_ball_and_range_and_raises_the_loss(attack, trained_net, images):
+    x, y = images
+    before = x.clone()
+    x_adv = attack(trained_net, x, y, seed=1)
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == torch.float32
+    assert not x_adv.requires_grad
+    assert torch.equal(x, before)
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    size = perturbation_norm(x_adv.double() - x.double(), attack.norm).max()
+    assert 0 < size <= attack.eps + 1e-6
+    with torch.no_grad():
+        clean = F.cross_entropy(trained_net(x), y)
+        adversarial = F.cross_entropy(trained_net(x_adv), y)
+    assert adversarial > clean
+
+
+def test_model_and_global_generators_are_left_as_they_were(attack, trained_net, images):
+    model = trained_net
+    model.train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    torch_state = torch.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    python_state = random.getstate()
+    try:
+        attack(model, *images, seed=1)
+        assert [module.training for module in model.modules()] == modes
+        assert [parameter.requires_grad for parameter in model.parameters()] == flags
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    finally:
+        model.eval()
+        model[0].weight.requires_grad_(True)
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert random.getstate() == python_state
+
+
+def test_model_is_restored_after_an_error(attack, images):
+    class Fails(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls > 1:
+                raise RuntimeError("broken")
+            return self.layer(x.flatten(1))
+
+    model = Fails().train()
+    with pytest.raises(RuntimeError, match="broken"):
+        attack(model, *images)
+    assert model.training
+    assert model.layer.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_result_depends_on_the_seed_alone(attack, trained_net, images):
+    torch.manual_seed(1)
+    first = attack(trained_net, *images, seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(first, attack(trained_net, *images, seed=3))
+    if attack.name == "pgd":
+        assert not torch.equal(first, attack(trained_net, *images, seed=4))
+
+
+def test_works_where_gradients_are_switched_off(attack, trained_net, images):
+    expected = attack(trained_net, *images)
+    with torch.no_grad():
+        assert torch.equal(attack(trained_net, *images), expected)
+
+
+def test_eps_zero_returns_the_images(attack, trained_net, images):
+    null = make_attack(attack.name, eps=0.0, norm=attack.norm, **SETTINGS[attack.name])
+    assert torch.equal(null(trained_net, *images), images[0])
+
+
+def test_rounding_outside_the_range_is_clipped_but_no_more(attack, trained_net, images):
+    x, y = images
+    assert attack(trained_net, x - 3e-8, y).min() >= 0
+    for wrong in (x * 255, x - 0.1, x.masked_fill(x == 0, float("nan"))):
+        with pytest.raises(InputError, match=r"images must lie in \[0, 1\]"):
+            attack(trained_net, wrong, y)
+
+
+def test_labels_that_the_model_cannot_have_are_refused(attack, trained_net, images):
+    x, y = images
+    for wrong in (y + 5, y - 1):
+        with pytest.raises(InputError, match=r"labels must lie in 0\.\.9"):
+            attack(trained_net, x, wrong)
+
+
+def test_model_without_gradient_is_refused(attack, images):
+    class Table(nn.Module):
+        def forward(self, x):
+            return torch.zeros(len(x), 10)
+
+    with pytest.raises(InputError, match="carry no gradient"):
+        attack(Table(), *images)
+
+
+def test_images_of_another_size_are_refused(attack, trained_net, images):
+    trained_net.input_shape = (1, 8, 8)
+    try:
+        with pytest.raises(InputError, match=r"shape \(1, 8, 8\).*\(1, 7, 8\)"):
+            attack(trained_net, images[0][:, :, :7], images[1])
+    finally:
+        del trained_net.input_shape
+
+
+def test_an_attack_that_goes_too_far_is_projected(trained_net, images):
+    class Far(Attack):
+        name = "far"
+
+        def perturb(self, model, x, y, *, seed):
+            return x + 7
+
+    for norm, eps in EPS.items():
+        x_adv = Far(eps=eps, norm=norm)(trained_net, *images)
+        size = perturbation_norm(x_adv - images[0], norm)
+        assert size.max() <= eps + 1e-6
+        assert size.max() > 0.9 * eps
+        assert x_adv.max() <= 1
+
+
+def test_attacks_run_without_warning_on_ten_classes(attack, trained_net, images):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DfshieldWarning)
+        attack(trained_net, *images)
+
+
+def test_description_label_and_slug(attack):
+    described = attack.describe()
+    name = described.pop("name")
+    again = make_attack(name, **described)
+    assert again.describe() == attack.describe()
+    assert again.slug == attack.slug
+    assert set(attack.slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+    assert make_attack(name, **{**described, "eps": 0.0999999}).slug != attack.slug
+
+
+def test_labels():
+    assert make_attack("fgsm", eps=0.1).label == "FGSM"
+    assert make_attack("pgd", eps=0.1).label == "PGD-20"
+    assert make_attack("pgd", eps=0.1, restarts=5).label == "PGD-20 (5 restarts)"
+    assert make_attack("autoattack", eps=0.1).label == "AutoAttack"
+    assert make_attack("pgd", eps=0.1).slug.startswith("pgd-20-linf-0.1-")
+    settings = [{}, {"steps": 19}, {"step": 0.01}, {"restarts": 2}, {"random_start": False}]
+    assert len({make_attack("pgd", eps=0.1, **options).slug for options in settings}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pdg", {"eps": 0.1}, "'pgd'"),
+        ("AutoAttack", {"eps": 0.1}, "'autoattack'"),
+        ("pgd", {"eps": 0.1, "step_size": 0.1}, r"pgd\.step_size is unknown.*'steps'"),
+        ("fgsm", {"eps": 0.1, "restarts": 2}, r"fgsm\.restarts is unknown"),
+        ("pgd", {"steps": 20}, r"pgd\.eps is missing"),
+        ("pgd", {"eps": "eight"}, "eps: 'eight'"),
+        ("pgd", {"eps": 8}, 'eps: 8 is above 1.*"8/255"'),
+        ("pgd", {"eps": -0.1}, "eps: -0.1 must be"),
+        ("pgd", {"eps": 0.1, "step": 0.0}, "step: 0.0 must be above 0"),
+        ("pgd", {"eps": 0.1, "steps": 0}, "steps: 0 must be"),
+        ("pgd", {"eps": 0.1, "restarts": 0}, "restarts: 0 must be"),
+        ("pgd", {"eps": 0.1, "restarts": 2, "random_start": False}, "restarts: more than 1"),
+        ("autoattack", {"eps": 0.1, "version": "plus"}, "version: 'plus' is unknown"),
+        ("autoattack", {"eps": 0.1, "batch_size": 0}, "batch_size: 0 must be"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(name, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make_attack(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_fraction_is_understood():
+    assert make_attack("pgd", eps="8/255", step="2/255").eps == pytest.approx(8 / 255)

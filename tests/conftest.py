@@ -1,0 +1,35 @@
+"""Shared by all tests: run-time shape checks, thread count, where real data lies."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Every function of the package checks the shapes of its annotations while the tests run.
+install_import_hook("dfshield", "beartype.beartype").__enter__()
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(int(os.environ.get("DFSHIELD_TEST_THREADS", "2")))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data that DFSHIELD_DATA names; tests skip only when it is unset."""
+    folder = os.environ.get("DFSHIELD_DATA")
+    if not folder:
+        pytest.skip("DFSHIELD_DATA is not set: it names the folder with the real data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_file(data_folder: Path):
+    """Return a function that gives the path of one real file, failing if it is missing."""
+
+    def find(name: str) -> Path:
+        path = data_folder / name
+        assert path.is_file(), f"{path} is missing although DFSHIELD_DATA is set"
+        return path
+
+    return find

@@ -1,0 +1,116 @@
+"""Run results as they come out of JSON, for the tests of the report."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfshield.report import ReportData, SeedOutcome, image_grid
+
+NAMES = ("zero", "one", "two", "three")
+
+
+def evaluation(model: str, label: str, num_correct: int, **changes: Any) -> dict[str, Any]:
+    attacked = label != "Clean"
+    return {
+        "model": model,
+        "label": label,
+        "norm": "linf" if attacked else None,
+        "eps": 8 / 255 if attacked else None,
+        "num_images": 400,
+        "num_correct": num_correct,
+        "accuracy": num_correct / 400,
+        "interval": [max(0.0, num_correct / 400 - 0.043), min(1.0, num_correct / 400 + 0.037)],
+        "floor": 0.2675,
+        "majority_class": 2,
+        "balanced_accuracy": num_correct / 400 * 0.97,
+        "prediction_histogram": [90, 100, 130, 80],
+        "collapsed": False,
+        "below_floor": False,
+        "standard_suite": True if label == "AutoAttack" else None,
+        "notes": [],
+        "seconds": 1.5,
+        "seed": 0,
+        "data": {"name": "digits", "split": "test", "num_images": 450, "fingerprint": "d1" * 32},
+        "attack": {"steps": 20} if attacked else None,
+        **changes,
+    }
+
+
+def seed_outcome(seed: int, evaluations: tuple[dict[str, Any], ...] | None = None) -> SeedOutcome:
+    updates = [
+        {
+            "epoch": 0,
+            "update": n,
+            "loss": 2.0 / (n + 1),
+            "loss_clean": 0.5 / (n + 1),
+            "loss_robust": 1.0 / (n + 1),
+            "loss_smooth": 0.5 / (n + 1),
+            "agreement_rate": 0.25 + 0.125 * n,
+        }
+        for n in range(3)
+    ]
+    holdout = {
+        "agreement_clean": 0.915,
+        "agreement_pgd": 0.635,
+        "histogram": [5, 5, 5, 5],
+        "collapsed": False,
+    }
+    pixels = np.random.default_rng(seed).random((8, 1, 8, 8), dtype=np.float32)
+    if evaluations is None:
+        evaluations = (
+            evaluation("teacher", "Clean", 394),
+            evaluation("student", "Clean", 386 + seed, seed=seed),
+            evaluation("teacher", "PGD-20", 61),
+            evaluation("student", "PGD-20", 244 + 8 * seed, seed=seed),
+        )
+    return SeedOutcome(
+        seed=seed,
+        evaluations=evaluations,
+        history=(*updates, {"epoch": 0, "holdout": holdout}),
+        synthesis={
+            "num_images": 2000,
+            "iterations": 200,
+            "teacher_agreement": 0.978,
+            "class_counts": [500, 500, 499, 501],
+            "coefficients": "DSS: class and feature from U(0, 1), TV 2.5e-05",
+            "seconds": 192.0,
+            "picture": image_grid(pixels, [0, 1, 2, 3] * 2, NAMES),
+        },
+    )
+
+
+@pytest.fixture
+def make_evaluation() -> Callable[..., dict[str, Any]]:
+    return evaluation
+
+
+@pytest.fixture
+def make_outcome() -> Callable[..., SeedOutcome]:
+    return seed_outcome
+
+
+@pytest.fixture
+def make_data() -> Callable[..., ReportData]:
+    def make(*seeds: SeedOutcome, **changes: Any) -> ReportData:
+        fields: dict[str, Any] = {
+            "name": "ward-7",
+            "created": "2026-01-02T03:04:05Z",
+            "teacher": {
+                "source": "dfshield:resnet8",
+                "architecture": "resnet8",
+                "fingerprint": "f0" * 32,
+                "input_shape": [1, 8, 8],
+                "num_classes": 4,
+                "class_names": list(NAMES),
+                "trained_here": False,
+            },
+            "threat": {"norm": "linf", "eps": 8 / 255, "step": 2 / 255},
+            "config_yaml": "name: ward-7\nthreat: {norm: linf, eps: 8/255}\n",
+            "versions": {"dfshield": "0.1.0", "torch": "2.13.0"},
+            "seeds": seeds or (seed_outcome(0),),
+        }
+        return ReportData(**fields | changes)
+
+    return make

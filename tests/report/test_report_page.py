@@ -1,0 +1,149 @@
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from statistics import stdev
+
+import pytest
+from PIL import Image
+
+from dfshield.errors import InputError
+from dfshield.report import render_page
+
+VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
+LOADING = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href"}
+
+
+class Reader(HTMLParser):
+    """Walks a page: the text it shows, what it loads; fails where tags do not nest."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for key, value in attrs if key in LOADING]
+        assert not [key for key, _ in attrs if key.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_page_is_well_formed_and_loads_nothing(make_data, make_outcome, num_seeds):
+    page = render_page(make_data(*(make_outcome(seed) for seed in range(num_seeds))))
+    reader = Reader(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert reader.loaded
+    assert all(address.startswith("data:image/png;base64,") for address in reader.loaded)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(reader.tags)
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "prefers-color-scheme:dark" in style
+    assert "@media print" in style
+    for address in reader.loaded:
+        Image.open(BytesIO(b64decode(address.partition(",")[2]))).load()
+
+
+def test_every_number_of_one_seed_is_shown(make_data):
+    text = Reader(render_page(make_data())).text
+    assert "ward-7: a resnet8 hardened against l_inf 8/255 without its training data" in text
+    for shown in (
+        *("98.5 %", "94.2 – 100.0 %", "balanced 95.5 %"),  # teacher, clean: 394 of 400
+        *("96.5 %", "92.2 – 100.0 %", "balanced 93.6 %"),  # student, clean: 386
+        *("15.2 %", "10.9 – 18.9 %", "balanced 14.8 %"),  # teacher, PGD-20: 61
+        *("61.0 %", "56.7 – 64.7 %", "balanced 59.2 %"),  # student, PGD-20: 244
+        *("26.8 %", "always “two”"),
+        *("2,000", "97.8 %", "499 to 501", "3 min 12 s", "DSS: class and feature"),
+        *("91.5 %", "63.5 %", "25.0 % to 50.0 %, mean 37.5 %"),
+        *("f0" * 32, "d1" * 32, "2.13.0", "step 2/255", "dfshield run config.yaml"),
+        "400 of 450 real images of digits (test split), seed 0",
+        "Nothing between the teacher and this evaluation touched a real image",
+        "Data-free is not private",
+        "One seed: the spread between runs is not known",
+        "threat: {norm: linf, eps: 8/255}",
+    ):
+        assert shown in text.replace("\xa0", " "), shown
+    assert "Warning." not in text
+
+
+def test_three_seeds_give_mean_and_sample_deviation(make_data, make_outcome):
+    text = Reader(render_page(make_data(*map(make_outcome, range(3))))).text
+    counts = [244, 252, 260]
+    mean, spread = sum(counts) / 12, 100 * stdev(count / 400 for count in counts)
+    assert f"{mean:.1f} ± {spread:.1f}" in text
+    for seed, count in enumerate(counts):
+        row = text[text.index(f"seed {seed}", text.index("PGD-20 l_inf 8/255 ")) :]
+        assert f"{count / 4:.1f}" in row[:120]
+    # The teacher was measured once and is shared: one measurement has no spread.
+    assert "98.5 ±" not in text
+    assert "spread between runs is" not in text
+
+
+def test_collapsed_and_below_floor_are_said_in_words(make_data, make_evaluation, make_outcome):
+    student = make_evaluation(
+        "student", "AutoAttack", 80, collapsed=True, below_floor=True, standard_suite=False
+    )
+    fallen = make_outcome(0, (make_evaluation("teacher", "AutoAttack", 4), student))
+    text = Reader(render_page(make_data(fallen))).text
+    assert text.count("Warning.") == 2
+    assert "the student has collapsed: one class takes more than 95 % of the predictions" in text
+    assert "the student is below the floor: a classifier that always answers" in text
+    assert "not the standard suite" in text
+    two = render_page(make_data(fallen, make_outcome(1, (student | {"collapsed": False},))))
+    assert "collapsed (1 of 2 seeds)" in Reader(two).text
+
+
+def test_a_seed_that_lacks_an_attack_is_said(make_data, make_evaluation, make_outcome):
+    seeds = (make_outcome(0), make_outcome(1, (make_evaluation("student", "FGSM", 300),)))
+    assert "not measured" in Reader(render_page(make_data(*seeds))).text
+
+
+def test_hostile_names_stay_text(make_data, make_evaluation, make_outcome):
+    evil = '<script>alert("x")</script>$_{'
+    noted = make_evaluation("student", evil, 200, notes=[evil], standard_suite=None)
+    data = make_data(make_outcome(0, (noted,)), name=evil, config_yaml=f"name: {evil}")
+    teacher = {**data.teacher, "architecture": evil, "class_names": [evil, "$$", "a\nb", "日本"]}
+    page = render_page(replace(data, teacher=teacher, versions={evil: evil}, created=evil))
+    reader = Reader(page)
+    assert "script" not in reader.tags
+    assert evil in reader.text
+
+
+def test_empty_history_and_no_evaluation_are_said(make_data, make_outcome):
+    bare = replace(make_outcome(0, ()), history=())
+    text = Reader(render_page(make_data(bare))).text
+    assert "No training history was recorded" in text
+    assert "Nothing was evaluated" in text
+
+
+def test_a_missing_field_is_one_line_that_names_it(make_data, make_evaluation, make_outcome):
+    broken = make_evaluation("student", "Clean", 300)
+    del broken["floor"]
+    with pytest.raises(InputError, match="evaluation: floor: field required") as caught:
+        render_page(make_data(make_outcome(0, (broken,))))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_data_give_the_same_page(make_data):
+    assert render_page(make_data()) == render_page(make_data())
