@@ -7,7 +7,7 @@ from dfshield.errors import InputError
 _HINT = 'write a number such as 0.03 or a fraction such as "8/255"'
 
 
-def parse_epsilon(value: float | str, *, key: str = "eps") -> float:
+def parse_epsilon(value: float | int | str, *, key: str = "eps") -> float:
     """Return a perturbation size (or step) as a float on the [0, 1] scale of the images.
 
     Args:

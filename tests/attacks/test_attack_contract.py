@@ -1,6 +1,7 @@
 """Every attack through the same tests."""
 
-import random
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ from dfshield.attacks import ATTACKS, Attack, make_attack, perturbation_norm
 from dfshield.errors import DfshieldWarning, InputError
 
 SETTINGS = {"fgsm": {}, "pgd": {"steps": 5, "restarts": 2}, "autoattack": {}}
-EPS = {"linf": 0.1, "l2": 0.6}
+EPS = {"linf": 0.3, "l2": 1.0}
 
 
 @pytest.fixture(params=[(name, norm) for name in ATTACKS for norm in EPS], ids="-".join)
@@ -59,7 +60,6 @@ def test_model_and_global_generators_are_left_as_they_were(attack, trained_net, 
     state = {key: value.clone() for key, value in model.state_dict().items()}
     torch_state = torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    python_state = random.getstate()
     try:
         attack(model, *images, seed=1)
         assert [module.training for module in model.modules()] == modes
@@ -71,7 +71,25 @@ def test_model_and_global_generators_are_left_as_they_were(attack, trained_net, 
         model[0].weight.requires_grad_(True)
     assert torch.equal(torch.random.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
-    assert random.getstate() == python_state
+
+
+WITHOUT_SHAPE_CHECKS = """
+import random
+import torch
+from dfshield.attacks import ATTACKS, make_attack
+
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+x, y = torch.rand(4, 1, 8, 8), torch.arange(4)
+for name in ATTACKS:
+    before = random.getstate()
+    make_attack(name, eps=0.5)(model, x, y)
+    assert random.getstate() == before, name
+"""
+
+
+def test_pythons_generator_is_left_as_it_was():
+    """In a process of its own: the run-time shape checks of the tests draw from it."""
+    subprocess.run([sys.executable, "-c", WITHOUT_SHAPE_CHECKS], check=True, timeout=120)
 
 
 def test_model_is_restored_after_an_error(attack, images):
@@ -176,7 +194,7 @@ def test_description_label_and_slug(attack):
     assert again.describe() == attack.describe()
     assert again.slug == attack.slug
     assert set(attack.slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
-    assert make_attack(name, **{**described, "eps": 0.0999999}).slug != attack.slug
+    assert make_attack(name, **{**described, "eps": 0.2999999}).slug != attack.slug
 
 
 def test_labels():

@@ -28,7 +28,7 @@ def predictions(model, x):
         return model(x).argmax(1)
 
 
-@pytest.mark.parametrize(("norm", "eps", "step"), [("linf", 0.1, 0.025), ("l2", 0.8, 0.1)])
+@pytest.mark.parametrize(("norm", "eps", "step"), [("linf", 0.06, 0.015), ("l2", 0.4, 0.1)])
 def test_pgd_equals_foolbox_image_by_image(trained_net, digits, norm, eps, step):
     x, y = digits
     theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm]
@@ -38,7 +38,7 @@ def test_pgd_equals_foolbox_image_by_image(trained_net, digits, norm, eps, step)
     x_adv = PGD(eps=eps, step=step, steps=20, random_start=False, norm=norm)(trained_net, x, y)
     torch.testing.assert_close(x_adv, expected, atol=1e-5, rtol=0)
     assert torch.equal(predictions(trained_net, x_adv) != y, success)
-    assert 0.05 < success.float().mean() < 0.95 or norm == "linf"
+    assert 0.05 < success.float().mean() < 0.95
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.5)])
@@ -77,8 +77,12 @@ def loop_in_float64(model, x, y, *, eps, step, steps, norm):
 def test_pgd_equals_a_float64_loop(trained_net, digits, norm, eps, step):
     x, y = digits[0][:8], digits[1][:8]
     options = {"eps": eps, "step": step, "steps": 5, "norm": norm}
-    expected = loop_in_float64(trained_net, x, y, **options)
-    x_adv = PGD(random_start=False, **options)(trained_net, x, y)
+    # Without kinks, so that rounding stays rounding.
+    smooth = nn.Sequential(
+        *(nn.Softplus() if isinstance(layer, nn.ReLU) else layer for layer in trained_net)
+    )
+    expected = loop_in_float64(smooth, x, y, **options)
+    x_adv = PGD(random_start=False, **options)(smooth, x, y)
     torch.testing.assert_close(x_adv.double(), expected, atol=1e-5, rtol=0)
 
 

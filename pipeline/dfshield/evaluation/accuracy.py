@@ -60,6 +60,12 @@ class _Tensors:
         return digest.hexdigest()
 
 
+def _as_set(x: Tensor, y: Tensor) -> Images:
+    if len(x) != len(y):
+        raise InputError(f"there are {len(x)} images but {len(y)} labels")
+    return _Tensors(x, y)
+
+
 def slice_bounds(num_images: int, slice_size: int) -> list[slice]:
     """Return the slices of a set: ``slice_size`` images each, the last one maybe fewer.
 
@@ -101,12 +107,10 @@ def evaluate(
     Raises:
         InputError: for images or labels that the model cannot have.
     """
-    data = _Tensors(*images) if isinstance(images, tuple) else images
+    data = _as_set(*images) if isinstance(images, tuple) else images
     bounds = slice_bounds(len(data), slice_size)
     if not bounds:
         raise InputError("there is no image to evaluate")
-    if isinstance(data, _Tensors) and len(data.x) != len(data.y):
-        raise InputError(f"there are {len(data.x)} images but {len(data.y)} labels")
     slices = []
     for index, part in enumerate(bounds):
         x, y = data.tensors(part)

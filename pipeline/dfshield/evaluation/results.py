@@ -5,7 +5,6 @@ import re
 import statistics
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Self
 
 import numpy as np
 import torch
@@ -99,7 +98,7 @@ class EvaluationResult(BaseModel):
         return self.model_dump_json(indent=2)
 
     @classmethod
-    def from_json(cls, text: str, *, source: str = "evaluation result") -> Self:
+    def from_json(cls, text: str, *, source: str = "evaluation result") -> "EvaluationResult":
         """Return the result that :meth:`to_json` wrote.
 
         Args:

@@ -1,0 +1,200 @@
+"""The commands. What they need is imported when they run, so that ``--help`` is quick."""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from dfshield import __version__
+from dfshield.cli.execution import execute
+from dfshield.errors import DfshieldError, InputError
+
+app = typer.Typer(
+    name="dfshield",
+    help="Harden a pretrained image classifier against adversarial attack without its training "
+    "data.\n\nThe whole pipeline: [bold]dfshield run examples/digits.yaml[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigArgument = Annotated[str, typer.Argument(help="The YAML file.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Settings that override the file's, as in training.gradrefine.tau=0.3.",
+        metavar="[KEY=VALUE]...",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+Replan = Annotated[
+    bool,
+    typer.Option(
+        "--replan", help="Let an interrupted synthesis go on with another device or torch version."
+    ),
+]
+RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dfshield {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    replan: Replan = False,
+) -> None:
+    """Do everything: teacher, synthesize, train, evaluate, report.
+
+    Continues where it stopped; does nothing when all is done.
+
+    Example: dfshield run examples/digits.yaml seed=1 name=digits-1
+    """
+    stages = ("teacher", "synthesize", "train", "evaluate", "report")
+    execute(config, overrides, stages, as_json=as_json, replan=replan)
+
+
+@app.command()
+def teacher(config: ConfigArgument, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Bring the teacher into the run folder: imported from its weights, or trained on real images.
+
+    Example: dfshield teacher examples/digits.yaml
+    """
+    execute(config, overrides, ("teacher",), as_json=as_json)
+
+
+@app.command()
+def synthesize(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    replan: Replan = False,
+) -> None:
+    """Make the surrogate data set from the teacher alone.
+
+    Example: dfshield synthesize examples/digits.yaml synthesis.num_images=4000
+    """
+    execute(config, overrides, ("synthesize",), as_json=as_json, replan=replan)
+
+
+@app.command()
+def train(config: ConfigArgument, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train the student on the surrogate data set.
+
+    Example: dfshield train examples/digits.yaml
+    """
+    execute(config, overrides, ("train",), as_json=as_json)
+
+
+@app.command()
+def evaluate(config: ConfigArgument, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Measure teacher and student on real images, clean and under attack.
+
+    Example: dfshield evaluate examples/digits.yaml evaluation.num_images=100
+    """
+    execute(config, overrides, ("evaluate",), as_json=as_json)
+
+
+@app.command()
+def report(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Write the page report/index.html and the students' model cards.
+
+    Example: dfshield report examples/digits.yaml
+    """
+    execute(config, overrides, ("report",))
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+) -> None:
+    """Tell how far a run is, from its files alone.
+
+    Example: dfshield status runs/digits --watch
+    """
+    from dfshield.cli.tables import print_status
+    from dfshield.runs import run_status
+
+    while True:
+        state = run_status(run)
+        if as_json:
+            typer.echo(json.dumps(state))
+        else:
+            print_status(state, clear=watch)
+        if not watch:
+            return
+        time.sleep(2.0)
+
+
+@app.command()
+def verify(run: RunFolder, as_json: AsJson = False) -> None:
+    """Check every part of a run's surrogate data against its checksum and the manifest.
+
+    RUN may be a run folder or a data set. Exit code 3 if anything is missing or broken.
+
+    Example: dfshield verify runs/digits
+    """
+    from dfshield.cli.tables import print_verification
+    from dfshield.runs import verify_run
+
+    reports = verify_run(run)
+    if as_json:
+        typer.echo(json.dumps([report.to_json() for report in reports]))
+    else:
+        print_verification(reports)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(DfshieldError.exit_code)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of configuration files, with every key, default and description.
+
+    Example: dfshield config schema > dfshield.schema.json
+    """
+    from dfshield.config import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@config_app.command("show")
+def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Print a configuration with its preset and all defaults filled in.
+
+    Example: dfshield config show examples/digits.yaml preset=paper/medical
+    """
+    from dfshield.config import dump_config, load_config
+
+    typer.echo(dump_config(load_config(config, overrides or ())), nl=False)
+
+
+def main() -> None:
+    """Run the command line; an error is one line and its exit code."""
+    try:
+        app()
+    except DfshieldError as error:
+        hint = " (dfshield --help)" if isinstance(error, InputError) and not str(error) else ""
+        typer.echo(f"Error: {error}{hint}", err=True)
+        sys.exit(error.exit_code)

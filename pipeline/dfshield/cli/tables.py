@@ -1,0 +1,119 @@
+"""Results, status and verification as tables on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dfshield.evaluation import EvaluationResult, mean_and_spread
+from dfshield.storage import VerifyReport
+
+
+def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
+    """Print teacher and student side by side, one row per attack."""
+    flat = [result for of_seed in results.values() for result in of_seed]
+    first = flat[0]
+    seeds = f", seeds {', '.join(map(str, results))}" if len(results) > 1 else ""
+    table = Table(
+        title=f"{first.num_images} real images of {first.data.name} ({first.data.split}){seeds}",
+        caption=f"A constant classifier scores {first.floor:.1%} (the floor).",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("Attack")
+    for model in ("Teacher", "Student"):
+        table.add_column(model, justify="right")
+        table.add_column("balanced", justify="right")
+    table.add_column("Remarks")
+    for threat, label in dict.fromkeys((_threat(r), r.label) for r in flat):
+        row = [r for r in flat if (_threat(r), r.label) == (threat, label)]
+        cells: list[str] = []
+        for model in ("teacher", "student"):
+            of_model = [r for r in row if r.model == model]
+            cells += [_accuracy(of_model), _balanced(of_model)]
+        remarks = "; ".join(dict.fromkeys(text for r in row for text in _remarks(r)))
+        table.add_row(f"{label} {threat}".strip(), *cells, remarks)
+    Console().print(table)
+
+
+def _threat(result: EvaluationResult) -> str:
+    return "" if result.eps is None else f"{result.norm} {result.eps:.4g}"
+
+
+def _accuracy(results: Sequence[EvaluationResult]) -> str:
+    mean, spread = mean_and_spread(results)
+    if spread is not None:
+        return f"{mean:.1%} ± {spread:.1%}"
+    low, high = results[0].interval
+    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _balanced(results: Sequence[EvaluationResult]) -> str:
+    return f"{sum(r.balanced_accuracy for r in results) / len(results):.1%}"
+
+
+def _remarks(result: EvaluationResult) -> list[str]:
+    flags = {
+        "collapsed": result.collapsed,
+        "below the floor": result.below_floor,
+        "not the standard suite": result.standard_suite is False,
+        "non-finite logits": result.non_finite > 0,
+    }
+    return [f"{result.model} {text}" for text, raised in flags.items() if raised]
+
+
+def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
+    """Print what `run_status` returned, on a cleared screen if asked."""
+    console = Console()
+    if clear:
+        console.clear()
+    table = Table(title=str(state["run"]), title_justify="left")
+    for column in ("Seed", "Stage", "State", "Progress"):
+        table.add_column(column)
+    table.add_row("", "teacher", state["teacher"]["state"], "")
+    for of_seed in state["seeds"]:
+        seed = "" if of_seed["seed"] is None else str(of_seed["seed"])
+        synthesis, training = of_seed["synthesize"], of_seed["train"]
+        table.add_row(seed, "synthesize", synthesis["state"], _parts(synthesis))
+        table.add_row(seed, "train", training["state"], _updates(training))
+        for result in of_seed["evaluate"]:
+            figure = f"{result['accuracy']:.1%} of {result['num_images']}"
+            table.add_row(seed, "evaluate", "done", f"{result['model']}, {result['label']}: {figure}")
+    table.add_row("", "report", "done" if state["report"] else "pending", "")
+    console.print(table)
+    if state["last_event"]:
+        console.print(f"Last event: {state['last_event']['event']} {state['last_event']['time']}")
+
+
+def _parts(synthesis: Mapping[str, Any]) -> str:
+    if "parts" not in synthesis:
+        return ""
+    return (
+        f"{synthesis['parts_done']}/{synthesis['parts']} parts, "
+        f"{synthesis['images_done']:,}/{synthesis['images']:,} images"
+    )
+
+
+def _updates(training: Mapping[str, Any]) -> str:
+    if "last_update" not in training:
+        return ""
+    last = training["last_update"]
+    return f"epoch {last['epoch'] + 1}, loss {last['loss']:.3f}, of {training['updates']} updates"
+
+
+def print_verification(reports: Sequence[VerifyReport]) -> None:
+    """Print one line per data set and one per part that does not verify."""
+    console = Console(soft_wrap=True, highlight=False)
+    for report in reports:
+        console.print(
+            f"{report.location}: {report.count('ok')} of {len(report.parts)} parts verify, "
+            f"{report.num_valid_images:,} of {report.num_images:,} images"
+        )
+        for part in report.parts:
+            if part.verdict != "ok":
+                console.print(f"  {part.path}: {part.verdict} {part.reason}".rstrip())
+        for name in report.extra_files:
+            console.print(f"  {name}: not planned by the manifest")
+    if not all(report.ok for report in reports):
+        console.print("The command that made the data set makes again what is missing or broken.")
