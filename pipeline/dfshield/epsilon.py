@@ -11,9 +11,9 @@ def parse_epsilon(value: float | int | str, *, key: str = "eps") -> float:
     """Return a perturbation size (or step) as a float on the [0, 1] scale of the images.
 
     Args:
-        value: a number in [0, 1], or a string holding a number or a fraction ``"a/b"``. A bare number
-            above 1 is refused, since it is nearly always a pixel value on the scale 0-255; an l_2
-            radius above 1 can be written as a fraction.
+        value: a number in [0, 1], or a string holding a number or a fraction ``"a/b"``. A bare
+            number above 1 is refused, since it is nearly always a pixel value on the scale 0-255;
+            an l_2 radius above 1 can be written as a fraction.
         key: how the value is called in the error.
 
     Raises:
@@ -30,6 +30,6 @@ def parse_epsilon(value: float | int | str, *, key: str = "eps") -> float:
         raise InputError(f"{key}: {value!r} must be a finite number of at least 0: {_HINT}")
     if number > 1 and not written_as_fraction:
         raise InputError(
-            f'{key}: {value!r} is above 1, but images lie in [0, 1]: did you mean "{value}/255"?'
+            f'{key}: {value!r} is above 1, but images lie in [0, 1]: did you mean "{number:g}/255"?'
         )
     return number

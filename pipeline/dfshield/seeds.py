@@ -28,9 +28,7 @@ def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:
         stage: which part of the pipeline draws.
         index: further coordinates, for example the global batch index.
     """
-    return np.random.default_rng(
-        np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index))
-    )
+    return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index)))
 
 
 def derived_seed(run_seed: int, stage: Stage, *index: int) -> int:

@@ -43,9 +43,8 @@ class TerminalObserver:
 
     def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
         """Show a new bar below the finished ones."""
-        self._task = self._progress.add_task(
-            title, total=total, completed=done, unit=unit, detail=""
-        )
+        self._task = self._progress.add_task(title, total=total, unit=unit, detail="")
+        self._progress.update(self._task, completed=done)
         self._progress.start()
 
     def advance(self, amount: float) -> None:

@@ -79,7 +79,9 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
         table.add_row(seed, "train", training["state"], _updates(training))
         for result in of_seed["evaluate"]:
             figure = f"{result['accuracy']:.1%} of {result['num_images']}"
-            table.add_row(seed, "evaluate", "done", f"{result['model']}, {result['label']}: {figure}")
+            table.add_row(
+                seed, "evaluate", "done", f"{result['model']}, {result['label']}: {figure}"
+            )
     table.add_row("", "report", "done" if state["report"] else "pending", "")
     console.print(table)
     if state["last_event"]:

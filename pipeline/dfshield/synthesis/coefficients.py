@@ -52,7 +52,9 @@ class CoefficientSampler:
             if value is not None and not 0 <= value < float("inf"):
                 raise InputError(f"{name}: {value!r} must be a finite number of at least 0")
         if self.rule == "fixed" and (self.linear or self.shift):
-            raise InputError("rule: 'fixed' draws nothing, so linear and shift have no effect on it")
+            raise InputError(
+                "rule: 'fixed' draws nothing, so linear and shift have no effect on it"
+            )
 
     def draw(self, generator: np.random.Generator) -> Coefficients:
         """Draw the coefficients of one batch; three numbers are consumed under every rule."""

@@ -37,9 +37,9 @@ class Inversion:
 
     Each batch starts from ``N(0, 1)`` noise in the teacher's normalised space and takes
     ``iterations`` steps of Adam (betas 0.9 and 0.999, constant learning rate, fresh state) on
-    ``alpha_class L_class + alpha_feature L_feature + alpha_tv L_tv`` of the images rolled by a random
-    shift that the whole batch shares. The *last* iterate is kept: a "best" one would compare losses
-    under different shifts. It is denormalised and clipped to [0, 1].
+    ``alpha_class L_class + alpha_feature L_feature + alpha_tv L_tv`` of the images rolled by a
+    random shift that the whole batch shares. The *last* iterate is kept: a "best" one would compare
+    losses under different shifts. It is denormalised and clipped to [0, 1].
 
     Args:
         teacher: the classifier to invert. It is used as it is: switch it to eval mode on the device

@@ -13,7 +13,7 @@ from dfshield.classifiers import batchnorm_layers
 
 
 def class_prior_loss(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Equation 3: cross-entropy of the teacher's prediction and the artificial label, batch mean."""
+    """Equation 3: cross-entropy of the teacher's logits and the artificial labels, batch mean."""
     return F.cross_entropy(logits, labels)
 
 

@@ -38,7 +38,7 @@ class DeferredBatchNorm:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Run train-mode forward passes of the model inside the block without moving its buffers."""
+        """Let train-mode passes of the model inside the block leave its buffers alone."""
         with ExitStack() as stack:
             for index, layer in enumerate(self._layers):
                 stack.callback(_restorer(layer))
@@ -61,7 +61,7 @@ class DeferredBatchNorm:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Move the running buffers by every recorded pass, in the order of the passes; forget them."""
+        """Move the running buffers by every recorded pass, in their order, and forget them."""
         for record in self._records:
             layer = self._layers[record.layer]
             assert layer.running_mean is not None

@@ -58,7 +58,7 @@ class GradRefine:
 
     @torch.no_grad()
     def accumulate(self) -> None:
-        """Add the gradients that ``backward`` left on the parameters as one mini-batch; clear them."""
+        """Add what ``backward`` left on the parameters as one mini-batch's gradient; clear it."""
         gradient = torch.cat([self._take_gradient(i, p) for i, p in enumerate(self._parameters)])
         self._signs += torch.sign(gradient).to(torch.int32)
         self._positive += gradient.clamp(min=0)
@@ -101,10 +101,8 @@ class GradRefine:
 
     def _give_gradients(self, refined: Tensor) -> None:
         sizes = [p.numel() for p in self._parameters]
-        pieces = refined.split(sizes)
-        for parameter, piece, has in zip(
-            self._parameters, pieces, self._has_gradient, strict=True
-        ):
+        pieces = torch.split(refined, sizes)
+        for parameter, piece, has in zip(self._parameters, pieces, self._has_gradient, strict=True):
             if has:
                 parameter.grad = piece.reshape(parameter.shape).to(parameter.dtype)
 

@@ -52,7 +52,7 @@ def holdout_metrics(
     """
     device = next(student.parameters()).device
     clean, adversarial = [], []
-    for batch in images.split(batch_size):
+    for batch in torch.split(images, batch_size):
         batch = batch.to(device)
         perturbed = inner(student, batch, generator=generator)
         with frozen(student), torch.no_grad():

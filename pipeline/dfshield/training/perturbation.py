@@ -16,11 +16,11 @@ START_SCALE = 0.001
 class InnerMaximization:
     """PGD on the student that maximises ``KL(S(x)||S(x'))`` (the inner problem of Algorithm 1).
 
-    Both norms start at ``x + 0.001 N(0, I)``, run in eval mode and compute S(x) once. l_inf steps by
-    ``step`` (default ``eps / 4``) along the sign of the gradient and projects after each; l_2 steps
-    by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient normalised per
-    image, clips to [0, 1], then scales the perturbation back into the ball. An image whose gradient
-    is zero goes in a random direction (l_2).
+    Both norms start at ``x + 0.001 N(0, I)``, run in eval mode and compute S(x) once. l_inf steps
+    by ``step`` (default ``eps / 4``) along the sign of the gradient and projects after each; l_2
+    steps by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient
+    normalised per image, clips to [0, 1], then scales the perturbation back into the ball. An image
+    whose gradient is zero goes in a random direction (l_2).
 
     Args:
         eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.

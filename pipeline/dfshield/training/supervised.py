@@ -131,7 +131,7 @@ def _train_epoch(
         images, labels = train.tensors(rows)
         loss = F.cross_entropy(model(images.to(device)), labels.to(device))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         total += loss.detach() * len(rows)
     mean = total.item() / len(order)

@@ -146,7 +146,7 @@ class AdversarialTrainer:
             teacher=self.teacher_logits[index].to(self._device),
             labels=self.labels[index].to(self._device),
         )
-        losses.total.backward()
+        torch.autograd.backward(losses.total)
         self._refine.accumulate()
         return losses
 
