@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from dfshield.errors import DfshieldError
 from dfshield.seeds import Stage, generator
 
 
+@runtime_checkable
 class LabelledImages(Protocol):
     """A labelled data set that gives any of its rows as tensors; `ImageSet` is one."""
 

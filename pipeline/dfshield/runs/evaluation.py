@@ -1,0 +1,235 @@
+"""Stage ``evaluate``: teacher and student on real images, clean and attacked, slice by slice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfshield.attacks import Attack, make_attack
+from dfshield.classifiers import Classifier, load
+from dfshield.config import AttackConfig, Config, ThreatConfig, expand
+from dfshield.datasets import ImageSet, load_images
+from dfshield.errors import InputError
+from dfshield.evaluation import (
+    DataInfo,
+    EvaluationResult,
+    SliceResult,
+    evaluate_slice,
+    slice_bounds,
+    summarise,
+)
+from dfshield.runs.context import RunContext
+from dfshield.runs.executor import Worker
+from dfshield.runs.identity import read_record
+from dfshield.runs.layout import local_path
+from dfshield.runs.realdata import fitted
+from dfshield.seeds import Stage, derived_seed
+from dfshield.storage import Folder, identity_hash
+
+MODELS = ("teacher", "student")
+
+
+def attacks_of(config: Config) -> list[Attack]:
+    """Return the attacks of the evaluation; norm, eps and step default to the threat model's.
+
+    Raises:
+        InputError: for an unknown attack or option, naming it.
+    """
+    return [
+        _attack(attack, config.threat, key=f"evaluation.attacks.{index}")
+        for index, attack in enumerate(config.evaluation.attacks)
+    ]
+
+
+def _attack(attack: AttackConfig, threat: ThreatConfig, *, key: str) -> Attack:
+    options: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm}
+    if attack.name == "pgd" and threat.step is not None and "eps" not in attack.options:
+        options["step"] = threat.step
+    try:
+        return make_attack(attack.name, **{**options, **attack.options})
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+
+
+def real_images(config: Config, classifier: Classifier) -> ImageSet:
+    """Return the test images as the configuration asks for them.
+
+    Raises:
+        InputError: if they are not configured, missing, or do not fit the classifier.
+    """
+    data = config.evaluation.data
+    if data is None:
+        raise InputError("evaluation.data: name the real images to measure on, such as digits")
+    key = "evaluation.data"
+    path = data.path and expand(data.path, key=f"{key}.path")
+    images = fitted(load_images(data.name, split=data.split, path=path), classifier, key=key)
+    if config.evaluation.num_images is None:
+        return images
+    return images.stratified(config.evaluation.num_images, seed=config.all_seeds[0])
+
+
+@dataclass(frozen=True)
+class SliceTask:
+    """Attacks slices of the test images; a unit is the index of a slice."""
+
+    config: Config
+    model: str
+    attack: Attack | None
+    seed: int
+
+    def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
+        """Load model and images onto the worker."""
+        classifier = load(self.model, device=str(worker.device))
+        images = real_images(self.config, classifier)
+        bounds = slice_bounds(len(images), self.config.evaluation.slice_size)
+
+        def measure(index: int) -> SliceResult:
+            x, y = images.tensors(bounds[index])
+            result = evaluate_slice(
+                classifier,
+                x,
+                y,
+                self.attack,
+                seed=derived_seed(self.seed, Stage.EVALUATION, index),
+            )
+            worker.progress(float(len(y)))
+            return result
+
+        return measure
+
+
+def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
+    """Measure teacher and student under every attack; what has been measured is not repeated.
+
+    Returns:
+        One result per model and attack, clean first.
+    """
+    layout = context.layout
+    paths = {"teacher": layout.teacher, "student": layout.student(seed)}
+    for model, folder in paths.items():
+        record = read_record(folder)
+        if record is None or not record["done"]:
+            step = "train" if model == "student" else "teacher"
+            raise InputError(f"{folder} holds no {model} yet: run `dfshield {step}` first")
+    attacks: list[Attack | None] = [None, *attacks_of(context.config)]
+    images = real_images(context.config, load(local_path(paths["teacher"])))
+    return [
+        _measured(context, seed, model, local_path(paths[model]), attack, images)
+        for attack in attacks
+        for model in MODELS
+    ]
+
+
+def _measured(
+    context: RunContext,
+    seed: int,
+    model: str,
+    path: Path,
+    attack: Attack | None,
+    images: ImageSet,
+) -> EvaluationResult:
+    folder = context.layout.evaluation(seed)
+    info = DataInfo(
+        name=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint(),
+        num_images=len(images),
+    )
+    fingerprint = load(path).fingerprint()
+    slice_size = context.config.evaluation.slice_size
+    identity = {
+        "model_fingerprint": fingerprint,
+        "data": info.model_dump(),
+        "attack": attack.describe() if attack else None,
+        "seed": seed,
+        "slice_size": slice_size,
+    }
+    # The identity is part of the name: other settings are measured beside, not over, these.
+    name = f"{model}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
+    if folder.exists(f"{name}.json"):
+        return _read(folder, name)
+    slices = _slices(context, folder.child("slices", name), model, path, attack, len(images), seed)
+    result = summarise(
+        slices,
+        attack=attack,
+        data=info,
+        model=model,
+        model_fingerprint=fingerprint,
+        seed=seed,
+        slice_size=slice_size,
+    )
+    folder.write_bytes(f"{name}.json", (result.to_json() + "\n").encode())
+    context.log.emit(
+        "evaluated", seed=seed, model=model, attack=result.label, accuracy=result.accuracy
+    )
+    return result
+
+
+def _read(folder: Folder, name: str) -> EvaluationResult:
+    path = f"{name}.json"
+    return EvaluationResult.from_json(
+        folder.read_bytes(path).decode(errors="replace"), source=f"{folder}/{path}"
+    )
+
+
+def _slices(
+    context: RunContext,
+    folder: Folder,
+    model: str,
+    path: Path,
+    attack: Attack | None,
+    num_images: int,
+    seed: int,
+) -> list[SliceResult]:
+    bounds = slice_bounds(num_images, context.config.evaluation.slice_size)
+    done = {
+        index: SliceResult.from_json(folder.read_json(f"{index:05d}.json"))
+        for index in range(len(bounds))
+        if folder.exists(f"{index:05d}.json")
+    }
+    observer = context.observer
+    title = f"{attack.label if attack else 'Clean'}, {model}"
+    measured = sum(len(result.labels) for result in done.values())
+    observer.begin(title, total=num_images, done=measured, unit="images")
+    units = context.executor.map(
+        SliceTask(context.config, str(path), attack, seed),
+        [index for index in range(len(bounds)) if index not in done],
+        engine=context.executor.engine(),
+        progress=observer.advance,
+    )
+    for index, result in units:
+        folder.write_json(f"{index:05d}.json", result.to_json())
+        done[index] = result
+    observer.end()
+    return [done[index] for index in sorted(done)]
+
+
+def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
+    """Return the results that a run holds of its present models, images and attacks.
+
+    Needs no real image. They come in the order of the configuration, teacher before student.
+    """
+    folder, wanted = context.layout.evaluation(seed), context.config.evaluation
+    names = [name for name in folder.list() if "/" not in name and name.endswith(".json")]
+    found = [_read(folder, name.removesuffix(".json")) for name in names]
+    attacks = [None, *(attack.describe() for attack in attacks_of(context.config))]
+    prints = {
+        "teacher": _fingerprint(context.layout.teacher),
+        "student": _fingerprint(context.layout.student(seed)),
+    }
+    return [
+        result
+        for attack in attacks
+        for model in MODELS
+        for result in found
+        if result.model == model
+        and result.attack == attack
+        and result.model_fingerprint == prints[model]
+        and result.slice_size == wanted.slice_size
+        and wanted.num_images in (None, result.num_images)
+    ]
+
+
+def _fingerprint(folder: Folder) -> str | None:
+    record = read_record(folder)
+    return record["summary"]["fingerprint"] if record is not None and record["done"] else None

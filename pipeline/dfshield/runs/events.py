@@ -1,0 +1,75 @@
+"""What a run tells while it works: a log for machines and an observer for people."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from dfshield.storage import Folder
+
+EVENTS_FILE = "events.jsonl"
+
+
+class Observer(Protocol):
+    """Somebody who watches a run: a progress display, or nobody."""
+
+    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+        """Long work starts: ``done`` of ``total`` units exist already."""
+
+    def advance(self, amount: float) -> None:
+        """The work went on by ``amount`` units."""
+
+    def detail(self, text: str) -> None:
+        """What to show beside the progress: a loss, a rate."""
+
+    def end(self) -> None:
+        """The long work is over."""
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+
+
+class SilentObserver:
+    """Watches without a word: for library use and tests."""
+
+    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+        """Ignore."""
+
+    def advance(self, amount: float) -> None:
+        """Ignore."""
+
+    def detail(self, text: str) -> None:
+        """Ignore."""
+
+    def end(self) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+
+class EventLog:
+    """Appends events to ``events.jsonl`` of a run folder, one JSON object a line.
+
+    Every event has ``time`` (UTC, ISO 8601) and ``event``; what else it has depends on the event.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Append one event."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._folder.append_line(EVENTS_FILE, json.dumps({"time": now, "event": event, **fields}))
+
+
+def read_events(folder: Folder) -> list[dict[str, Any]]:
+    """Return the events of a run; a line that a killed process left unfinished is passed over."""
+    if not folder.exists(EVENTS_FILE):
+        return []
+    events = []
+    for line in folder.read_bytes(EVENTS_FILE).decode("utf-8", errors="replace").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events

@@ -1,0 +1,80 @@
+"""Identities: what a stage's result depends on, and refusing to mix two of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dfshield.errors import InputError
+from dfshield.storage import Folder
+
+STAGE_FILE = "stage.json"
+FORMAT_VERSION = 1
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one ``key: old → new`` per key in which two identities differ."""
+    left, right = dict(_flatten(old)), dict(_flatten(new))
+    return [
+        f"{key}: {left.get(key, 'unset')} → {right.get(key, 'unset')}"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    ]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def read_record(folder: Folder) -> dict[str, Any] | None:
+    """Return what a stage wrote about itself into its folder, or None.
+
+    Raises:
+        InputError: if the record is broken or of a newer format version.
+    """
+    if not folder.exists(STAGE_FILE):
+        return None
+    where = f"{folder}/{STAGE_FILE}"
+    try:
+        record = folder.read_json(STAGE_FILE)
+    except ValueError:
+        raise InputError(f"{where}: not valid JSON; delete the folder to start it afresh") from None
+    if not isinstance(record, dict) or not isinstance(record.get("identity"), dict):
+        raise InputError(f"{where}: not a stage record; delete the folder to start it afresh")
+    version = record.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{where}: format version {version}, but this dfshield reads {FORMAT_VERSION}; "
+            "use the dfshield that wrote it, or another name="
+        )
+    return record
+
+
+def claim(folder: Folder, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Bind a stage's folder to an identity, or find that it is bound to the same one already.
+
+    Returns:
+        The stage's record; its ``done`` says whether the stage has finished.
+
+    Raises:
+        InputError: if the folder was begun with another identity, naming the keys that differ.
+    """
+    record = read_record(folder)
+    if record is None:
+        record = {"format_version": FORMAT_VERSION, "identity": dict(identity), "done": False}
+        folder.write_json(STAGE_FILE, record)
+        return record
+    changed = differences(record["identity"], identity)
+    if changed:
+        raise InputError(
+            f"{folder} was made with other settings ({'; '.join(changed)}); "
+            "go on under another name=, or delete that folder to start it afresh"
+        )
+    return record
+
+
+def finish(folder: Folder, record: Mapping[str, Any], **summary: Any) -> None:
+    """Mark a stage as done, with a summary for people and later stages."""
+    folder.write_json(STAGE_FILE, {**record, "done": True, "summary": summary})

@@ -1,0 +1,57 @@
+"""Where everything of a run lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfshield.config import Config, expand
+from dfshield.errors import InputError
+from dfshield.storage import Folder
+
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The folders of a run. A run of several seeds keeps each seed's stages in ``seed-<n>/``."""
+
+    root: Folder
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> "RunLayout":
+        """Return the layout of a configuration's run."""
+        base = Folder.at(expand(config.storage.path, key="storage.path"))
+        if base.local is None:
+            raise InputError(f"storage.path: {config.storage.path!r} is not a local folder")
+        return cls(base.child(config.name), config.all_seeds)
+
+    def _of_seed(self, seed: int) -> Folder:
+        return self.root if len(self.seeds) == 1 else self.root.child(f"seed-{seed}")
+
+    @property
+    def teacher(self) -> Folder:
+        """The classifier to harden, shared by all seeds."""
+        return self.root.child("teacher")
+
+    def synthetic(self, seed: int) -> Folder:
+        """The surrogate data set."""
+        return self._of_seed(seed).child("synthetic")
+
+    def student(self, seed: int) -> Folder:
+        """The hardened classifier and its checkpoint."""
+        return self._of_seed(seed).child("student")
+
+    def evaluation(self, seed: int) -> Folder:
+        """Accuracy figures."""
+        return self._of_seed(seed).child("evaluation")
+
+    @property
+    def report(self) -> Folder:
+        """The page."""
+        return self.root.child("report")
+
+
+def local_path(folder: Folder) -> Path:
+    """Return the path of a folder that `RunLayout.of` has made sure is local."""
+    assert folder.local is not None
+    return folder.local

@@ -1,0 +1,90 @@
+"""The pipeline: which stages a command means, in which order, and what is checked before."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from dfshield.config import Config, dump_config
+from dfshield.evaluation import EvaluationResult
+from dfshield.runs.context import RunContext
+from dfshield.runs.evaluation import attacks_of, evaluation_stage
+from dfshield.runs.events import EventLog, Observer, SilentObserver
+from dfshield.runs.executor import Executor, InProcessExecutor
+from dfshield.runs.layout import CONFIG_FILE, RunLayout
+from dfshield.runs.reporting import PAGE, report_stage
+from dfshield.runs.student import training_stage
+from dfshield.runs.synthesis import synthesis_stage
+from dfshield.runs.teacher import teacher_stage
+
+
+class StageName(StrEnum):
+    """The stages of the pipeline, in their order."""
+
+    TEACHER = "teacher"
+    SYNTHESIZE = "synthesize"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    REPORT = "report"
+
+
+class Run:
+    """A run of the pipeline: each stage continues where it stopped and does nothing when done.
+
+    Args:
+        config: what is wanted.
+        executor: who works; None works in this process.
+        observer: who watches; None is silent.
+        replan: let an interrupted synthesis go on under another engine.
+
+    Raises:
+        InputError: for what can be known to be wrong before any work is done.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        executor: Executor | None = None,
+        observer: Observer | None = None,
+        replan: bool = False,
+    ) -> None:
+        attacks_of(config)
+        layout = RunLayout.of(config)
+        self.context = RunContext(
+            config=config,
+            layout=layout,
+            executor=executor or InProcessExecutor(),
+            observer=observer or SilentObserver(),
+            log=EventLog(layout.root),
+        )
+        self.replan = replan
+        self.results: dict[int, list[EvaluationResult]] = {}
+
+    def run(self, stages: Sequence[StageName] = tuple(StageName)) -> None:
+        """Do these stages, all by default.
+
+        Raises:
+            DfshieldError: if the job cannot go on; what was committed stays.
+        """
+        context = self.context
+        if StageName.TEACHER in stages or context.config.teacher.train is None:
+            teacher_stage(context)
+        # A configuration that is refused below must not replace the one that made what exists.
+        if not context.layout.root.exists(CONFIG_FILE):
+            self._write_config()
+        for seed in context.layout.seeds:
+            if len(context.layout.seeds) > 1 and set(stages) - {StageName.REPORT}:
+                context.observer.say(f"Seed {seed}")
+            if StageName.SYNTHESIZE in stages and context.config.training.data is None:
+                synthesis_stage(context, seed, replan=self.replan)
+            if StageName.TRAIN in stages:
+                training_stage(context, seed)
+            if StageName.EVALUATE in stages:
+                self.results[seed] = evaluation_stage(context, seed)
+        self._write_config()
+        if StageName.REPORT in stages:
+            report_stage(context)
+            context.observer.say(f"Report: {context.layout.report.local}/{PAGE}")
+
+    def _write_config(self) -> None:
+        text = dump_config(self.context.config)
+        self.context.layout.root.write_bytes(CONFIG_FILE, text.encode())

@@ -1,0 +1,31 @@
+"""Real images made to fit a classifier, or refused: the only door to them in a run."""
+
+from dfshield.classifiers import Classifier
+from dfshield.datasets import ImageSet
+from dfshield.errors import InputError
+
+
+def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
+    """Return the images with the classifier's number of channels.
+
+    Args:
+        images: a real data set.
+        classifier: what they are for.
+        key: the configuration's section that named them, for errors.
+
+    Raises:
+        InputError: if size or classes differ.
+    """
+    if images.num_classes != classifier.num_classes:
+        raise InputError(
+            f"{key}: {images.name} has {images.num_classes} classes, "
+            f"the classifier has {classifier.num_classes}"
+        )
+    channels, *size = classifier.input_shape
+    if images.input_shape[1:] != tuple(size):
+        height, width = images.input_shape[1:]
+        raise InputError(
+            f"{key}: the images of {images.name} are {height}x{width}, "
+            f"the classifier takes {size[0]}x{size[1]}; sizes are never changed silently"
+        )
+    return images.with_channels(channels)

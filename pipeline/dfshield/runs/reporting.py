@@ -1,0 +1,131 @@
+"""Stage ``report``: the page of the run and the model card of every student."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from dfshield import __version__
+from dfshield.config import Config, dump_config, expand
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+from dfshield.report import ReportData, SeedOutcome, render_model_card, render_page
+from dfshield.runs.context import RunContext
+from dfshield.runs.evaluation import read_results
+from dfshield.runs.events import read_events
+from dfshield.runs.identity import read_record
+from dfshield.runs.shards import read_summary
+from dfshield.runs.student import HISTORY
+from dfshield.runs.teacher import load_teacher
+from dfshield.storage import Folder, SurrogateDataset
+
+PAGE = "index.html"
+PACKAGES = ("torch", "numpy", "pyarrow", "pyautoattack")
+
+
+def report_stage(context: RunContext) -> None:
+    """Write ``report/index.html`` and ``student/README.md`` from what the run holds.
+
+    Raises:
+        InputError: if a stage has not been done yet.
+    """
+    outcomes = tuple(_outcome(context, seed) for seed in context.layout.seeds)
+    shared: dict[str, Any] = {
+        "name": context.config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "teacher": _teacher(context),
+        "threat": _threat(context.config),
+        "config_yaml": dump_config(context.config),
+        "versions": _versions(),
+    }
+    page = render_page(ReportData(**shared, seeds=outcomes))
+    context.layout.report.write_bytes(PAGE, page.encode())
+    for outcome in outcomes:
+        card = render_model_card(
+            **shared,
+            seed=outcome.seed,
+            synthesis=outcome.synthesis,
+            evaluations=outcome.evaluations,
+        )
+        context.layout.student(outcome.seed).write_bytes("README.md", card.encode())
+    context.log.emit("report")
+
+
+def _outcome(context: RunContext, seed: int) -> SeedOutcome:
+    student = context.layout.student(seed)
+    record = read_record(student)
+    if record is None or not record["done"]:
+        raise InputError(f"{student} holds no student yet: run `dfshield train` first")
+    results = read_results(context, seed)
+    if not results:
+        raise InputError(
+            f"{context.layout.evaluation(seed)} holds no results of these attacks yet: "
+            "run `dfshield evaluate` first"
+        )
+    history = student.read_json(HISTORY)
+    assert isinstance(history, list)
+    return SeedOutcome(
+        seed=seed,
+        evaluations=tuple(result.model_dump(mode="json") for result in results),
+        history=tuple(record for record in history if isinstance(record, dict)),
+        synthesis=_synthesis(context, seed),
+    )
+
+
+def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
+    config = context.config
+    own = context.layout.synthetic(seed)
+    reused = config.training.data
+    data = SurrogateDataset.open(expand(reused, key="training.data") if reused else own)
+    shards = sorted({part.shard for part in data.manifest.split("data")})
+    summaries = [read_summary(data.folder, shard) for shard in shards]
+    num_images = sum(s["num_images"] for s in summaries)
+    settings: Any = data.manifest.identity["synthesis"]
+    return {
+        "num_images": num_images,
+        "iterations": settings["iterations"],
+        "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
+        / num_images,
+        "class_counts": [sum(counts) for counts in zip(*_counts(summaries), strict=True)],
+        "coefficients": ", ".join(f"{k} {v}" for k, v in settings["coefficients"].items()),
+        "seconds": _synthesis_seconds(context.layout.root, seed),
+        "picture": data.folder.read_bytes("summary/shard-00000.png"),
+    }
+
+
+def _counts(summaries: list[dict[str, Any]]) -> list[list[int]]:
+    return [summary["class_counts"] for summary in summaries]
+
+
+def _synthesis_seconds(root: Folder, seed: int) -> float:
+    return sum(
+        float(event["seconds"])
+        for event in read_events(root)
+        if event["event"] == "part_committed" and event["seed"] == seed
+    )
+
+
+def _teacher(context: RunContext) -> dict[str, Any]:
+    teacher = load_teacher(context)
+    return {
+        "source": context.config.teacher.source,
+        "architecture": teacher.architecture.source,
+        "fingerprint": teacher.fingerprint(),
+        "input_shape": teacher.input_shape,
+        "num_classes": teacher.num_classes,
+        "class_names": teacher.class_names,
+        "trained_here": context.config.teacher.train is not None,
+    }
+
+
+def _threat(config: Config) -> dict[str, Any]:
+    step = config.threat.step
+    return {
+        "norm": config.threat.norm,
+        "eps": parse_epsilon(config.threat.eps),
+        "step": None if step is None else parse_epsilon(step),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {"dfshield": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

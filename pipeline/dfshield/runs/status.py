@@ -1,0 +1,101 @@
+"""How far a run is, told from its files alone."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dfshield.errors import InputError
+from dfshield.runs.events import read_events
+from dfshield.runs.identity import read_record
+from dfshield.runs.layout import CONFIG_FILE
+from dfshield.storage import MANIFEST, Folder, SurrogateDataset, VerifyReport, verify
+
+
+def run_status(location: str) -> dict[str, Any]:
+    """Return the state of a run folder as a JSON value: teacher, then each seed's stages.
+
+    Raises:
+        InputError: if the folder is not that of a run.
+    """
+    root = Folder.at(location)
+    if not root.exists(CONFIG_FILE):
+        raise InputError(f"{root}: not a run folder (it has no {CONFIG_FILE})")
+    events = read_events(root)
+    return {
+        "run": str(root),
+        "last_event": events[-1] if events else None,
+        "teacher": _stage(root.child("teacher")),
+        "seeds": [
+            {
+                "seed": seed,
+                "synthesize": _synthesis(folder.child("synthetic")),
+                "train": _training(folder.child("student"), seed, events),
+                "evaluate": list(_results(folder.child("evaluation"))),
+            }
+            for seed, folder in seed_folders(root)
+        ],
+        "report": root.exists("report/index.html"),
+    }
+
+
+def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
+    """Return the folders that hold a seed's stages; the seed is None where there is only one."""
+    names = sorted({name.split("/")[0] for name in root.list() if name.startswith("seed-")})
+    if not names:
+        return [(None, root)]
+    return [(name.removeprefix("seed-"), root.child(name)) for name in names]
+
+
+def _stage(folder: Folder) -> dict[str, Any]:
+    record = read_record(folder)
+    state = "pending" if record is None else "done" if record["done"] else "begun"
+    return {"state": state}
+
+
+def _synthesis(folder: Folder) -> dict[str, Any]:
+    state = _stage(folder)
+    if folder.exists(MANIFEST):
+        data = SurrogateDataset.open(folder)
+        parts, missing = data.manifest.parts, data.missing()
+        state |= {
+            "parts": len(parts),
+            "parts_done": len(parts) - len(missing),
+            "images": sum(part.num_images for part in parts),
+            "images_done": sum(p.num_images for p in parts) - sum(p.num_images for p in missing),
+        }
+    return state
+
+
+def _training(folder: Folder, seed: str | None, events: list[dict[str, Any]]) -> dict[str, Any]:
+    state = _stage(folder)
+    mine = [e for e in events if seed is None or str(e.get("seed")) == seed]
+    started = [e for e in mine if e["event"] == "training_started"]
+    updates = [e for e in mine if e["event"] == "update"]
+    if started:
+        state["updates"] = started[-1]["total"]
+    if updates:
+        state["last_update"] = {k: v for k, v in updates[-1].items() if k != "event"}
+    return state
+
+
+def _results(folder: Folder) -> Iterator[dict[str, Any]]:
+    for name in folder.list():
+        if "/" not in name and name.endswith(".json"):
+            result = json.loads(folder.read_bytes(name))
+            yield {key: result[key] for key in ("model", "label", "accuracy", "num_images")}
+
+
+def verify_run(location: str) -> list[VerifyReport]:
+    """Verify the surrogate data of a run folder, of every seed, or a single data set.
+
+    Raises:
+        InputError: if there is none.
+    """
+    folder = Folder.at(location)
+    if folder.exists(MANIFEST):
+        return [verify(folder)]
+    synthetic = [of_seed.child("synthetic") for _, of_seed in seed_folders(folder)]
+    present = [data for data in synthetic if data.exists(MANIFEST)]
+    if not present:
+        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
+    return [verify(data) for data in present]

@@ -1,0 +1,292 @@
+"""Stage ``train``: surrogate images to student, in updates that can be resumed."""
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from dfshield.classifiers import Classifier, load, save
+from dfshield.config import Config, TrainingConfig, check_group, expand
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+from dfshield.runs.context import RunContext
+from dfshield.runs.events import EventLog, Observer
+from dfshield.runs.executor import Engine, Worker
+from dfshield.runs.identity import claim, finish, read_record
+from dfshield.runs.interrupt import deferred_interrupt
+from dfshield.runs.layout import local_path
+from dfshield.runs.teacher import load_teacher
+from dfshield.seeds import Stage, generator
+from dfshield.storage import (
+    Folder,
+    SurrogateDataset,
+    identity_hash,
+    load_checkpoint,
+    save_checkpoint,
+)
+from dfshield.training import (
+    AdversarialTrainer,
+    HoldoutMetrics,
+    InnerMaximization,
+    Objective,
+    SoftLabelObjective,
+    TradesObjective,
+    UpdateRecord,
+    holdout_metrics,
+)
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.json"
+HOLDOUT_DRAWS = 1 << 30
+"""Mini-batch index under which the hold-out's adversarial images draw: beyond any real one."""
+
+
+def training_stage(context: RunContext, seed: int) -> None:
+    """Train the student, going on from its last checkpoint.
+
+    Raises:
+        InputError: if there is no complete surrogate data set, it was made from another teacher, or
+            the student in the run folder has another identity.
+    """
+    teacher = load_teacher(context)
+    dataset = _dataset(context, teacher, seed)
+    num_images = _num_images(context.config, dataset)
+    folder = context.layout.student(seed)
+    record = claim(folder, _identity(context.config, teacher, dataset, num_images, seed))
+    if record["done"]:
+        return
+    if "engine" not in record:
+        record = {**record, "engine": context.executor.engine().to_json()}
+        folder.write_json("stage.json", record)
+    job = StudentJob(
+        config=context.config,
+        seed=seed,
+        teacher=str(local_path(context.layout.teacher)),
+        data=dataset.folder.uri,
+        num_images=num_images,
+        student=folder.uri,
+        log=context.log,
+        observer=context.observer,
+    )
+    student = context.executor.run(
+        job, engine=Engine.from_json(record["engine"]), progress=context.observer.advance
+    )
+    save(student, local_path(folder))
+    finish(folder, record, fingerprint=student.fingerprint())
+    folder.delete(CHECKPOINT)
+    context.log.emit("training_done", seed=seed)
+
+
+def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDataset:
+    elsewhere = context.config.training.data
+    if elsewhere is not None:
+        dataset = SurrogateDataset.open(expand(elsewhere, key="training.data"))
+    else:
+        folder = context.layout.synthetic(seed)
+        if read_record(folder) is None:
+            raise InputError(
+                f"{folder} holds no surrogate images yet: run `dfshield synthesize` first"
+            )
+        dataset = SurrogateDataset.open(folder)
+    if dataset.manifest.teacher_fingerprint != teacher.fingerprint():
+        raise InputError(f"{dataset.folder} was made from another teacher than this run's")
+    missing = dataset.missing()
+    if missing:
+        raise InputError(
+            f"{dataset.folder} is not complete ({len(missing)} of "
+            f"{len(dataset.manifest.parts)} parts are missing): run `dfshield synthesize` first"
+        )
+    return dataset
+
+
+def _num_images(config: Config, dataset: SurrogateDataset) -> int:
+    planned = sum(part.num_images for part in dataset.manifest.split("data"))
+    wanted = planned if config.training.data else config.synthesis.num_images
+    if wanted > planned:
+        raise InputError(
+            f"synthesis.num_images: {wanted} wanted, {dataset.folder} holds {planned}: "
+            "run `dfshield synthesize` first"
+        )
+    try:
+        check_group(
+            config.training.gradrefine.num_batches, -(-wanted // config.training.batch_size)
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return wanted
+
+
+def _identity(
+    config: Config, teacher: Classifier, dataset: SurrogateDataset, num_images: int, seed: int
+) -> dict[str, Any]:
+    training = config.training.model_dump(mode="json", exclude={"data", "checkpoint_every"})
+    identity: dict[str, Any] = {
+        "teacher_fingerprint": teacher.fingerprint(),
+        "surrogate": identity_hash(dataset.manifest.identity),
+        "synthesis": {"num_images": num_images},
+        "threat": {"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
+        "training": training,
+        "seed": seed,
+    }
+    if config.training.select == "holdout":
+        identity["synthesis"]["num_holdout"] = config.synthesis.num_holdout
+    return identity
+
+
+def make_objective(training: TrainingConfig) -> Objective:
+    """Return the objective that the configuration names."""
+    options = training.objective.model_dump(exclude={"name"})
+    if training.objective.name == "trades":
+        return TradesObjective(**options)
+    return SoftLabelObjective(**options)
+
+
+@dataclass(frozen=True)
+class StudentJob:
+    """Trains one student; writes its checkpoints and its history."""
+
+    config: Config
+    seed: int
+    teacher: str
+    data: str
+    num_images: int
+    student: str
+    log: EventLog
+    observer: Observer
+
+    def run(self, worker: Worker) -> Classifier:
+        """Train to the end and return the student that is kept, on the CPU.
+
+        Raises:
+            KeyboardInterrupt: when asked to stop, after a checkpoint.
+        """
+        run = _StudentRun(self, worker)
+        trainer = run.trainer
+        total = trainer.epochs * trainer.updates_per_epoch
+        done = trainer.epoch * trainer.updates_per_epoch + trainer.update
+        self.log.emit("training_started", seed=self.seed, updates=done, total=total)
+        self.observer.begin("Training the student", total=total, done=done, unit="updates")
+        with deferred_interrupt() as stop:
+            while not trainer.done:
+                run.update()
+                worker.progress(1.0)
+                if stop.requested:
+                    run.checkpoint()
+                    raise KeyboardInterrupt
+        self.observer.end()
+        return run.finished()
+
+
+class _StudentRun:
+    """The state of one training: trainer, history, and the best student so far."""
+
+    def __init__(self, job: StudentJob, worker: Worker) -> None:
+        self.job = job
+        self.folder = Folder.at(job.student)
+        training = job.config.training
+        teacher = load(job.teacher, device=str(worker.device))
+        dataset = SurrogateDataset.open(job.data)
+        data = dataset.load("data", num_images=job.num_images, device=str(worker.device))
+        self.holdout = dataset.load("holdout", device=str(worker.device))
+        self.inner = InnerMaximization(
+            eps=job.config.threat.eps,
+            norm=job.config.threat.norm,
+            steps=training.inner.steps,
+            step=training.inner.step,
+        )
+        student = copy.deepcopy(teacher).requires_grad_(True)
+        self.trainer = AdversarialTrainer(
+            student,
+            images=data.images,
+            labels=data.labels,
+            teacher_logits=data.teacher_logits,
+            optimizer=torch.optim.SGD(
+                student.parameters(),
+                lr=training.learning_rate,
+                momentum=training.momentum,
+                nesterov=training.nesterov,
+                weight_decay=training.weight_decay,
+            ),
+            objective=make_objective(training),
+            inner=self.inner,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            num_batches=training.gradrefine.num_batches,
+            tau=training.gradrefine.tau,
+            seed=job.seed,
+        )
+        self.student = student
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
+        self._resume()
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.folder, CHECKPOINT)
+        if state is not None:
+            self.trainer.load_state_dict(state["trainer"])
+            self.history = state["history"]
+            self.best = state["best"]
+
+    def checkpoint(self) -> None:
+        """Write what the training needs to go on from here."""
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+        save_checkpoint(self.folder, CHECKPOINT, state)
+        self.job.log.emit(
+            "checkpoint", seed=self.job.seed, epoch=self.trainer.epoch, update=self.trainer.update
+        )
+
+    def update(self) -> None:
+        """Do one update, what an ending epoch asks for, and a checkpoint when one is due."""
+        record = self.trainer.step()
+        fields = {k: v for k, v in asdict(record).items() if k != "ends_epoch"}
+        self.history.append(fields)
+        self.job.log.emit("update", seed=self.job.seed, **fields)
+        self.job.observer.detail(
+            f"epoch {record.epoch + 1} loss {record.loss:.3f} "
+            f"agreement rate {record.agreement_rate:.0%}"
+        )
+        if record.ends_epoch and len(self.holdout):
+            self._measure(record)
+        done = record.epoch * self.trainer.updates_per_epoch + record.update + 1
+        if done % self.job.config.training.checkpoint_every == 0 and not self.trainer.done:
+            self.checkpoint()
+
+    def _measure(self, record: UpdateRecord) -> None:
+        metrics = holdout_metrics(
+            self.student,
+            self.holdout.images,
+            self.holdout.teacher_logits,
+            inner=self.inner,
+            generator=generator(self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS),
+        )
+        self.history.append({"epoch": record.epoch, "holdout": _plain(metrics)})
+        self.job.log.emit("epoch", seed=self.job.seed, epoch=record.epoch, **_plain(metrics))
+        if metrics.collapsed:
+            self.job.log.emit("alarm", seed=self.job.seed, epoch=record.epoch, kind="collapsed")
+            self.job.observer.say(
+                f"Alarm: after epoch {record.epoch + 1} the student gives one class to more than "
+                "95 % of the synthetic hold-out; it has collapsed"
+            )
+        if self.job.config.training.select == "holdout":
+            self._keep_if_best(metrics)
+
+    def _keep_if_best(self, metrics: HoldoutMetrics) -> None:
+        if metrics.agreement_pgd > self.best["agreement"]:
+            weights = {k: v.detach().cpu().clone() for k, v in self.student.state_dict().items()}
+            self.best = {"agreement": metrics.agreement_pgd, "student": weights}
+
+    def finished(self) -> Classifier:
+        """Write the history and return the student that is kept, in eval mode on the CPU."""
+        if self.best["student"]:
+            self.student.load_state_dict(self.best["student"])
+        self.folder.write_json(HISTORY, self.history)
+        return self.student.cpu().eval()
+
+
+def _plain(metrics: HoldoutMetrics) -> dict[str, Any]:
+    return {**asdict(metrics), "histogram": list(metrics.histogram)}

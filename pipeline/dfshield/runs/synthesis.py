@@ -1,0 +1,261 @@
+"""Stage ``synthesize``: the surrogate data set, part by part."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from dfshield.classifiers import Classifier, load
+from dfshield.config import Config, SynthesisConfig
+from dfshield.errors import InputError
+from dfshield.runs.context import RunContext
+from dfshield.runs.executor import Engine, Worker
+from dfshield.runs.identity import claim, differences, finish
+from dfshield.runs.layout import local_path
+from dfshield.runs.shards import summarise_shards
+from dfshield.runs.teacher import load_teacher
+from dfshield.seeds import Stage
+from dfshield.storage import (
+    MANIFEST,
+    Folder,
+    Manifest,
+    Part,
+    PartArrays,
+    Split,
+    check_part,
+    decode_images,
+    encode_images,
+    plan_parts,
+    read_manifest,
+    write_manifest,
+    write_part,
+)
+from dfshield.synthesis import CoefficientSampler, Inversion
+
+STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What is known of a part once it is committed."""
+
+    checksum: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SynthesisTask:
+    """Makes parts of a surrogate data set; a unit is a `Part`."""
+
+    teacher: str
+    data: str
+    synthesis: SynthesisConfig
+
+    def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
+        """Load the teacher onto the worker's device."""
+        teacher = load(self.teacher, device=str(worker.device))
+        options = self.synthesis
+        inversion = Inversion(
+            teacher,
+            iterations=options.iterations,
+            learning_rate=options.learning_rate,
+            jitter=options.jitter,
+            labels=options.labels,
+            coefficients=CoefficientSampler(**options.coefficients.model_dump()),
+        )
+        folder = Folder.at(self.data)
+        manifest = read_manifest(folder)
+
+        def make(part: Part) -> PartSummary:
+            start = time.monotonic()
+            arrays = make_part(inversion, manifest, part, progress=worker.progress)
+            checksum = write_part(folder, manifest, part, arrays)
+            return PartSummary(checksum, time.monotonic() - start)
+
+        return make
+
+
+def make_part(
+    inversion: Inversion, manifest: Manifest, part: Part, *, progress: Callable[[float], None]
+) -> PartArrays:
+    """Synthesize the batches of one part; ``progress`` is called with the images done."""
+    batches = []
+    remaining = part.num_images
+    for batch in range(part.first_batch, part.first_batch + part.num_batches):
+        size = min(manifest.batch_size, remaining)
+        remaining -= size
+        share = size / inversion.iterations
+        synthesized = inversion.synthesize(
+            seed=manifest.seed,
+            batch=batch,
+            size=size,
+            stage=STAGES[part.split],
+            on_iteration=partial(progress, share),
+        )
+        stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
+        batches.append(
+            PartArrays(
+                images=stored,
+                labels=synthesized.labels.numpy(),
+                teacher_logits=logits_of(inversion.teacher, decode_images(stored)),
+                alphas=np.tile(np.array(synthesized.coefficients), (size, 1)),
+                batch=np.full(size, batch, dtype=np.int64),
+                seed=np.full(size, manifest.seed, dtype=np.int64),
+                losses=np.tile(synthesized.losses.numpy(), (size, 1)),
+            )
+        )
+    columns = {
+        column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
+        for column in fields(PartArrays)
+    }
+    return PartArrays(**columns)
+
+
+def logits_of(teacher: Classifier, images: np.ndarray) -> np.ndarray:
+    """Return the teacher's logits of a batch of images in [0, 1]."""
+    with torch.no_grad():
+        logits: torch.Tensor = teacher(torch.from_numpy(images).to(teacher.mean.device))
+    return logits.cpu().numpy()
+
+
+def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
+    """Make every planned part that does not verify, then the shards' summaries.
+
+    Args:
+        context: the run.
+        seed: which of its seeds.
+        replan: go on under this machine's engine where the data set was begun under another.
+
+    Raises:
+        InputError: if the data set in the run folder has another identity or engine.
+    """
+    teacher = load_teacher(context)
+    folder = context.layout.synthetic(seed)
+    identity = _identity(context.config, teacher, seed)
+    record = claim(folder, identity)
+    manifest = _planned(context, folder, teacher, seed, identity, replan=replan)
+    todo = _unfinished(context, folder, manifest)
+    total = sum(part.num_images for part in manifest.parts)
+    if todo:
+        _make(context, folder, manifest, todo)
+    summarise_shards(folder, manifest)
+    if todo or not record["done"]:
+        finish(folder, record, num_images=total)
+
+
+def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
+    """Return the planned parts that are not there or do not verify, naming the broken ones."""
+    todo = []
+    for part in manifest.parts:
+        problem = check_part(folder, manifest, part)
+        if problem is None:
+            continue
+        todo.append(part)
+        if folder.exists(part.path):
+            context.log.emit("part_broken", path=part.path, problem=problem)
+            context.observer.say(f"{part.path}: {problem}; it is made again")
+    return todo
+
+
+def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
+    observer, log, seed = context.observer, context.log, manifest.seed
+    total = sum(part.num_images for part in manifest.parts)
+    done = total - sum(part.num_images for part in todo)
+    log.emit("synthesis_started", seed=seed, images=done, total=total)
+    observer.begin("Synthesizing", total=total, done=done, unit="images")
+    task = SynthesisTask(
+        teacher=str(context.layout.teacher.local),
+        data=folder.uri,
+        synthesis=context.config.synthesis,
+    )
+    units = context.executor.map(
+        task, todo, engine=Engine.from_json(manifest.engine), progress=observer.advance
+    )
+    for part, summary in units:
+        log.emit(
+            "part_committed",
+            seed=seed,
+            path=part.path,
+            images=part.num_images,
+            checksum=summary.checksum,
+            seconds=round(summary.seconds, 3),
+        )
+    observer.end()
+    log.emit("synthesis_done", seed=seed, images=total)
+
+
+def _identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
+    return {
+        "teacher_fingerprint": teacher.fingerprint(),
+        "seed": seed,
+        "synthesis": config.synthesis.model_dump(
+            mode="json", exclude={"num_images", "num_holdout"}
+        ),
+        "storage": {"image_dtype": config.storage.image_dtype},
+    }
+
+
+def _planned(
+    context: RunContext,
+    folder: Folder,
+    teacher: Classifier,
+    seed: int,
+    identity: dict[str, Any],
+    *,
+    replan: bool,
+) -> Manifest:
+    config = context.config
+    old = read_manifest(folder) if folder.exists(MANIFEST) else None
+    engine = _engine(context.executor.engine(), folder, old, replan=replan)
+    synthesis, storage = config.synthesis, config.storage
+    part_size = old.part_size if old else storage.part_size
+    shard_size = old.shard_size if old else storage.shard_size
+    sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
+    parts = [
+        part
+        for split, num_images in sizes.items()
+        for part in plan_parts(
+            old.parts if old else (),
+            split=split,
+            num_images=num_images,
+            batch_size=synthesis.batch_size,
+            part_size=part_size,
+            shard_size=shard_size,
+        )
+    ]
+    manifest = Manifest(
+        identity=identity,
+        teacher_fingerprint=identity["teacher_fingerprint"],
+        image_shape=teacher.input_shape,
+        image_dtype=storage.image_dtype,
+        num_classes=teacher.num_classes,
+        class_names=teacher.class_names,
+        seed=seed,
+        batch_size=synthesis.batch_size,
+        part_size=part_size,
+        shard_size=shard_size,
+        engine=engine.to_json(),
+        parts=tuple(parts),
+    )
+    if manifest != old:
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def _engine(here: Engine, folder: Folder, old: Manifest | None, *, replan: bool) -> Engine:
+    """Return the engine the data set is bound to, or this machine's for a new or replanned one."""
+    if old is None or replan:
+        return here
+    bound = Engine.from_json(old.engine)
+    # Threads are a setting, which the executor takes from the manifest; the rest is the machine.
+    changed = differences(bound.to_json(), {**here.to_json(), "threads": bound.threads})
+    if changed:
+        raise InputError(
+            f"{folder} was begun under another engine ({'; '.join(changed)}), which gives "
+            "other bytes; resume where it was begun, or go on here with --replan"
+        )
+    return bound

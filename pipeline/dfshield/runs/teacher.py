@@ -1,0 +1,160 @@
+"""Stage ``teacher``: bring or make the classifier to harden, and put it into the run folder."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfshield.classifiers import Classifier, build, load, require_batchnorm, save
+from dfshield.config import Config, TeacherTraining, expand
+from dfshield.datasets import load_images
+from dfshield.errors import InputError
+from dfshield.runs.context import RunContext
+from dfshield.runs.executor import Worker
+from dfshield.runs.identity import claim, finish, read_record
+from dfshield.runs.layout import local_path
+from dfshield.runs.realdata import fitted
+from dfshield.training import SupervisedEpoch, train_supervised
+
+
+def load_teacher(context: RunContext) -> Classifier:
+    """Return the run's teacher.
+
+    Raises:
+        InputError: if the stage has not been done, or was done with other settings.
+    """
+    folder = context.layout.teacher
+    record = read_record(folder)
+    if record is None or not record["done"]:
+        raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
+    claim(folder, _identity(context.config, record))
+    return load(local_path(folder))
+
+
+def teacher_stage(context: RunContext) -> None:
+    """Make sure that the run folder holds the teacher: imported from weights, or trained here."""
+    folder = context.layout.teacher
+    previous = read_record(folder)
+    identity = _identity(context.config, previous)
+    if previous is not None and claim(folder, identity)["done"]:
+        return
+    train = context.config.teacher.train
+    if train is None:
+        classifier = _built(context.config, weights=_weights_path(context.config))
+        require_batchnorm(classifier)
+        metrics: dict[str, Any] = {}
+    else:
+        classifier, metrics = _trained(context, train)
+    record = claim(folder, identity)
+    save(classifier, local_path(folder))
+    finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
+    context.log.emit("teacher", source=context.config.teacher.source, **metrics)
+
+
+def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
+    teacher = config.teacher
+    identity = teacher.model_dump(mode="json", exclude={"weights", "train"})
+    if teacher.train is not None:
+        train = teacher.train.model_dump(mode="json", exclude={"data": {"path"}})
+        return {"teacher": {**identity, "train": train}, "seed": config.all_seeds[0]}
+    return {"teacher": {**identity, "weights": _weights_identity(config, record)}}
+
+
+def _weights_path(config: Config) -> str:
+    weights = config.teacher.weights
+    assert weights is not None
+    return weights if weights == "download" else expand(weights, key="teacher.weights")
+
+
+def _weights_identity(config: Config, record: dict[str, Any] | None) -> str:
+    path = Path(_weights_path(config))
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if record is not None and record["done"]:
+        # The file has served its purpose: the run folder holds the classifier.
+        return str(record["identity"]["teacher"].get("weights"))
+    return str(path)
+
+
+def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifier:
+    teacher = config.teacher
+    given = {
+        "input_shape": teacher.input_shape,
+        "num_classes": teacher.num_classes,
+        "class_names": teacher.class_names,
+        "mean": teacher.mean,
+        "std": teacher.std,
+    }
+    return build(
+        teacher.source,
+        options=teacher.options,
+        weights=weights,
+        seed=config.all_seeds[0],
+        **{**defaults, **{key: value for key, value in given.items() if value is not None}},
+    )
+
+
+@dataclass(frozen=True)
+class _TeacherJob:
+    """Trains the teacher on real images."""
+
+    config: Config
+    training: TeacherTraining
+
+    def run(self, worker: Worker) -> tuple[Classifier, SupervisedEpoch, int]:
+        """Return the teacher on the CPU, its metrics and the number of validation images."""
+        options = self.training
+        key = "teacher.train.data"
+        train, validation = (
+            load_images(
+                options.data.name,
+                split=split,
+                path=options.data.path and expand(options.data.path, key=f"{key}.path"),
+            )
+            for split in ("train", "val")
+        )
+        teacher = _built(
+            self.config,
+            weights=None,
+            num_classes=train.num_classes,
+            class_names=train.class_names,
+            input_shape=self.config.teacher.input_shape,
+        )
+        require_batchnorm(teacher)
+        best = train_supervised(
+            teacher.to(worker.device),
+            fitted(train, teacher, key=key),
+            fitted(validation, teacher, key=key),
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            optimizer=options.optimizer,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            milestones=options.milestones,
+            select=options.select,
+            seed=self.config.all_seeds[0],
+            on_epoch=lambda _: worker.progress(1.0),
+        )
+        return teacher.cpu(), best, len(validation)
+
+
+def _trained(
+    context: RunContext, training: TeacherTraining
+) -> tuple[Classifier, dict[str, Any]]:
+    observer = context.observer
+    observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
+    teacher, best, num_validation = context.executor.run(
+        _TeacherJob(context.config, training),
+        engine=context.executor.engine(),
+        progress=observer.advance,
+    )
+    observer.end()
+    observer.say(
+        f"Teacher: validation accuracy {best.accuracy:.1%}, AUC {best.auc:.4f} "
+        f"on {num_validation} images (epoch {best.epoch + 1})"
+    )
+    return teacher, {
+        "validation_accuracy": best.accuracy,
+        "validation_auc": best.auc,
+        "validation_images": num_validation,
+    }

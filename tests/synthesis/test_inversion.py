@@ -1,0 +1,254 @@
+"""The inversion engine: against a plain loop, on a real teacher, and what it leaves untouched."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfshield.errors import DfshieldError, InputError
+from dfshield.seeds import Stage
+from dfshield.synthesis import CoefficientSampler, Inversion, draw_batch, optimise
+
+LEARNING_RATE = 0.1
+
+
+def draws_for(teacher, *, iterations, batch=4, **changes):
+    arguments = {
+        "seed": 0,
+        "stage": Stage.SYNTHESIS,
+        "batch": batch,
+        "size": 5,
+        "image_shape": teacher.input_shape,
+        "num_classes": teacher.num_classes,
+        "labels": "random",
+        "coefficients": CoefficientSampler(rule="paper"),
+        "jitter": 2,
+        "iterations": iterations,
+    }
+    return draw_batch(**(arguments | changes))
+
+
+def plain_total(network, x, labels, coefficients):
+    """Equation 6 on a plain sequence of layers."""
+    differences = (
+        x[..., 1:] - x[..., :-1],
+        x[..., 1:, :] - x[..., :-1, :],
+        x[..., 1:, 1:] - x[..., :-1, :-1],
+        x[..., 1:, :-1] - x[..., :-1, 1:],
+    )
+    tv = sum(d.square().sum().sqrt() for d in differences)
+    feature = 0.0
+    for layer in network:
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            axes = (0,) if x.ndim == 2 else (0, 2, 3)
+            mean = x.mean(axes)
+            variance = (x * x).mean(axes) - mean * mean
+            feature = feature + (mean - layer.running_mean).square().sum().sqrt()
+            feature = feature + (variance - layer.running_var).square().sum().sqrt()
+        x = layer(x)
+    label_loss = -F.log_softmax(x, dim=1)[range(len(x)), labels].mean()
+    a, b, c = coefficients
+    return torch.stack([label_loss, feature, tv, a * label_loss + b * feature + c * tv])
+
+
+def plain_iterates(network, draws):
+    """Adam written out, in float64: the start, every iterate, and the losses of every iteration."""
+    network.double()
+    x = torch.tensor(draws.noise, dtype=torch.float64)
+    labels = torch.from_numpy(draws.labels)
+    first = second = torch.zeros_like(x)
+    iterates, losses = [x], []
+    for t, (down, right) in enumerate(draws.shifts.tolist(), start=1):
+        x = x.requires_grad_()
+        rows = [(row - down) % x.shape[2] for row in range(x.shape[2])]
+        columns = [(column - right) % x.shape[3] for column in range(x.shape[3])]
+        terms = plain_total(network, x[:, :, rows][..., columns], labels, draws.coefficients)
+        (g,) = torch.autograd.grad(terms[3], [x])
+        first = 0.9 * first + 0.1 * g
+        second = 0.999 * second + 0.001 * g * g
+        step = (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
+        x = x.detach() - LEARNING_RATE * step
+        iterates.append(x)
+        losses.append(terms.detach())
+    return iterates, losses
+
+
+def test_the_last_iterate_of_a_plain_loop_is_returned(tiny_teacher):
+    tiny_teacher.requires_grad_(False)
+    draws = draws_for(tiny_teacher, iterations=6)
+    pixels, last_losses = optimise(
+        tiny_teacher.network, draws, learning_rate=LEARNING_RATE, device=torch.device("cpu")
+    )
+    iterates, losses = plain_iterates(tiny_teacher.network, draws)
+    torch.testing.assert_close(pixels.double(), iterates[-1], atol=2e-3, rtol=0)
+    assert (pixels - iterates[-2]).abs().mean() > 0.01
+    torch.testing.assert_close(last_losses.double(), losses[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_neither_the_noise_nor_the_images_change_when_adam_steps_again(tiny_teacher, monkeypatch):
+    made = []
+
+    class RememberedAdam(torch.optim.Adam):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "Adam", RememberedAdam)
+    draws = draws_for(tiny_teacher, iterations=2)
+    noise = draws.noise.copy()
+    pixels, _ = optimise(
+        tiny_teacher.network, draws, learning_rate=LEARNING_RATE, device=torch.device("cpu")
+    )
+    assert np.array_equal(draws.noise, noise)
+    assert not np.shares_memory(pixels.numpy(), draws.noise)
+    made.clear()
+
+    batch = Inversion(tiny_teacher, iterations=2).synthesize(seed=0, batch=0, size=5)
+    images = batch.images.clone()
+    (optimizer,) = made
+    (pixels,) = optimizer.param_groups[0]["params"]
+    before = pixels.detach().clone()
+    optimizer.step()
+    assert not torch.equal(pixels, before)
+    assert torch.equal(batch.images, images)
+
+
+def test_a_batch_is_denormalised_clipped_and_in_the_data_types_of_the_contract(tiny_teacher):
+    inversion = Inversion(tiny_teacher, iterations=3, coefficients=CoefficientSampler(rule="paper"))
+    batch = inversion.synthesize(seed=1, batch=2, size=8)
+    draws = draws_for(tiny_teacher, iterations=3, seed=1, batch=2, size=8, labels="per_batch")
+    pixels, losses = optimise(
+        tiny_teacher.network, draws, learning_rate=LEARNING_RATE, device=torch.device("cpu")
+    )
+    mean, std = torch.tensor([0.4, 0.6]), torch.tensor([0.2, 0.3])
+    expected = (pixels * std.view(1, 2, 1, 1) + mean.view(1, 2, 1, 1)).clamp(0, 1)
+    torch.testing.assert_close(batch.images, expected)
+    assert batch.images.dtype == torch.float32
+    assert batch.labels.dtype == torch.int64
+    assert batch.labels.tolist() == [2] * 8
+    assert batch.coefficients == draws.coefficients
+    torch.testing.assert_close(batch.losses, losses)
+    assert not batch.images.requires_grad
+
+
+def test_coefficients_are_constant_within_a_batch_and_differ_between_batches(tiny_teacher):
+    inversion = Inversion(tiny_teacher, iterations=40)
+    batches = [inversion.synthesize(seed=0, batch=index, size=4) for index in range(4)]
+    assert len({batch.coefficients for batch in batches}) == 4
+    for batch in batches:
+        # The last of 40 iterations is weighted with what was drawn before the first.
+        terms, total = batch.losses[:3].double(), batch.losses[3].item()
+        weights = torch.tensor(batch.coefficients, dtype=torch.float64)
+        assert total == pytest.approx((weights * terms).sum().item(), rel=1e-5)
+
+
+def test_a_batch_is_the_same_whatever_was_made_before(tiny_teacher):
+    inversion = Inversion(tiny_teacher, iterations=4)
+    alone = inversion.synthesize(seed=7, batch=3, size=4)
+    other = inversion.synthesize(seed=7, batch=0, size=4)
+    again = inversion.synthesize(seed=7, batch=3, size=4)
+    assert torch.equal(again.images, alone.images)
+    assert torch.equal(again.losses, alone.losses)
+    assert not torch.equal(other.images, alone.images)
+
+
+def test_the_holdout_is_balanced_under_every_rule_and_made_of_other_images(tiny_teacher):
+    for rule in ("per_batch", "random", "balanced"):
+        inversion = Inversion(tiny_teacher, iterations=2, labels=rule)
+        holdout = inversion.synthesize(seed=0, batch=0, size=9, stage=Stage.HOLDOUT)
+        trained_on = inversion.synthesize(seed=0, batch=0, size=9)
+        assert torch.bincount(holdout.labels).tolist() == [3, 3, 3]
+        assert not torch.isclose(holdout.images, trained_on.images).all()
+
+
+def hooks(module):
+    return [m for m in module.modules() if m._forward_pre_hooks or m._forward_hooks]
+
+
+def test_the_teacher_is_left_as_it_was(tiny_teacher):
+    before = tiny_teacher.fingerprint()
+    calls = []
+    Inversion(tiny_teacher, iterations=3).synthesize(
+        seed=0, batch=0, size=4, on_iteration=lambda: calls.append(len(hooks(tiny_teacher)))
+    )
+    assert calls == [3, 3, 3]  # one hook on each BatchNorm layer, in each iteration
+    assert hooks(tiny_teacher) == []
+    assert tiny_teacher.fingerprint() == before
+    assert not tiny_teacher.training
+    assert all(parameter.grad is None for parameter in tiny_teacher.parameters())
+
+
+def test_hooks_are_removed_when_an_iteration_is_interrupted(tiny_teacher):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    inversion = Inversion(tiny_teacher, iterations=3)
+    with pytest.raises(KeyboardInterrupt):
+        inversion.synthesize(seed=0, batch=0, size=4, on_iteration=interrupt)
+    assert hooks(tiny_teacher) == []
+
+
+def test_a_teacher_without_running_statistics_is_refused(make_teacher):
+    without = make_teacher(nn.Flatten(), nn.Linear(60, 3))
+    untracked = make_teacher(
+        nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(60, 3)
+    )
+    for teacher in (without, untracked):
+        with pytest.raises(InputError, match="BatchNorm"):
+            Inversion(teacher)
+
+
+@pytest.mark.parametrize("learning_rate", [1e15, 1e30])
+def test_a_synthesis_that_diverges_is_an_error(tiny_teacher, learning_rate):
+    # At 1e15 the losses overflow while every pixel stays finite and would be clipped to 0 or 1.
+    inversion = Inversion(tiny_teacher, iterations=4, learning_rate=learning_rate)
+    with pytest.raises(DfshieldError, match=r"batch 3.*learning_rate"):
+        inversion.synthesize(seed=0, batch=3, size=4)
+
+
+def test_the_loss_falls_and_the_teacher_recognises_what_it_was_asked_for(digits_teacher):
+    options = {"jitter": 0, "coefficients": CoefficientSampler(rule="fixed"), "labels": "balanced"}
+    start, end = (
+        Inversion(digits_teacher, iterations=n, **options).synthesize(seed=0, batch=0, size=50)
+        for n in (1, 100)
+    )
+    assert end.losses[3] < 0.3 * start.losses[3]
+    assert end.losses[0] < start.losses[0]
+    assert end.losses[1] < start.losses[1]
+    with torch.no_grad():
+        predicted = digits_teacher(end.images).argmax(dim=1)
+    assert (predicted == end.labels).double().mean() > 0.8
+    assert 0 <= end.images.min()
+    assert end.images.max() <= 1
+
+
+GLOBAL_RNG = """
+import random
+import numpy, torch
+from dfshield.classifiers import build
+from dfshield.synthesis import Inversion
+
+torch.set_num_threads(1)
+teacher = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=10, options={"width": 4})
+random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
+
+def states():
+    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+
+before = states()
+for labels in ("per_batch", "random", "balanced"):
+    Inversion(teacher, iterations=2, labels=labels).synthesize(seed=0, batch=1, size=4)
+assert states() == before
+"""
+
+
+def test_global_random_generators_are_untouched():
+    # A process of its own: the shape checks of the test suite draw from Python's generator.
+    subprocess.run(
+        [sys.executable, "-c", GLOBAL_RNG], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
