@@ -73,4 +73,3 @@ def digits_teacher():
     )
     assert kept.accuracy > 0.9
     return teacher
-

@@ -105,62 +105,66 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
         One result per model and attack, clean first.
     """
     layout = context.layout
-    paths = {"teacher": layout.teacher, "student": layout.student(seed)}
-    for model, folder in paths.items():
-        record = read_record(folder)
-        if record is None or not record["done"]:
-            step = "train" if model == "student" else "teacher"
-            raise InputError(f"{folder} holds no {model} yet: run `dfshield {step}` first")
-    attacks: list[Attack | None] = [None, *attacks_of(context.config)]
-    images = real_images(context.config, load(local_path(paths["teacher"])))
-    return [
-        _measured(context, seed, model, local_path(paths[model]), attack, images)
-        for attack in attacks
-        for model in MODELS
+    models = [
+        _subject("teacher", layout.teacher, command="teacher"),
+        _subject("student", layout.student(seed), command="train"),
     ]
-
-
-def _measured(
-    context: RunContext,
-    seed: int,
-    model: str,
-    path: Path,
-    attack: Attack | None,
-    images: ImageSet,
-) -> EvaluationResult:
-    folder = context.layout.evaluation(seed)
+    images = real_images(context.config, load(models[0].path))
     info = DataInfo(
         name=images.name,
         split=images.split,
         fingerprint=images.fingerprint(),
         num_images=len(images),
     )
-    fingerprint = load(path).fingerprint()
+    attacks: list[Attack | None] = [None, *attacks_of(context.config)]
+    return [_measured(context, seed, model, attack, info) for attack in attacks for model in models]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model to measure: what it is called, where it lies, its fingerprint."""
+
+    name: str
+    path: Path
+    fingerprint: str
+
+
+def _subject(name: str, folder: Folder, *, command: str) -> _Subject:
+    fingerprint = _fingerprint(folder)
+    if fingerprint is None:
+        raise InputError(f"{folder} holds no {name} yet: run `dfshield {command}` first")
+    return _Subject(name, local_path(folder), fingerprint)
+
+
+def _measured(
+    context: RunContext, seed: int, model: _Subject, attack: Attack | None, info: DataInfo
+) -> EvaluationResult:
+    folder = context.layout.evaluation(seed)
     slice_size = context.config.evaluation.slice_size
     identity = {
-        "model_fingerprint": fingerprint,
+        "model_fingerprint": model.fingerprint,
         "data": info.model_dump(),
         "attack": attack.describe() if attack else None,
         "seed": seed,
         "slice_size": slice_size,
     }
     # The identity is part of the name: other settings are measured beside, not over, these.
-    name = f"{model}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
+    name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
     if folder.exists(f"{name}.json"):
         return _read(folder, name)
-    slices = _slices(context, folder.child("slices", name), model, path, attack, len(images), seed)
+    slices = _slices(context, folder.child("slices", name), model, attack, info.num_images, seed)
     result = summarise(
         slices,
         attack=attack,
         data=info,
-        model=model,
-        model_fingerprint=fingerprint,
+        model=model.name,
+        model_fingerprint=model.fingerprint,
         seed=seed,
         slice_size=slice_size,
     )
     folder.write_bytes(f"{name}.json", (result.to_json() + "\n").encode())
     context.log.emit(
-        "evaluated", seed=seed, model=model, attack=result.label, accuracy=result.accuracy
+        "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
     )
     return result
 
@@ -175,8 +179,7 @@ def _read(folder: Folder, name: str) -> EvaluationResult:
 def _slices(
     context: RunContext,
     folder: Folder,
-    model: str,
-    path: Path,
+    model: _Subject,
     attack: Attack | None,
     num_images: int,
     seed: int,
@@ -188,11 +191,11 @@ def _slices(
         if folder.exists(f"{index:05d}.json")
     }
     observer = context.observer
-    title = f"{attack.label if attack else 'Clean'}, {model}"
+    title = f"{attack.label if attack else 'Clean'}, {model.name}"
     measured = sum(len(result.labels) for result in done.values())
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
-        SliceTask(context.config, str(path), attack, seed),
+        SliceTask(context.config, str(model.path), attack, seed),
         [index for index in range(len(bounds)) if index not in done],
         engine=context.executor.engine(),
         progress=observer.advance,

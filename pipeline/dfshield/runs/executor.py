@@ -89,9 +89,7 @@ class Executor(Protocol):
         """Do every unit under an engine and yield each with its result, in any order."""
         ...
 
-    def run(
-        self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]
-    ) -> Result:
+    def run(self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]) -> Result:
         """Do one job under an engine."""
         ...
 
@@ -120,9 +118,7 @@ class InProcessExecutor:
         for unit in units:
             yield unit, work(unit)
 
-    def run(
-        self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]
-    ) -> Result:
+    def run(self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]) -> Result:
         """Do the job here; see `Executor`."""
         return job.run(_worker(engine, progress))
 

@@ -24,7 +24,7 @@ def deferred_interrupt() -> Iterator[StopRequest]:
         yield stop
         return
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True

@@ -128,4 +128,8 @@ def _threat(config: Config) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    return {"dfshield": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {
+        "dfshield": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }

@@ -23,7 +23,10 @@ def summarise_shards(folder: Folder, manifest: Manifest) -> None:
     for shard, parts in shards.items():
         name = f"summary/shard-{shard:05d}"
         num_images = sum(part.num_images for part in parts)
-        if folder.exists(f"{name}.json") and read_summary(folder, shard)["num_images"] == num_images:
+        if (
+            folder.exists(f"{name}.json")
+            and read_summary(folder, shard)["num_images"] == num_images
+        ):
             continue
         summary, picture = _summarise(folder, manifest, shard, parts)
         folder.write_bytes(f"{name}.png", picture)

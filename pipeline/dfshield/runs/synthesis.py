@@ -15,7 +15,6 @@ from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Engine, Worker
 from dfshield.runs.identity import claim, differences, finish
-from dfshield.runs.layout import local_path
 from dfshield.runs.shards import summarise_shards
 from dfshield.runs.teacher import load_teacher
 from dfshield.seeds import Stage

@@ -138,9 +138,7 @@ class _TeacherJob:
         return teacher.cpu(), best, len(validation)
 
 
-def _trained(
-    context: RunContext, training: TeacherTraining
-) -> tuple[Classifier, dict[str, Any]]:
+def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
     observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
     teacher, best, num_validation = context.executor.run(
