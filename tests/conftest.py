@@ -3,15 +3,16 @@
 import os
 from pathlib import Path
 
+# Set before torch is loaded, and inherited by the processes that tests start: with more threads
+# than free cores, torch's threads spend their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from jaxtyping import install_import_hook
 
 # Every function of the package checks the shapes of its annotations while the tests run.
 install_import_hook("dfshield", "beartype.beartype").__enter__()
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
-
-torch.set_num_threads(int(os.environ.get("DFSHIELD_TEST_THREADS", "2")))
 
 
 @pytest.fixture(scope="session")

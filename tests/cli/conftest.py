@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 
-from tiny_run import finished, tiny  # noqa: E402
+from tiny_run import finished, tiny
 
 __all__ = ["finished", "tiny"]

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_run import finished, small_disk, tiny  # noqa: E402
+from tiny_run import finished, small_disk, tiny
 
 __all__ = ["finished", "small_disk", "tiny"]

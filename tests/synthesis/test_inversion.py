@@ -223,15 +223,16 @@ def test_the_loss_falls_and_the_teacher_recognises_what_it_was_asked_for(digits_
     with torch.no_grad():
         predicted = digits_teacher(end.images).argmax(dim=1)
     assert (predicted == end.labels).double().mean() > 0.8
-    assert 0 <= end.images.min()
+    assert end.images.min() >= 0
     assert end.images.max() <= 1
 
 
-GLOBAL_RNG = """
+WITHOUT_SHAPE_CHECKS = """
 import random
 import numpy, torch
 from dfshield.classifiers import build
-from dfshield.synthesis import Inversion
+from dfshield.errors import InputError
+from dfshield.synthesis import CoefficientSampler, Inversion
 
 torch.set_num_threads(1)
 teacher = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=10, options={"width": 4})
@@ -244,11 +245,24 @@ before = states()
 for labels in ("per_batch", "random", "balanced"):
     Inversion(teacher, iterations=2, labels=labels).synthesize(seed=0, batch=1, size=4)
 assert states() == before
+
+for key, use in (
+    ("labels", lambda: Inversion(teacher, labels="per-batch")),
+    ("rule", lambda: CoefficientSampler(rule="Paper")),
+):
+    try:
+        use()
+    except InputError as error:
+        assert key in str(error)
+    else:
+        raise AssertionError(key)
 """
 
 
-def test_global_random_generators_are_untouched():
-    # A process of its own: the shape checks of the test suite draw from Python's generator.
+def test_global_generators_are_untouched_and_unknown_names_refused():
+    """In a process of its own: the shape checks draw from Python's generator and refuse names."""
     subprocess.run(
-        [sys.executable, "-c", GLOBAL_RNG], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", WITHOUT_SHAPE_CHECKS],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )

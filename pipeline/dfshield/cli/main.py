@@ -42,10 +42,11 @@ Replan = Annotated[
 RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"dfshield {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -41,7 +41,7 @@ class TerminalObserver:
             console=console,
         )
 
-    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Show a new bar below the finished ones."""
         self._task = self._progress.add_task(title, total=total, unit=unit, detail="")
         self._progress.update(self._task, completed=done)
@@ -76,9 +76,10 @@ class LineObserver:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Say what begins."""
-        self._title, self._total, self._done, self._unit = title, total, done, unit
+        self._title, self._total, self._unit = title, total, unit
+        self._done: float = done
         self._detail = ""
         self._started = self._last = time.monotonic()
         self.say(f"{title}: {done:,.0f}/{total:,.0f} {unit}")

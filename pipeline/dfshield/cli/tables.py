@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfshield.evaluation import EvaluationResult, mean_and_spread
+from dfshield.report import format_eps
 from dfshield.storage import VerifyReport
 
 
@@ -22,14 +23,15 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
         caption_justify="left",
     )
     table.add_column("Attack")
-    for model in ("Teacher", "Student"):
-        table.add_column(model, justify="right")
+    models = tuple(dict.fromkeys(result.model for result in flat))
+    for model in models:
+        table.add_column(model.capitalize(), justify="right")
         table.add_column("balanced", justify="right")
     table.add_column("Remarks")
     for threat, label in dict.fromkeys((_threat(r), r.label) for r in flat):
         row = [r for r in flat if (_threat(r), r.label) == (threat, label)]
         cells: list[str] = []
-        for model in ("teacher", "student"):
+        for model in models:
             of_model = [r for r in row if r.model == model]
             cells += [_accuracy(of_model), _balanced(of_model)]
         remarks = "; ".join(dict.fromkeys(text for r in row for text in _remarks(r)))
@@ -38,7 +40,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
 
 
 def _threat(result: EvaluationResult) -> str:
-    return "" if result.eps is None else f"{result.norm} {result.eps:.4g}"
+    return "" if result.eps is None else f"{result.norm} {format_eps(result.eps)}"
 
 
 def _accuracy(results: Sequence[EvaluationResult]) -> str:

@@ -4,6 +4,7 @@ from dfshield.config.loading import config_from, dump_config, expand, load_confi
 from dfshield.config.models import (
     AttackConfig,
     Config,
+    DataConfig,
     EvaluationConfig,
     StorageConfig,
     SynthesisConfig,
@@ -19,6 +20,7 @@ __all__ = [
     "PRESETS",
     "AttackConfig",
     "Config",
+    "DataConfig",
     "EvaluationConfig",
     "StorageConfig",
     "SynthesisConfig",

@@ -46,12 +46,12 @@ def dump_config(config: Config) -> str:
 
 
 def expand(path: str, *, key: str) -> str:
-    """Expand ``~`` and ``$VARIABLES`` in a path of the configuration.
+    """Expand ``~`` and ``$VARIABLES`` in a path or URI of the configuration.
 
     Raises:
         InputError: if a variable is not set.
     """
-    expanded = os.path.expandvars(Path(path).expanduser())
+    expanded = os.path.expandvars(path if "://" in path else Path(path).expanduser())
     if "$" in expanded:
         raise InputError(f"{key}: {path!r} names an environment variable that is not set")
     return expanded
@@ -123,6 +123,8 @@ def _describe(error: ValidationError) -> str:
             messages.append(f"{key}: {text}" if key else text)
         elif problem["type"] == "missing":
             messages.append(f"{key}: this key is required")
+        elif problem["type"] == "model_type":
+            messages.append(f"{key}: a section of settings was expected (got {problem['input']!r})")
         else:
             messages.append(f"{key}: {problem['msg']} (got {problem['input']!r})")
     return "; ".join(messages)

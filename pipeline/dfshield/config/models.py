@@ -1,11 +1,11 @@
 """The configuration: one frozen model per section of the YAML file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -22,7 +22,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def _check_size(value: int | float | str) -> int | float | str:
+def _check_size(value: Any) -> Any:
+    if not isinstance(value, int | float | str):
+        raise ValueError(f'{value!r} is not a perturbation size, such as 0.03 or "8/255"')
     try:
         parse_epsilon(value, key="value")
     except InputError as error:
@@ -30,7 +32,7 @@ def _check_size(value: int | float | str) -> int | float | str:
     return value
 
 
-Size = Annotated[int | float | str, AfterValidator(_check_size)]
+Size = Annotated[int | float | str, BeforeValidator(_check_size)]
 """A perturbation size on the [0, 1] scale: 0.03 or "8/255"."""
 
 
@@ -91,7 +93,7 @@ class TeacherConfig(Section):
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _one_origin(self) -> "TeacherConfig":
         if (self.weights is None) == (self.train is None):
             raise ValueError("give either weights (a trained teacher) or train (how to make one)")
         return self
@@ -199,7 +201,7 @@ class TrainingConfig(Section):
     checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
 
     @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
+    def _nesterov_needs_momentum(self) -> "TrainingConfig":
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
@@ -223,6 +225,10 @@ class EvaluationConfig(Section):
 
     data: EvaluationData | None = None
     num_images: Count | None = Field(None, description="A stratified sample; None: all images.")
+    models: Annotated[tuple[Literal["teacher", "student"], ...], Field(min_length=1)] = (
+        "teacher",
+        "student",
+    )
     attacks: tuple[AttackConfig, ...] = (
         AttackConfig.model_validate({"name": "pgd", "steps": 20}),
         AttackConfig(name="autoattack"),
@@ -266,7 +272,7 @@ class Config(Section):
         return self.seeds or (self.seed,)
 
     @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
+    def _seeds_differ(self) -> "Config":
         if self.seeds is not None:
             if not self.seeds or len(set(self.seeds)) != len(self.seeds):
                 raise ValueError("seeds must be a list of different seeds")
@@ -275,7 +281,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _sizes_fit(self) -> "Config":
         batch = self.synthesis.batch_size
         for key, size in (
             ("storage.part_size", self.storage.part_size),
@@ -296,7 +302,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _group_fits_epoch(self) -> Self:
+    def _group_fits_epoch(self) -> "Config":
         if self.training.data is not None:
             return self  # known only when the data set is read
         batches = -(-self.synthesis.num_images // self.training.batch_size)
@@ -304,7 +310,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _holdout_exists(self) -> Self:
+    def _holdout_exists(self) -> "Config":
         if self.training.select == "holdout" and self.synthesis.num_holdout == 0:
             raise ValueError("training.select: holdout needs synthesis.num_holdout above 0")
         return self

@@ -7,8 +7,8 @@ from typing import Any
 
 from dfshield.attacks import Attack, make_attack
 from dfshield.classifiers import Classifier, load
-from dfshield.config import AttackConfig, Config, ThreatConfig, expand
-from dfshield.datasets import ImageSet, load_images
+from dfshield.config import AttackConfig, Config, ThreatConfig
+from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     DataInfo,
@@ -22,11 +22,9 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import local_path
-from dfshield.runs.realdata import fitted
+from dfshield.runs.realdata import fitted, read_images
 from dfshield.seeds import Stage, derived_seed
 from dfshield.storage import Folder, identity_hash
-
-MODELS = ("teacher", "student")
 
 
 def attacks_of(config: Config) -> list[Attack]:
@@ -61,8 +59,7 @@ def real_images(config: Config, classifier: Classifier) -> ImageSet:
     if data is None:
         raise InputError("evaluation.data: name the real images to measure on, such as digits")
     key = "evaluation.data"
-    path = data.path and expand(data.path, key=f"{key}.path")
-    images = fitted(load_images(data.name, split=data.split, path=path), classifier, key=key)
+    images = fitted(read_images(data, split=data.split, key=key), classifier, key=key)
     if config.evaluation.num_images is None:
         return images
     return images.stratified(config.evaluation.num_images, seed=config.all_seeds[0])
@@ -99,16 +96,14 @@ class SliceTask:
 
 
 def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
-    """Measure teacher and student under every attack; what has been measured is not repeated.
+    """Measure the models under every attack; what has been measured is not repeated.
 
     Returns:
         One result per model and attack, clean first.
     """
     layout = context.layout
-    models = [
-        _subject("teacher", layout.teacher, command="teacher"),
-        _subject("student", layout.student(seed), command="train"),
-    ]
+    folders = {"teacher": layout.teacher, "student": layout.student(seed)}
+    models = [_subject(name, folders[name]) for name in context.config.evaluation.models]
     images = real_images(context.config, load(models[0].path))
     info = DataInfo(
         name=images.name,
@@ -129,9 +124,10 @@ class _Subject:
     fingerprint: str
 
 
-def _subject(name: str, folder: Folder, *, command: str) -> _Subject:
+def _subject(name: str, folder: Folder) -> _Subject:
     fingerprint = _fingerprint(folder)
     if fingerprint is None:
+        command = "train" if name == "student" else "teacher"
         raise InputError(f"{folder} holds no {name} yet: run `dfshield {command}` first")
     return _Subject(name, local_path(folder), fingerprint)
 
@@ -223,7 +219,7 @@ def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
     return [
         result
         for attack in attacks
-        for model in MODELS
+        for model in wanted.models
         for result in found
         if result.model == model
         and result.attack == attack

@@ -2,17 +2,18 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dfshield.storage import Folder
 
 EVENTS_FILE = "events.jsonl"
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Somebody who watches a run: a progress display, or nobody."""
 
-    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Long work starts: ``done`` of ``total`` units exist already."""
 
     def advance(self, amount: float) -> None:
@@ -31,7 +32,7 @@ class Observer(Protocol):
 class SilentObserver:
     """Watches without a word: for library use and tests."""
 
-    def begin(self, title: str, *, total: float, done: float, unit: str) -> None:
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Ignore."""
 
     def advance(self, amount: float) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -55,6 +55,7 @@ class Worker:
     progress: Callable[[float], None]
 
 
+@runtime_checkable
 class Task(Protocol[UnitContra, ResultCo]):
     """Work of independent units. Picklable; knows nothing of who executes it."""
 
@@ -63,6 +64,7 @@ class Task(Protocol[UnitContra, ResultCo]):
         ...
 
 
+@runtime_checkable
 class Job(Protocol[ResultCo]):
     """Work that is one piece. Picklable."""
 
@@ -71,6 +73,7 @@ class Job(Protocol[ResultCo]):
         ...
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs tasks and jobs somewhere."""
 

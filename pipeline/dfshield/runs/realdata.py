@@ -1,8 +1,27 @@
 """Real images made to fit a classifier, or refused: the only door to them in a run."""
 
 from dfshield.classifiers import Classifier
-from dfshield.datasets import ImageSet
+from dfshield.config import DataConfig, expand
+from dfshield.datasets import ImageSet, load_images
 from dfshield.errors import InputError
+
+
+def read_images(data: DataConfig, *, split: str, key: str) -> ImageSet:
+    """Return a split of the real data set that a section of the configuration names.
+
+    Args:
+        data: the section.
+        split: train, val or test.
+        key: the section's name, for errors.
+
+    Raises:
+        InputError: if the data are unknown, missing or damaged.
+    """
+    path = None if data.path is None else expand(data.path, key=f"{key}.path")
+    try:
+        return load_images(data.name, split=split, path=path)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
 
 
 def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:

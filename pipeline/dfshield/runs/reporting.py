@@ -98,11 +98,8 @@ def _counts(summaries: list[dict[str, Any]]) -> list[list[int]]:
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
-    return sum(
-        float(event["seconds"])
-        for event in read_events(root)
-        if event["event"] == "part_committed" and event["seed"] == seed
-    )
+    committed = (event for event in read_events(root) if event["event"] == "part_committed")
+    return sum((float(event["seconds"]) for event in committed if event["seed"] == seed), 0.0)
 
 
 def _teacher(context: RunContext) -> dict[str, Any]:

@@ -136,8 +136,14 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     folder = context.layout.synthetic(seed)
     identity = _identity(context.config, teacher, seed)
     record = claim(folder, identity)
-    manifest = _planned(context, folder, teacher, seed, identity, replan=replan)
+    old = read_manifest(folder) if folder.exists(MANIFEST) else None
+    manifest = _planned(context, old, teacher, seed, identity)
     todo = _unfinished(context, folder, manifest)
+    if todo and old is not None:
+        engine = _engine(context.executor.engine(), folder, old, replan=replan)
+        manifest = manifest.model_copy(update={"engine": engine.to_json()})
+    if manifest != old:
+        write_manifest(folder, manifest)
     total = sum(part.num_images for part in manifest.parts)
     if todo:
         _make(context, folder, manifest, todo)
@@ -200,16 +206,12 @@ def _identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
 
 def _planned(
     context: RunContext,
-    folder: Folder,
+    old: Manifest | None,
     teacher: Classifier,
     seed: int,
     identity: dict[str, Any],
-    *,
-    replan: bool,
 ) -> Manifest:
     config = context.config
-    old = read_manifest(folder) if folder.exists(MANIFEST) else None
-    engine = _engine(context.executor.engine(), folder, old, replan=replan)
     synthesis, storage = config.synthesis, config.storage
     part_size = old.part_size if old else storage.part_size
     shard_size = old.shard_size if old else storage.shard_size
@@ -226,7 +228,7 @@ def _planned(
             shard_size=shard_size,
         )
     ]
-    manifest = Manifest(
+    return Manifest(
         identity=identity,
         teacher_fingerprint=identity["teacher_fingerprint"],
         image_shape=teacher.input_shape,
@@ -237,17 +239,14 @@ def _planned(
         batch_size=synthesis.batch_size,
         part_size=part_size,
         shard_size=shard_size,
-        engine=engine.to_json(),
+        engine=old.engine if old else context.executor.engine().to_json(),
         parts=tuple(parts),
     )
-    if manifest != old:
-        write_manifest(folder, manifest)
-    return manifest
 
 
-def _engine(here: Engine, folder: Folder, old: Manifest | None, *, replan: bool) -> Engine:
-    """Return the engine the data set is bound to, or this machine's for a new or replanned one."""
-    if old is None or replan:
+def _engine(here: Engine, folder: Folder, old: Manifest, *, replan: bool) -> Engine:
+    """Return the engine that the data set is bound to, or this machine's when replanned."""
+    if replan:
         return here
     bound = Engine.from_json(old.engine)
     # Threads are a setting, which the executor takes from the manifest; the rest is the machine.

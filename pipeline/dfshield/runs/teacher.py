@@ -7,13 +7,12 @@ from typing import Any
 
 from dfshield.classifiers import Classifier, build, load, require_batchnorm, save
 from dfshield.config import Config, TeacherTraining, expand
-from dfshield.datasets import load_images
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.layout import local_path
-from dfshield.runs.realdata import fitted
+from dfshield.runs.realdata import fitted, read_images
 from dfshield.training import SupervisedEpoch, train_supervised
 
 
@@ -85,13 +84,16 @@ def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifie
         "mean": teacher.mean,
         "std": teacher.std,
     }
-    return build(
-        teacher.source,
-        options=teacher.options,
-        weights=weights,
-        seed=config.all_seeds[0],
-        **{**defaults, **{key: value for key, value in given.items() if value is not None}},
-    )
+    try:
+        return build(
+            teacher.source,
+            options=teacher.options,
+            weights=weights,
+            seed=config.all_seeds[0],
+            **{**defaults, **{key: value for key, value in given.items() if value is not None}},
+        )
+    except InputError as error:
+        raise InputError(f"teacher: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ class _TeacherJob:
         options = self.training
         key = "teacher.train.data"
         train, validation = (
-            load_images(
-                options.data.name,
-                split=split,
-                path=options.data.path and expand(options.data.path, key=f"{key}.path"),
-            )
-            for split in ("train", "val")
+            read_images(options.data, split=split, key=key) for split in ("train", "val")
         )
+        wanted = self.config.teacher.num_classes
+        if wanted not in (None, train.num_classes):
+            raise InputError(
+                f"teacher.num_classes: {wanted}, but {train.name} has {train.num_classes} classes"
+            )
         teacher = _built(
             self.config,
             weights=None,
@@ -140,6 +142,8 @@ class _TeacherJob:
 
 def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
+    # Also shows, before the work and not after it, whether the run folder can be written.
+    context.log.emit("teacher_training_started", epochs=training.epochs)
     observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
     teacher, best, num_validation = context.executor.run(
         _TeacherJob(context.config, training),

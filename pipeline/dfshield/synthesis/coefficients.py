@@ -1,7 +1,7 @@
 """Diversified sample synthesis: the coefficients of the loss terms, drawn once per batch."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -47,6 +47,9 @@ class CoefficientSampler:
     linear: bool = False
 
     def __post_init__(self) -> None:
+        if self.rule not in get_args(Rule):
+            known = ", ".join(get_args(Rule))
+            raise InputError(f"rule: {self.rule!r} is unknown: known are {known}")
         for name in ("class_scale", "feature_scale", "tv_scale", "shift"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

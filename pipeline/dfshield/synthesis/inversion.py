@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.classifiers import Classifier, require_batchnorm
-from dfshield.errors import DfshieldError
+from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
@@ -51,7 +52,8 @@ class Inversion:
         coefficients: how the loss terms are weighted.
 
     Raises:
-        InputError: if the teacher has no BatchNorm layer with running statistics.
+        InputError: if the teacher has no BatchNorm layer with running statistics, or for an unknown
+            rule of the labels.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class Inversion:
         coefficients: CoefficientSampler | None = None,
     ) -> None:
         require_batchnorm(teacher)
+        if labels not in get_args(LabelRule):
+            known = ", ".join(get_args(LabelRule))
+            raise InputError(f"labels: {labels!r} is unknown: known are {known}")
         self.teacher = teacher.eval().requires_grad_(False)
         self.iterations = iterations
         self.learning_rate = learning_rate
@@ -112,12 +117,13 @@ class Inversion:
             device=self.teacher.mean.device,
             on_iteration=on_iteration,
         )
-        images = self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu()
-        if not torch.isfinite(images).all():
+        # Before clipping, which would hide infinite pixels. Losses overflow before pixels do.
+        if not (torch.isfinite(pixels).all() and torch.isfinite(losses).all()):
             raise DfshieldError(
-                f"batch {batch}: the synthesis diverged (non-finite pixels); "
+                f"batch {batch}: the synthesis diverged (pixels or losses are not finite); "
                 "lower synthesis.learning_rate or the coefficient scales"
             )
+        images = self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu()
         return SynthesizedBatch(
             images=images,
             labels=torch.from_numpy(draws.labels),

@@ -1,7 +1,7 @@
 """What the student minimises on a mini-batch and its adversarial version."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -71,7 +71,8 @@ class SoftLabelObjective(Objective):
     about 0.1 times as much as the equation for 10 classes.
 
     Raises:
-        InputError: for a negative weight or a temperature that is not positive.
+        InputError: for a negative weight, a temperature that is not positive or an unknown
+            reduction.
     """
 
     def __init__(
@@ -87,6 +88,9 @@ class SoftLabelObjective(Objective):
                 raise InputError(f"{name}: {value!r} must be a finite number of at least 0")
         if not 0 < temperature < float("inf"):
             raise InputError(f"temperature: {temperature!r} must be a positive number")
+        if reduction not in get_args(Reduction):
+            known = ", ".join(get_args(Reduction))
+            raise InputError(f"reduction: {reduction!r} is unknown: known are {known}")
         self.lambda1 = lambda1
         self.lambda2 = lambda2
         self.temperature = temperature

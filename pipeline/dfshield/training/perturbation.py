@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.attacks import Norm, frozen, normalise_gradient, project
+from dfshield.attacks import NORMS, Norm, frozen, normalise_gradient, project
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.training.objectives import kl_divergence
@@ -29,17 +29,19 @@ class InnerMaximization:
         step: step size; None gives the default of the norm.
 
     Raises:
-        InputError: for a size that makes no sense, naming it.
+        InputError: for an unknown norm or a size that makes no sense, naming it.
     """
 
     def __init__(
         self,
         *,
-        eps: float | str,
+        eps: float | int | str,
         norm: Norm = "linf",
         steps: int = 10,
-        step: float | str | None = None,
+        step: float | int | str | None = None,
     ) -> None:
+        if norm not in NORMS:
+            raise InputError(f"norm: {norm!r} is unknown: known are {', '.join(NORMS)}")
         self.eps = parse_epsilon(eps)
         self.norm: Norm = norm
         if steps < 1:

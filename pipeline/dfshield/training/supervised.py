@@ -77,7 +77,7 @@ def train_supervised(
         The metrics of the kept epoch.
 
     Raises:
-        DfshieldError: if the loss stops being finite.
+        DfshieldError: if the loss or the outputs stop being finite.
     """
     stepper = _optimizer(classifier, optimizer, learning_rate, weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
@@ -137,11 +137,14 @@ def _train_epoch(
         total += loss.detach() * len(rows)
     mean = total.item() / len(order)
     if not np.isfinite(mean):
-        raise DfshieldError(
-            "the teacher's training diverged (loss is not finite); "
-            "lower teacher.train.learning_rate"
-        )
+        raise _diverged("loss is not finite")
     return mean
+
+
+def _diverged(what: str) -> DfshieldError:
+    return DfshieldError(
+        f"the teacher's training diverged ({what}); lower teacher.train.learning_rate"
+    )
 
 
 def validate(
@@ -150,6 +153,9 @@ def validate(
     """Return accuracy in [0, 1] and macro one-vs-rest AUC of a model on labelled images.
 
     The AUC averages over the classes that occur among the labels but not everywhere.
+
+    Raises:
+        DfshieldError: if an output is not finite.
     """
     device = next(model.parameters()).device
     probabilities, expected = [], []
@@ -159,6 +165,8 @@ def validate(
             probabilities.append(model(batch.to(device)).softmax(dim=1).double().cpu())
             expected.append(labels)
     scores, truth = torch.cat(probabilities).numpy(), torch.cat(expected).numpy()
+    if not np.isfinite(scores).all():
+        raise _diverged("outputs on the validation images are not finite")
     accuracy = float((scores.argmax(axis=1) == truth).mean())
     usable = [k for k in range(scores.shape[1]) if 0 < (truth == k).sum() < len(truth)]
     auc = float(np.mean([roc_auc_score(truth == k, scores[:, k]) for k in usable]))

@@ -1,0 +1,173 @@
+"""Configuration: presets, overrides, resolution, round trip."""
+
+import json
+
+import pytest
+import yaml
+
+from dfshield.config import PRESETS, Config, config_from, dump_config, expand, load_config
+from dfshield.errors import InputError
+
+MINIMAL = {"name": "run", "teacher": {"source": "medmnist:resnet18", "weights": "weights.pt"}}
+
+
+def with_preset(preset, source="medmnist:resnet18", **sections):
+    teacher = {"source": source, "weights": "weights.pt"}
+    return config_from({"name": "run", "preset": preset, "teacher": teacher, **sections})
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    return path
+
+
+# The table of presets in methods.md, section I.
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize(
+    ("family", "threat", "synthesis"),
+    [
+        ("cifar10", ("linf", "4/255", "1/255"), (60_000, 2000, "per_batch")),
+        ("cifar100", ("linf", "4/255", "1/255"), (60_000, 2000, "per_batch")),
+        ("svhn", ("linf", "4/255", "1/255"), (60_000, 2000, "per_batch")),
+        ("medical", ("linf", "8/255", "2/255"), (10_000, 1000, "random")),
+        ("l2", ("l2", "128/255", "15/255"), (60_000, 2000, "per_batch")),
+    ],
+)
+def test_presets_are_the_published_settings(variant, family, threat, synthesis):
+    config = with_preset(f"{variant}/{family}")
+    assert (config.threat.norm, config.threat.eps, config.threat.step) == threat
+    made = config.synthesis
+    assert (made.num_images, made.iterations, made.labels) == synthesis
+    assert (made.batch_size, made.learning_rate, made.jitter) == (200, 0.1, 2)
+    drawn = made.coefficients
+    assert (drawn.rule, drawn.class_scale, drawn.feature_scale) == ("code", 1, 1)
+    training = config.training
+    assert (training.learning_rate, training.momentum, training.nesterov) == (1e-4, 0.9, True)
+    assert training.weight_decay == 1e-4
+    assert training.inner.steps == 10
+    assert (training.objective.lambda1, training.objective.lambda2) == (1, 1)
+    assert (training.gradrefine.num_batches, training.gradrefine.tau) == (20, 0.5)
+    assert training.select == "last"
+
+
+@pytest.mark.parametrize(
+    ("preset", "source", "epochs", "batch_size", "temperature", "reduction"),
+    [
+        ("paper/cifar10", "pytorchcv:resnet20_cifar10", 200, 200, 1, "batchmean"),
+        ("paper/cifar100", "pytorchcv:wrn28_10_cifar100", 100, 200, 1, "batchmean"),
+        ("paper/svhn", "pytorchcv:resnet56_svhn", 100, 200, 1, "batchmean"),
+        ("paper/l2", "dfshield:resnet20", 200, 200, 1, "batchmean"),
+        ("paper/medical", "medmnist:resnet18", 200, 200, 1, "batchmean"),
+        ("paper/medical", "medmnist:resnet50", 100, 200, 1, "batchmean"),
+        ("official/cifar10", "pytorchcv:resnet20_cifar10", 200, 200, 20, "mean"),
+        ("official/svhn", "pytorchcv:resnet56_svhn", 200, 200, 20, "mean"),
+        ("official/medical", "medmnist:resnet18", 100, 128, 1, "batchmean"),
+        ("official/medical", "medmnist:resnet50", 100, 128, 1, "batchmean"),
+    ],
+)
+def test_paper_and_code_differ_where_they_do(
+    preset, source, epochs, batch_size, temperature, reduction
+):
+    training = with_preset(preset, source).training
+    assert (training.epochs, training.batch_size) == (epochs, batch_size)
+    assert training.objective.temperature == temperature
+    assert training.objective.reduction == reduction
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_the_file_says_wins_over_the_preset(preset):
+    config = with_preset(preset, training={"epochs": 7}, threat={"eps": "1/255"})
+    assert config.training.epochs == 7
+    assert config.threat.eps == "1/255"
+    assert config.training.batch_size == with_preset(preset).training.batch_size
+    trades = with_preset(preset, training={"objective": {"name": "trades"}})
+    assert trades.training.objective.model_dump() == {"name": "trades", "beta": 6.0}
+
+
+def test_overrides_win_over_the_file_and_take_its_types(file):
+    config = load_config(
+        file,
+        [
+            "training.gradrefine.tau=0.3",
+            "threat.eps=8/255",
+            "seeds=[3, 4]",
+            "evaluation.attacks=[{name: fgsm, eps: 1/255}]",
+            "training.objective={name: trades}",
+            "training.objective.beta=2",
+            "evaluation.data.name=digits",
+        ],
+    )
+    assert config.training.gradrefine.tau == 0.3
+    assert config.threat.eps == "8/255"
+    assert config.all_seeds == (3, 4)
+    assert config.evaluation.attacks[0].options == {"eps": "1/255"}
+    assert config.training.objective.beta == 2
+    assert config.evaluation.data is not None
+
+
+def test_overriding_one_key_keeps_its_neighbours(file):
+    config = load_config(file, ["preset=official/cifar10", "training.objective.lambda1=2"])
+    assert config.training.objective.lambda1 == 2
+    assert config.training.objective.temperature == 20
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize("seeds", [None, (1, 2)])
+def test_a_dumped_configuration_is_read_back_equal(tmp_path, preset, seeds):
+    tree = {**MINIMAL, "preset": preset, **({"seeds": seeds} if seeds else {})}
+    config = config_from(tree)
+    path = tmp_path / "dumped.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_a_configuration_does_not_change(file):
+    config = load_config(file)
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.epochs = 3
+
+
+def test_the_holdout_is_wanted_where_it_selects():
+    with pytest.raises(InputError, match=r"training.select.*synthesis.num_holdout"):
+        config_from({**MINIMAL, "synthesis": {"num_holdout": 0}, "training": {"select": "holdout"}})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "suggestion"),
+    [
+        ({"synthesis": {"num_images": 1010}}, "synthesis.num_images=1000"),
+        ({"storage": {"part_size": 50}}, "storage.part_size=200"),
+        ({"storage": {"shard_size": 10_100}}, "storage.shard_size=10"),
+    ],
+)
+def test_sizes_that_do_not_fit_come_with_one_that_does(sizes, suggestion):
+    with pytest.raises(InputError, match=suggestion):
+        config_from({**MINIMAL, "training": {"gradrefine": {"num_batches": 1}}, **sizes})
+
+
+def test_every_problem_is_told_at_once():
+    with pytest.raises(InputError) as error:
+        config_from({**MINIMAL, "sed": 1, "threat": {"eps": 8}, "synthesis": {"jitter": -1}})
+    for key in ("sed", "threat.eps", "synthesis.jitter"):
+        assert key in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_paths_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("SOME_FOLDER", str(tmp_path))
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert expand("$SOME_FOLDER/a", key="storage.path") == f"{tmp_path}/a"
+    assert expand("~/a", key="storage.path") == "/home/somebody/a"
+    assert expand("s3://bucket/a", key="storage.path") == "s3://bucket/a"
+    with pytest.raises(InputError, match=r"storage.path.*NO_SUCH"):
+        expand("${NO_SUCH}/a", key="storage.path")
+
+
+def test_the_schema_describes_each_section():
+    schema = json.loads(json.dumps(Config.model_json_schema()))
+    assert set(schema["properties"]) >= {"name", "seed", "seeds", "teacher", "threat", "training"}
+    for name, definition in schema["$defs"].items():
+        if name != "AttackConfig":  # its keys are the attack's own
+            assert definition["additionalProperties"] is False, name

@@ -1,0 +1,50 @@
+"""Broken parts: found, named, made again as they were."""
+
+import pytest
+from tiny_run import call, parts, stamps, succeed
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def tamper(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 4] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, tamper, lambda file: file.unlink()])
+def test_a_broken_part_is_found_said_and_made_again(tiny, damage):
+    config = tiny()
+    run = config.parent / "runs" / "tiny"
+    name = "data/shard=00000/part-0001.parquet"
+    part = parts(run)[name]
+    whole = part.read_bytes()
+    damage(part)
+    broken = part.exists()
+
+    report = call("verify", run)
+    assert report.code == 3
+    assert name in report.out
+    assert ("broken" if broken else "missing") in report.out
+    assert "2 of 3 parts verify" in report.out
+    others = {k: v for k, v in stamps(run / "synthetic").items() if k != name}
+
+    answer = succeed("synthesize", config)
+    assert (name in answer.err) == broken
+    assert part.read_bytes() == whole
+    after = stamps(run / "synthetic")
+    for kept in others:
+        if kept != "stage.json":  # says when the stage was done
+            assert after[kept] == others[kept], kept
+    assert succeed("verify", run).out.count("3 of 3 parts verify") == 1
+
+
+def test_training_on_a_broken_part_is_refused_by_its_name(tiny):
+    config = tiny(keep=("teacher", "synthetic"))
+    run = config.parent / "runs" / "tiny"
+    tamper(parts(run)["data/shard=00000/part-0000.parquet"])
+    line = call("train", config).refusal(code=3)
+    assert "data/shard=00000/part-0000.parquet" in line
+    assert not (run / "student" / "model.safetensors").exists()
