@@ -72,9 +72,20 @@ def test_round_trip_of_a_factory_with_tied_weights(tmp_path: Path) -> None:
         options={"classes": 5},
     )
     save(original, tmp_path)
-    loaded = load(tmp_path)
+    loaded = load(tmp_path, trust_python=True)
     assert loaded.fingerprint() == original.fingerprint()
     assert loaded.network.first.weight is loaded.network.second.weight
+
+
+def test_a_folder_cannot_make_load_call_what_it_names(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    witness = tmp_path / "called"
+    config["architecture"]["source"] = "python:os:mkdir"
+    config["architecture"]["options"] = {"path": str(witness)}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"calls os:mkdir .* trust_python=True"):
+        load(folder)
+    assert not witness.exists()
 
 
 def test_round_trip_of_other_precisions(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_real_images_that_are_missing_are_named(tiny, tmp_path):
 
 
 def test_stages_in_the_wrong_order_name_the_one_that_is_wanted(fresh, tiny):
-    config, run = fresh()
+    config, _ = fresh()
     assert "dfshield teacher" in call("synthesize", config).refusal()
     assert "dfshield teacher" in call("train", config).refusal()
     config = tiny(keep=("teacher",))

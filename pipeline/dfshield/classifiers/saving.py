@@ -71,15 +71,17 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             path.unlink(missing_ok=True)
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
+def load(
+    folder: str | Path, *, device: str | torch.device = "cpu", trust_python: bool = False
+) -> Classifier:
     """Return the classifier that `save` wrote, in eval mode.
-
-    A classifier whose source is ``python:...`` is rebuilt by importing and calling its factory:
-    load such a folder only if you trust where it came from.
 
     Args:
         folder: the folder that was saved to.
         device: where the classifier goes.
+        trust_python: rebuild a classifier whose source is ``python:...`` by importing and calling
+            the factory that the folder names, with the options it names. Without it such a folder
+            is refused, since that may run any code that can be imported here.
 
     Raises:
         InputError: if a file is missing, damaged, of a newer format or changed since it was saved,
@@ -91,6 +93,11 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu") -> Classifie
     weights = read_weights(path)
     try:
         architecture = Architecture.from_json(cast("dict[str, object]", config["architecture"]))
+        if architecture.source.startswith("python:") and not trust_python:
+            raise InputError(
+                f"it calls {architecture.source.removeprefix('python:')} to build the classifier; "
+                "if you trust the folder, load it with trust_python=True"
+            )
         stored = [[float(v) for v in cast("list[float]", config[k])] for k in ("mean", "std")]
         classifier = assemble(architecture, mean=stored[0], std=stored[1])
     except InputError as error:

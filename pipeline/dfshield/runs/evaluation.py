@@ -76,7 +76,7 @@ class SliceTask:
 
     def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
         """Load model and images onto the worker."""
-        classifier = load(self.model, device=str(worker.device))
+        classifier = load(self.model, device=worker.device, trust_python=True)
         images = real_images(self.config, classifier)
         bounds = slice_bounds(len(images), self.config.evaluation.slice_size)
 
@@ -104,7 +104,7 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
     layout = context.layout
     folders = {"teacher": layout.teacher, "student": layout.student(seed)}
     models = [_subject(name, folders[name]) for name in context.config.evaluation.models]
-    images = real_images(context.config, load(models[0].path))
+    images = real_images(context.config, load(models[0].path, trust_python=True))
     info = DataInfo(
         name=images.name,
         split=images.split,

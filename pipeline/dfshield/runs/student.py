@@ -185,7 +185,7 @@ class _StudentRun:
         self.job = job
         self.folder = Folder.at(job.student)
         training = job.config.training
-        teacher = load(job.teacher, device=str(worker.device))
+        teacher = load(job.teacher, device=worker.device, trust_python=True)
         dataset = SurrogateDataset.open(job.data)
         data = dataset.load("data", num_images=job.num_images, device=str(worker.device))
         self.holdout = dataset.load("holdout", device=str(worker.device))

@@ -56,7 +56,7 @@ class SynthesisTask:
 
     def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
         """Load the teacher onto the worker's device."""
-        teacher = load(self.teacher, device=str(worker.device))
+        teacher = load(self.teacher, device=worker.device, trust_python=True)
         options = self.synthesis
         inversion = Inversion(
             teacher,

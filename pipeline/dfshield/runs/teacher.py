@@ -27,7 +27,8 @@ def load_teacher(context: RunContext) -> Classifier:
     if record is None or not record["done"]:
         raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
     claim(folder, _identity(context.config, record))
-    return load(local_path(folder))
+    # The configuration has named this classifier's source.
+    return load(local_path(folder), trust_python=True)
 
 
 def teacher_stage(context: RunContext) -> None:
