@@ -1,5 +1,9 @@
 """The configurations that are shipped as examples."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -39,3 +43,78 @@ def test_the_schema_accepts_an_example_and_refuses_a_typo(path, schema):
     schema.validate(tree)
     assert not schema.is_valid({**tree, "sythesis": {}})
     assert not schema.is_valid({**tree, "threat": {"epsilon": 0.1}})
+
+
+def run_example(name: str, *overrides: str, command: str = "run") -> dict[tuple[str, str], dict]:
+    """Run a command on an example as a user would; return its results by model and attack."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dfshield"), command, name, "--json", *overrides],
+        cwd=EXAMPLES[0].parent,
+        env={**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {(r["model"], r["label"]): r for r in json.loads(done.stdout)["results"]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_digits_are_hardened_without_the_digits(tmp_path):
+    results = run_example("digits.yaml", f"storage.path={tmp_path}")
+    assert results["teacher", "PGD-20"]["num_images"] >= 450
+    assert results["teacher", "PGD-20"]["accuracy"] <= 0.25
+    assert results["student", "PGD-20"]["accuracy"] >= 0.50
+    assert results["student", "clean"]["accuracy"] >= 0.95
+    for model in ("teacher", "student"):
+        assert results[model, "AutoAttack"]["accuracy"] <= results[model, "PGD-20"]["accuracy"]
+        assert results[model, "AutoAttack"]["standard_suite"]
+    history = json.loads((tmp_path / "digits/student/history.json").read_text())
+    rates = [record["agreement_rate"] for record in history if "update" in record]
+    assert min(rates) > 0
+    assert max(rates) < 1
+    assert (tmp_path / "digits/report/index.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_the_published_cifar10_resnet20_falls_to_autoattack(data_folder, tmp_path):
+    options = (f"storage.path={tmp_path}", "evaluation.models=[teacher]")
+    clean = run_example(
+        "cifar10-resnet20.yaml", *options, "evaluation.attacks=[]", command="evaluate"
+    )["teacher", "clean"]
+    assert clean["num_images"] == 9968
+    assert clean["accuracy"] == pytest.approx(0.917, abs=0.001)
+    attacked = run_example(
+        "cifar10-resnet20.yaml",
+        *options,
+        "evaluation.attacks=[{name: autoattack}]",
+        "evaluation.num_images=64",
+        command="evaluate",
+    )["teacher", "AutoAttack"]
+    assert attacked["eps"] == pytest.approx(4 / 255)
+    assert attacked["num_correct"] <= 2
+
+
+@pytest.mark.slow
+def test_the_cifar10_example_runs_for_two_parts_and_two_updates(data_folder, tmp_path):
+    results = run_example(
+        "cifar10-resnet20.yaml",
+        f"storage.path={tmp_path}",
+        "synthesis.num_images=16",
+        "synthesis.num_holdout=4",
+        "synthesis.iterations=2",
+        "synthesis.batch_size=4",
+        "storage.part_size=8",
+        "storage.shard_size=16",
+        "training.epochs=1",
+        "training.batch_size=4",
+        "training.gradrefine.num_batches=2",
+        "evaluation.num_images=8",
+        "evaluation.attacks=[{name: pgd, steps: 2}]",
+    )
+    assert results["student", "PGD-2"]["num_images"] == 8
+    run = tmp_path / "cifar10-resnet20"
+    assert len(list((run / "synthetic/data").rglob("*.parquet"))) == 2
+    history = json.loads((run / "student/history.json").read_text())
+    assert len([record for record in history if "update" in record]) == 2

@@ -121,6 +121,13 @@ def test_status_before_and_after(tiny):
     assert "3/3 parts" in succeed("status", run).out
 
 
+def test_status_of_a_finished_data_set_that_lost_a_part(tiny):
+    run = tiny().parent / "runs" / "tiny"
+    next(run.rglob("part-0001.parquet")).unlink()
+    synthesis = json.loads(succeed("status", run, "--json").out)["seeds"][0]["synthesize"]
+    assert (synthesis["state"], synthesis["parts_done"], synthesis["parts"]) == ("begun", 2, 3)
+
+
 @pytest.mark.slow
 def test_status_while_a_synthesis_runs(tiny):
     config = tiny(keep=("teacher",), synthesis__num_images=160, synthesis__iterations=400)

@@ -1,5 +1,8 @@
 """Broken parts: found, named, made again as they were."""
 
+import socket
+import subprocess
+
 import pytest
 from tiny_run import call, parts, stamps, succeed
 
@@ -39,6 +42,26 @@ def test_a_broken_part_is_found_said_and_made_again(tiny, damage):
         if kept != "stage.json":  # says when the stage was done
             assert after[kept] == others[kept], kept
     assert succeed("verify", run).out.count("3 of 3 parts verify") == 1
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(tiny):
+    config = tiny(keep=("teacher",))
+    run = config.parent / "runs" / "tiny"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = [
+        run / stage / f".{name}.{socket.gethostname()}.{dead.pid}.{'0' * 32}.dfshield-tmp"
+        for stage, name in (
+            ("synthetic/data/shard=00000", "part-0000.parquet"),
+            ("student", "checkpoint.pt"),
+        )
+    ]
+    for file in left:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"half of it")
+    succeed("synthesize", config)
+    succeed("train", config)
+    assert not [file for file in left if file.exists()]
 
 
 def test_training_on_a_broken_part_is_refused_by_its_name(tiny):

@@ -57,6 +57,8 @@ def _synthesis(folder: Folder) -> dict[str, Any]:
     if folder.exists(MANIFEST):
         data = SurrogateDataset.open(folder)
         parts, missing = data.manifest.parts, data.missing()
+        if missing:  # a finished set that grows, or has lost a part
+            state["state"] = "begun"
         state |= {
             "parts": len(parts),
             "parts_done": len(parts) - len(missing),

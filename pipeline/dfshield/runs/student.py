@@ -59,6 +59,7 @@ def training_stage(context: RunContext, seed: int) -> None:
     if "engine" not in record:
         record = {**record, "engine": context.executor.engine().to_json()}
         folder.write_json("stage.json", record)
+    folder.sweep_temporary()  # what a killed process was writing
     job = StudentJob(
         config=context.config,
         seed=seed,

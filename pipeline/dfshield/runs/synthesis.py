@@ -168,6 +168,7 @@ def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list
 
 def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
     observer, log, seed = context.observer, context.log, manifest.seed
+    folder.sweep_temporary()  # what a killed process was writing
     total = sum(part.num_images for part in manifest.parts)
     done = total - sum(part.num_images for part in todo)
     log.emit("synthesis_started", seed=seed, images=done, total=total)
