@@ -36,7 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standar
 Replan = Annotated[
     bool,
     typer.Option(
-        "--replan", help="Let an interrupted synthesis go on with another device or torch version."
+        "--replan", help="Let interrupted work go on with another device or torch version."
     ),
 ]
 RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
@@ -99,12 +99,17 @@ def synthesize(
 
 
 @app.command()
-def train(config: ConfigArgument, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def train(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    replan: Replan = False,
+) -> None:
     """Train the student on the surrogate data set.
 
     Example: dfshield train examples/digits.yaml
     """
-    execute(config, overrides, ("train",), as_json=as_json)
+    execute(config, overrides, ("train",), as_json=as_json, replan=replan)
 
 
 @app.command()

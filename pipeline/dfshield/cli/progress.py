@@ -31,20 +31,27 @@ class TerminalObserver:
     """Shows a progress bar for each piece of long work, with rate and remaining time."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        self._console = console
+        self._progress = self._new_progress()
+
+    def _new_progress(self) -> Progress:
+        return Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             _Amount(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[detail]}", style="dim"),
-            console=console,
+            console=self._console,
         )
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
-        """Show a new bar below the finished ones."""
-        self._task = self._progress.add_task(title, total=total, unit=unit, detail="")
-        self._progress.update(self._task, completed=done)
+        """Show a new bar below what is on the screen."""
+        self._progress = self._new_progress()
+        self._task = self._progress.add_task(
+            title, total=total, completed=done, unit=unit, detail=""
+        )
+        self._total = total
         self._progress.start()
 
     def advance(self, amount: float) -> None:
@@ -57,13 +64,12 @@ class TerminalObserver:
 
     def end(self) -> None:
         """Leave the finished bar on the screen."""
-        task = self._progress.tasks[-1]
-        self._progress.update(self._task, completed=task.total)
+        self._progress.update(self._task, completed=self._total)
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._progress.console.print(text, highlight=False)
+        """Print a line, above the bar if there is one."""
+        self._console.print(text, highlight=False)
 
     def close(self) -> None:
         """Give the terminal back, also after an error."""

@@ -48,7 +48,7 @@ def _accuracy(results: Sequence[EvaluationResult]) -> str:
     if spread is not None:
         return f"{mean:.1%} ± {spread:.1%}"
     low, high = results[0].interval
-    return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{mean:.1%}\n[dim]{100 * low:.1f} to {100 * high:.1f}[/dim]"
 
 
 def _balanced(results: Sequence[EvaluationResult]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dfshield.attacks import Attack, make_attack
 from dfshield.classifiers import Classifier, load
-from dfshield.config import AttackConfig, Config, ThreatConfig
+from dfshield.config import AttackConfig, Config, EvaluationData, ThreatConfig, expand
 from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
 from dfshield.evaluation import (
@@ -49,16 +49,29 @@ def _attack(attack: AttackConfig, threat: ThreatConfig, *, key: str) -> Attack:
         raise InputError(f"{key}: {error}") from None
 
 
+def require_evaluation_data(config: Config) -> EvaluationData:
+    """Return the section that names the test images, without reading one.
+
+    Raises:
+        InputError: if it is missing, or its path does not exist.
+    """
+    data = config.evaluation.data
+    if data is None:
+        raise InputError("evaluation.data: name the real images to measure on, such as digits")
+    if data.path is not None:
+        path = Path(expand(data.path, key="evaluation.data.path"))
+        if not path.exists():
+            raise InputError(f"evaluation.data.path: {path}: no such file or folder")
+    return data
+
+
 def real_images(config: Config, classifier: Classifier) -> ImageSet:
     """Return the test images as the configuration asks for them.
 
     Raises:
         InputError: if they are not configured, missing, or do not fit the classifier.
     """
-    data = config.evaluation.data
-    if data is None:
-        raise InputError("evaluation.data: name the real images to measure on, such as digits")
-    key = "evaluation.data"
+    data, key = require_evaluation_data(config), "evaluation.data"
     images = fitted(read_images(data, split=data.split, key=key), classifier, key=key)
     if config.evaluation.num_images is None:
         return images
@@ -182,7 +195,7 @@ def _slices(
 ) -> list[SliceResult]:
     bounds = slice_bounds(num_images, context.config.evaluation.slice_size)
     done = {
-        index: SliceResult.from_json(folder.read_json(f"{index:05d}.json"))
+        index: _read_slice(folder, f"{index:05d}.json")
         for index in range(len(bounds))
         if folder.exists(f"{index:05d}.json")
     }
@@ -201,6 +214,14 @@ def _slices(
         done[index] = result
     observer.end()
     return [done[index] for index in sorted(done)]
+
+
+def _read_slice(folder: Folder, name: str) -> SliceResult:
+    try:
+        return SliceResult.from_json(folder.read_json(name))
+    except InputError as error:
+        text = f"{folder}/{name}: {error}; delete the file to measure the slice again"
+        raise InputError(text) from None
 
 
 def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dfshield.errors import InputError
+from dfshield.runs.executor import Engine
 from dfshield.storage import Folder
 
 STAGE_FILE = "stage.json"
@@ -78,3 +79,25 @@ def claim(folder: Folder, identity: Mapping[str, Any]) -> dict[str, Any]:
 def finish(folder: Folder, record: Mapping[str, Any], **summary: Any) -> None:
     """Mark a stage as done, with a summary for people and later stages."""
     folder.write_json(STAGE_FILE, {**record, "done": True, "summary": summary})
+
+
+def resumed_engine(
+    here: Engine, bound: Mapping[str, Any], *, where: Folder, replan: bool
+) -> Engine:
+    """Return the engine that begun work is bound to, or this machine's if it is replanned.
+
+    Threads are a setting that follows the work; device, precision and torch are the machine's.
+
+    Raises:
+        InputError: if this machine cannot go on under the bound engine.
+    """
+    if replan:
+        return here
+    engine = Engine.from_json(bound)
+    changed = differences(engine.to_json(), {**here.to_json(), "threads": engine.threads})
+    if changed:
+        raise InputError(
+            f"{where} was begun under another engine ({'; '.join(changed)}), which gives "
+            "other bytes; resume where it was begun, or go on here with --replan"
+        )
+    return engine

@@ -6,7 +6,7 @@ from enum import StrEnum
 from dfshield.config import Config, dump_config
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.context import RunContext
-from dfshield.runs.evaluation import attacks_of, evaluation_stage
+from dfshield.runs.evaluation import attacks_of, evaluation_stage, require_evaluation_data
 from dfshield.runs.events import EventLog, Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
@@ -33,7 +33,7 @@ class Run:
         config: what is wanted.
         executor: who works; None works in this process.
         observer: who watches; None is silent.
-        replan: let an interrupted synthesis go on under another engine.
+        replan: let interrupted work go on under another engine.
 
     Raises:
         InputError: for what can be known to be wrong before any work is done.
@@ -66,6 +66,8 @@ class Run:
             DfshieldError: if the job cannot go on; what was committed stays.
         """
         context = self.context
+        if StageName.EVALUATE in stages:
+            require_evaluation_data(context.config)
         if StageName.TEACHER in stages or context.config.teacher.train is None:
             teacher_stage(context)
         # A configuration that is refused below must not replace the one that made what exists.
@@ -77,7 +79,7 @@ class Run:
             if StageName.SYNTHESIZE in stages and context.config.training.data is None:
                 synthesis_stage(context, seed, replan=self.replan)
             if StageName.TRAIN in stages:
-                training_stage(context, seed)
+                training_stage(context, seed, replan=self.replan)
             if StageName.EVALUATE in stages:
                 self.results[seed] = evaluation_stage(context, seed)
         self._write_config()

@@ -87,7 +87,11 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
         / num_images,
         "class_counts": [sum(counts) for counts in zip(*_counts(summaries), strict=True)],
-        "coefficients": ", ".join(f"{k} {v}" for k, v in settings["coefficients"].items()),
+        "coefficients": ", ".join(
+            f"{key} {value}"
+            for key, value in settings["coefficients"].items()
+            if value not in (None, False, 0.0)
+        ),
         "seconds": _synthesis_seconds(context.layout.root, seed),
         "picture": data.folder.read_bytes("summary/shard-00000.png"),
     }

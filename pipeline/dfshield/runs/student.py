@@ -12,8 +12,8 @@ from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.events import EventLog, Observer
-from dfshield.runs.executor import Engine, Worker
-from dfshield.runs.identity import claim, finish, read_record
+from dfshield.runs.executor import Worker
+from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
 from dfshield.runs.interrupt import deferred_interrupt
 from dfshield.runs.layout import local_path
 from dfshield.runs.teacher import load_teacher
@@ -42,12 +42,17 @@ HOLDOUT_DRAWS = 1 << 30
 """Mini-batch index under which the hold-out's adversarial images draw: beyond any real one."""
 
 
-def training_stage(context: RunContext, seed: int) -> None:
+def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
     """Train the student, going on from its last checkpoint.
+
+    Args:
+        context: the run.
+        seed: which of its seeds.
+        replan: go on under this machine's engine where the training was begun under another.
 
     Raises:
         InputError: if there is no complete surrogate data set, it was made from another teacher, or
-            the student in the run folder has another identity.
+            the student in the run folder has another identity or engine.
     """
     teacher = load_teacher(context)
     dataset = _dataset(context, teacher, seed)
@@ -56,9 +61,11 @@ def training_stage(context: RunContext, seed: int) -> None:
     record = claim(folder, _identity(context.config, teacher, dataset, num_images, seed))
     if record["done"]:
         return
-    if "engine" not in record:
-        record = {**record, "engine": context.executor.engine().to_json()}
-        folder.write_json("stage.json", record)
+    engine = context.executor.engine()
+    if folder.exists(CHECKPOINT):
+        engine = resumed_engine(engine, record["engine"], where=folder, replan=replan)
+    record = {**record, "engine": engine.to_json()}
+    folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
     job = StudentJob(
         config=context.config,
@@ -70,9 +77,7 @@ def training_stage(context: RunContext, seed: int) -> None:
         log=context.log,
         observer=context.observer,
     )
-    student = context.executor.run(
-        job, engine=Engine.from_json(record["engine"]), progress=context.observer.advance
-    )
+    student = context.executor.run(job, engine=engine, progress=context.observer.advance)
     save(student, local_path(folder))
     finish(folder, record, fingerprint=student.fingerprint())
     folder.delete(CHECKPOINT)

@@ -11,10 +11,9 @@ import torch
 
 from dfshield.classifiers import Classifier, load
 from dfshield.config import Config, SynthesisConfig
-from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Engine, Worker
-from dfshield.runs.identity import claim, differences, finish
+from dfshield.runs.identity import claim, finish, resumed_engine
 from dfshield.runs.shards import summarise_shards
 from dfshield.runs.teacher import load_teacher
 from dfshield.seeds import Stage
@@ -140,7 +139,8 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     manifest = _planned(context, old, teacher, seed, identity)
     todo = _unfinished(context, folder, manifest)
     if todo and old is not None:
-        engine = _engine(context.executor.engine(), folder, old, replan=replan)
+        here = context.executor.engine()
+        engine = resumed_engine(here, old.engine, where=folder, replan=replan)
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
@@ -243,18 +243,3 @@ def _planned(
         engine=old.engine if old else context.executor.engine().to_json(),
         parts=tuple(parts),
     )
-
-
-def _engine(here: Engine, folder: Folder, old: Manifest, *, replan: bool) -> Engine:
-    """Return the engine that the data set is bound to, or this machine's when replanned."""
-    if replan:
-        return here
-    bound = Engine.from_json(old.engine)
-    # Threads are a setting, which the executor takes from the manifest; the rest is the machine.
-    changed = differences(bound.to_json(), {**here.to_json(), "threads": bound.threads})
-    if changed:
-        raise InputError(
-            f"{folder} was begun under another engine ({'; '.join(changed)}), which gives "
-            "other bytes; resume where it was begun, or go on here with --replan"
-        )
-    return bound
