@@ -30,7 +30,7 @@ def execute(
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.cli.tables import print_results
     from dfshield.config import load_config
-    from dfshield.runs import Run, StageName, terminate_as_interrupt
+    from dfshield.runs import Run, StageName, run_status, terminate_as_interrupt
 
     console = Console(stderr=True)
     observer = TerminalObserver(console) if console.is_terminal else LineObserver(console)
@@ -50,7 +50,7 @@ def execute(
         typer.echo(
             json.dumps(
                 {
-                    "run": str(run.context.layout.root.local),
+                    "status": run_status(str(run.context.layout.root)),
                     "results": [
                         result.model_dump(mode="json")
                         for results in run.results.values()

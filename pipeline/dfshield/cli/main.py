@@ -32,7 +32,9 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="State and results as JSON on standard output.")
+]
 Replan = Annotated[
     bool,
     typer.Option(

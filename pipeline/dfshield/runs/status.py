@@ -49,7 +49,7 @@ def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
 def _stage(folder: Folder) -> dict[str, Any]:
     record = read_record(folder)
     state = "pending" if record is None else "done" if record["done"] else "begun"
-    return {"state": state}
+    return {"state": state, **(record or {}).get("summary", {})}
 
 
 def _synthesis(folder: Folder) -> dict[str, Any]:

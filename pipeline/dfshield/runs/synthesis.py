@@ -144,12 +144,11 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
-    total = sum(part.num_images for part in manifest.parts)
     if todo:
         _make(context, folder, manifest, todo)
     summarise_shards(folder, manifest)
     if todo or not record["done"]:
-        finish(folder, record, num_images=total)
+        finish(folder, record)
 
 
 def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
