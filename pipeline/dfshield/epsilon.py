@@ -22,13 +22,14 @@ def parse_epsilon(value: float | int | str, *, key: str = "eps") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise InputError(f"{key}: {value!r} is not a perturbation size: {_HINT}")
     try:
-        number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError):
+        # Fraction alone would write out the power of ten of "1e999999999".
+        fraction = isinstance(value, str) and "/" in value
+        number = float(Fraction(str(value).replace(" ", "")) if fraction else value)
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise InputError(f"{key}: {value!r} is not a perturbation size: {_HINT}") from None
-    written_as_fraction = isinstance(value, str) and "/" in value
     if not number >= 0 or number == float("inf"):
         raise InputError(f"{key}: {value!r} must be a finite number of at least 0: {_HINT}")
-    if number > 1 and not written_as_fraction:
+    if number > 1 and not fraction:
         raise InputError(
             f'{key}: {value!r} is above 1, but images lie in [0, 1]: did you mean "{number:g}/255"?'
         )

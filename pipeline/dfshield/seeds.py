@@ -5,9 +5,12 @@ run's seed and its place in the run: not on the number of workers, not on the or
 an interruption. Global generators are never touched.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
+import torch
 
 
 class Stage(IntEnum):
@@ -35,3 +38,16 @@ def derived_seed(run_seed: int, stage: Stage, *index: int) -> int:
     """Return a seed in [0, 2**31) for a library that takes only an integer."""
     sequence = np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index))
     return int(sequence.generate_state(1, np.uint32)[0] >> 1)
+
+
+@contextmanager
+def torch_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Let layers that draw from torch's global generators (dropout) draw from a seed in the block.
+
+    The generators of the CPU and of ``device`` are as before afterwards.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield

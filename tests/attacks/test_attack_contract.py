@@ -234,3 +234,12 @@ def test_bad_settings_are_refused_by_name(name, options, message):
 
 def test_fraction_is_understood():
     assert make_attack("pgd", eps="8/255", step="2/255").eps == pytest.approx(8 / 255)
+
+
+def test_random_start_is_true_or_false():
+    # In a process of its own: here the type checks of the test suite would refuse it first.
+    program = (
+        "from dfshield.attacks import make_attack; make_attack('pgd', eps=0, random_start='no')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "InputError: random_start: 'no' must be true or false" in done.stderr.replace("pgd.", "")

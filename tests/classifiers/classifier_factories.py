@@ -39,6 +39,10 @@ def broken() -> nn.Module:
     raise LookupError("no such thing\nsecond line")
 
 
+def leaves() -> nn.Module:
+    raise SystemExit(3)
+
+
 def unusual_batchnorm() -> nn.Module:
     """BatchNorm of every kind: without statistics, 1-d, 2-d, and an InstanceNorm."""
     return nn.Sequential(

@@ -216,6 +216,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict, said: str) -> No
         ("classifier_factories:returns_dict", {}, "returned dict"),
         ("classifier_factories:TupleNet", {}, "returned a tuple"),
         ("classifier_factories:broken", {}, "LookupError: no such thing"),
+        ("classifier_factories:leaves", {}, "SystemExit: 3"),
         ("classifier_factories:linear", {"depth": 3}, "depth"),
         ("classifier_factories:linear", {"size": 99}, "fails on images of shape (2, 3, 2, 2)"),
         ("classifier_factories:linear", {"classes": 7}, "(2, 7)"),

@@ -63,8 +63,8 @@ def test_presets_are_the_published_settings(variant, family, threat, synthesis):
         ("paper/medical", "medmnist:resnet50", 100, 200, 1, "batchmean"),
         ("official/cifar10", "pytorchcv:resnet20_cifar10", 200, 200, 20, "mean"),
         ("official/svhn", "pytorchcv:resnet56_svhn", 200, 200, 20, "mean"),
-        ("official/medical", "medmnist:resnet18", 100, 128, 1, "batchmean"),
-        ("official/medical", "medmnist:resnet50", 100, 128, 1, "batchmean"),
+        ("official/medical", "medmnist:resnet18", 100, 128, 1, "mean"),
+        ("official/medical", "medmnist:resnet50", 100, 128, 1, "mean"),
     ],
 )
 def test_paper_and_code_differ_where_they_do(
@@ -171,3 +171,105 @@ def test_the_schema_describes_each_section():
     for name, definition in schema["$defs"].items():
         if name != "AttackConfig":  # its keys are the attack's own
             assert definition["additionalProperties"] is False, name
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"teacher": {"input_shape": [3, 32]}}, "teacher.input_shape: a list of 3 numbers was"),
+        ({"teacher": {"input_shape": [3] * 4}}, "teacher.input_shape: a list of 3 numbers was"),
+        ({"teacher": {"input_shape": "3x32x32"}}, "teacher.input_shape: a list of 3 numbers was"),
+        ({"teacher": {"mean": 0.5}}, "teacher.mean: a list was expected"),
+        ({"seed": True}, "seed:"),
+        ({"seeds": [0, True]}, "seeds.1:"),
+        ({"training": {"learning_rate": 2e6}}, "training.learning_rate:"),
+        ({"synthesis": {"learning_rate": 2e6}}, "synthesis.learning_rate:"),
+        ({"threat": {"step": 0}}, "threat.step: 0 must be above 0"),
+        ({"training": {"inner": {"step": "0/255"}}}, "training.inner.step: '0/255' must be above"),
+        ({"threat": {"eps": "1e400"}}, "threat.eps: '1e400'"),
+        ({"threat": {"eps": "1e999999999"}}, "threat.eps: '1e999999999'"),
+        ({"threat": {"eps": 10**400}}, "threat.eps: 1000"),
+        ({"threat": {"eps": "1" * 400 + "/1"}}, "threat.eps: '111"),
+        (
+            {"synthesis": {"coefficients": {"rule": "fixed", "shift": 1}}},
+            "synthesis.coefficients: rule fixed draws nothing",
+        ),
+        (
+            {"evaluation": {"attacks": [{"name": "fgsm", "norm": "l2"}]}},
+            "evaluation.attacks.0.eps: give eps, since norm l2 differs from the threat's linf",
+        ),
+        ({"teacher": {"weights": None}}, "teacher: give either weights"),
+        ({"teacher": {"source": "python:a:b", "weights": None}}, "teacher.mean: give"),
+        (
+            {"teacher": {"source": "python:a:b", "weights": None, "mean": [0.5]}},
+            "teacher.std: give",
+        ),
+        (
+            {"teacher": {"source": "python:a:b", "train": {"data": {"name": "digits"}}}},
+            "teacher: give either weights",
+        ),
+    ],
+)
+def test_refused_in_one_line_that_names_the_key(sections, said):
+    teacher = {**MINIMAL["teacher"], **sections.get("teacher", {})}
+    with pytest.raises(InputError) as caught:
+        config_from({**MINIMAL, **sections, "teacher": teacher})
+    message = str(caught.value)
+    assert message.startswith(f"config: {said}")
+    assert "\n" not in message
+    assert message.count(said) == 1
+
+
+def test_a_factory_may_bring_its_weights():
+    teacher = {"source": "python:a:b", "mean": [0.5], "std": [0.5]}
+    config = config_from({"name": "run", "teacher": teacher})
+    assert config.teacher.weights is None
+    assert config.teacher.train is None
+
+
+def test_another_norm_with_its_eps_is_taken():
+    attack = {"name": "pgd", "norm": "l2", "eps": "128/255"}
+    config = config_from({**MINIMAL, "evaluation": {"attacks": [attack, {"name": "fgsm"}]}})
+    assert config.evaluation.attacks[0].options["norm"] == "l2"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\nname: b\n", r"the key 'name' is given twice \(line 2\)"),
+        ("name: a\nthreat: {eps: 0, eps: 1}\n", "the key 'eps' is given twice"),
+        ("name: 2020-13-01\n", "not valid YAML: month must be in 1..12"),
+    ],
+)
+def test_yaml_that_means_nothing(tmp_path, text, said):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_merge_keys_of_yaml_may_be_overlaid(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "name: a\nteacher: &t {source: 'medmnist:resnet18', weights: a.pt}\n"
+        "threat: &e {eps: 1/255, norm: linf}\n"
+    )
+    text = path.read_text() + "synthesis: {coefficients: {<<: &c {shift: 1.0}, shift: 2.0}}\n"
+    path.write_text(text)
+    assert load_config(path).synthesis.coefficients.shift == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [("seed=2020-13-01", "seed=2020-13-01"), ("threat={eps: 0, eps: 1}", "'eps' is given twice")],
+)
+def test_overrides_that_are_no_yaml(file, override, said):
+    with pytest.raises(InputError, match=said):
+        load_config(file, [override])
+
+
+def test_home_of_nobody():
+    with pytest.raises(InputError, match=r"storage\.path: '~nouser-here/x' names the home"):
+        expand("~nouser-here/x", key="storage.path")

@@ -58,7 +58,11 @@ def test_cifar10_layouts_agree(real, tmp_path, inside):
     binary, python = tmp_path / "one/cifar-10-batches-bin", tmp_path / "two/cifar-10-batches-py"
     write_binary(binary, batches)
     write_pickled(python, batches)
-    for split, rows in (("train", slice(0, 50)), ("test", slice(50, 60))):
+    held_out = load_images("cifar10", split="val", path=binary)
+    val = [next(k for k in range(50) if np.array_equal(images[k], x)) for x in held_out.pixels]
+    assert len(val) == 5
+    train = np.setdiff1d(np.arange(50), val)
+    for split, rows in (("train", train), ("val", val), ("test", slice(50, 60))):
         paths = [binary, python] if inside else [binary.parent, python.parent]
         first, second = (load_images("cifar10", split=split, path=path) for path in paths)
         assert first.fingerprint() == second.fingerprint()
@@ -74,12 +78,13 @@ def test_cifar100_layouts_agree_on_fine_labels(real, tmp_path, as_bytes):
     batches = {"train": (images[:50], labels[:50]), "test": (images[50:], labels[50:])}
     write_binary(tmp_path / "cifar-100-binary", batches, label_bytes=2)
     write_pickled(tmp_path / "x/cifar-100-python", batches, "fine_labels", as_bytes)
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         first = load_images("cifar100", split=split, path=tmp_path)
         second = load_images("cifar100", split=split, path=tmp_path / "x")
         assert first.fingerprint() == second.fingerprint()
-        assert np.array_equal(first.pixels, batches[split][0])
-        assert first.labels.tolist() == batches[split][1].tolist()
+        rows = first.labels - 40
+        assert len(rows) == {"train": 45, "val": 5, "test": 10}[split]
+        assert np.array_equal(first.pixels, images[rows])
 
 
 def test_built_in_class_names():
@@ -180,7 +185,9 @@ def test_svhn(real, tmp_path):
         assert np.array_equal(loaded.pixels, images)
         assert loaded.labels.tolist() == labels.tolist()
         assert loaded.class_names == tuple("0123456789")
-    assert load_images("svhn", split="train", path=tmp_path).labels.tolist() == [1, 2, 3, 4, 5]
+    train, val = (load_images("svhn", split=one, path=tmp_path) for one in ("train", "val"))
+    assert len(val) == 1
+    assert sorted([*train.labels, *val.labels]) == [1, 2, 3, 4, 5]
     with pytest.raises(InputError, match=r"is not the file train_32x32\.mat"):
         load_images("svhn", split="train", path=file)
 

@@ -72,12 +72,6 @@ def test_unknown_split(name):
         load_images(name, split="tset")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
-def test_no_validation_split_is_invented(name, tmp_path):
-    with pytest.raises(InputError, match=f'{name} has no "val" split, only "train" and "test"'):
-        load_images(name, split="val", path=tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "wanted", "source"),
     [

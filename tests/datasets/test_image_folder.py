@@ -37,7 +37,10 @@ def test_classes_and_images_follow_in_alphabetical_order(tree):
     assert images.labels.tolist() == [0, 0, 0, 1, 1, 2]
     assert np.array_equal(images.pixels, COLOUR)
     assert images.input_shape == (3, 7, 5)
-    assert load_images("folder", split="train", path=tree).fingerprint() == images.fingerprint()
+    train, val = (load_images("folder", split=one, path=tree) for one in ("train", "val"))
+    assert (len(train), len(val)) == (5, 1)
+    both = np.concatenate([train.pixels, val.pixels])
+    assert sorted(one.tobytes() for one in both) == sorted(one.tobytes() for one in COLOUR)
 
 
 def test_splits_share_their_class_numbers(tmp_path):
@@ -47,9 +50,12 @@ def test_splits_share_their_class_numbers(tmp_path):
     test = load_images("folder", split="test", path=tmp_path)
     assert test.class_names == ("ant", "bee")
     assert test.labels.tolist() == [1]
+    train, val = (load_images("folder", split=one, path=tmp_path) for one in ("train", "val"))
+    assert sorted([*train.labels, *val.labels]) == [0, 1]
+    assert train.class_names == val.class_names == test.class_names
+    put(tmp_path / "val/bee/a.png", COLOUR[3])
     assert load_images("folder", split="train", path=tmp_path).labels.tolist() == [0, 1]
-    with pytest.raises(InputError, match='has no "val" split, only "train" and "test"'):
-        load_images("folder", split="val", path=tmp_path)
+    assert np.array_equal(load_images("folder", split="val", path=tmp_path).pixels, COLOUR[3:4])
 
 
 def test_grey_one_bit_palette_and_jpeg(tmp_path):

@@ -36,11 +36,54 @@ def test_real_cifar10(real_file):
     assert np.abs(np.bincount(subset.labels) - np.bincount(labels) * 1000 / 9968).max() < 1
 
 
-def test_a_file_with_one_split_gives_it_for_every_name(real_file):
+def rows_of(images):
+    return sorted(
+        pixels.tobytes() + bytes([label])
+        for pixels, label in zip(images.pixels, images.labels, strict=True)
+    )
+
+
+def test_a_file_without_splits_is_all_test_and_divided_for_training(real_file):
     path = real_file("cifar10_train_5000.npz")
-    splits = [load_images("npz", split=split, path=path) for split in ("train", "val", "test")]
-    assert len({one.fingerprint() for one in splits}) == 1
-    assert len(splits[0]) == 5000
+    train, val, test = (
+        load_images("npz", split=one, path=path) for one in ("train", "val", "test")
+    )
+    assert (len(train), len(val), len(test)) == (4500, 500, 5000)
+    assert sorted(rows_of(train) + rows_of(val)) == rows_of(test)
+    assert np.abs(np.bincount(val.labels) - np.bincount(test.labels) / 10).max() < 1
+    assert load_images("npz", split="val", path=path).fingerprint() == val.fingerprint()
+
+
+def test_validation_is_a_tenth_of_train_where_the_file_has_none(tmp_path):
+    arrays = medmnist_arrays(40, splits=("train", "test"))
+    path = save(tmp_path / "a.npz", **arrays)
+    train, val, test = (
+        load_images("npz", split=one, path=path) for one in ("train", "val", "test")
+    )
+    assert np.bincount(val.labels).tolist() == [2, 2]
+    both = np.concatenate([train.pixels, val.pixels])[..., 0]
+    assert sorted(one.tobytes() for one in both) == sorted(
+        one.tobytes() for one in arrays["train_images"]
+    )
+    assert np.array_equal(test.pixels[..., 0], arrays["test_images"])
+    del arrays["train_images"]
+    path = save(tmp_path / "b.npz", **arrays)
+    with pytest.raises(InputError, match='has no "val" split, only "test"'):
+        load_images("npz", split="val", path=path)
+
+
+def test_one_image_cannot_be_divided(tmp_path):
+    path = save(tmp_path / "a.npz", images=PIXELS[:1], labels=np.array([0]))
+    assert len(load_images("npz", path=path)) == 1
+    for split in ("train", "val"):
+        with pytest.raises(InputError, match="holds 1 image: train and val need one each"):
+            load_images("npz", split=split, path=path)
+
+
+def test_a_medmnist_file_has_its_splits(tmp_path):
+    path = save(tmp_path / "octmnist.npz", images=PIXELS, labels=np.arange(3))
+    with pytest.raises(InputError, match='wanted "train_images" and "train_labels"'):
+        load_images("octmnist", split="train", path=path)
 
 
 def test_real_pneumoniamnist(real_file):
@@ -63,8 +106,6 @@ def test_npz_reads_splits_class_names_and_floats(tmp_path):
     path = save(tmp_path / "a.npz", **arrays, class_names=np.array(["cat", "dog", "yak"]))
     images = load_images("npz", split="train", path=path)
     assert images.class_names == ("cat", "dog", "yak")
-    with pytest.raises(InputError, match='has no "val" split, only "train" and "test"'):
-        load_images("npz", split="val", path=path)
     floats = {"images": np.linspace(0, 1, 48).reshape(3, 4, 4), "labels": np.arange(3)}
     images, labels = load_images("npz", path=save(tmp_path / "b.npz", **floats)).tensors()
     assert np.allclose(images.numpy().ravel(), floats["images"].ravel(), atol=1e-7)

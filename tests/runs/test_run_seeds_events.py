@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_run import contents, events, parts, stamps, succeed, write_config
+from tiny_run import call, contents, events, parts, stamps, succeed, write_config
 
 
 def run_of(config):
@@ -12,7 +12,9 @@ def run_of(config):
 
 def results_of(run):
     return {
-        name: json.loads(c) for name, c in contents(run / "evaluation").items() if "/" not in name
+        name: json.loads(c)
+        for name, c in contents(run / "evaluation").items()
+        if "/" not in name and name.endswith(".json")
     }
 
 
@@ -111,10 +113,52 @@ def test_another_attack_is_measured_beside_the_others(tiny):
     attacks = "evaluation.attacks=[{name: pgd, steps: 3}, {name: fgsm}]"
     succeed("evaluate", config, attacks)
     after = stamps(run / "evaluation")
+    index = before.pop("index.txt")
+    assert after["index.txt"] != index  # what the report is to show
     assert before.items() < after.items()
-    new = {name for name in after.keys() - before.keys() if "/" not in name}
+    new = {name for name in after.keys() - before.keys() if "-" in name and "/" not in name}
     assert {name.split("-")[1] for name in new} == {"fgsm"}
     assert len(new) == 2
+
+
+def test_the_report_shows_the_last_evaluation_alone(tiny):
+    config = tiny()
+    succeed("evaluate", config, "evaluation.data.split=val", "evaluation.num_images=30")
+    succeed("report", config)
+    page = (run_of(config) / "report" / "index.html").read_text()
+    assert "30 real images of digits (val split)" in page
+    assert "2 seeds" not in page
+    succeed("evaluate", config, "evaluation.num_images=100000")
+    succeed("report", config)
+    assert (
+        "500 real images of digits (test split)"
+        in (run_of(config) / "report" / "index.html").read_text()
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_no_figure_is_told_of_settings_that_did_not_make_it(tiny, command):
+    config = tiny()
+    before = contents(run_of(config))
+    for override, key in (
+        ("training.gradrefine.tau=0.9", "training.gradrefine.tau: 0.5 → 0.9"),
+        ("synthesis.iterations=6", "surrogate.synthesis.iterations: 5 → 6"),
+        ("teacher.mean=[0.1]", "teacher.mean"),
+        ("seed=5", "seed: 0 → 5"),
+        ("threat.eps=0.2", "threat.eps: 0.1 → 0.2"),
+    ):
+        assert key in call(command, config, override).refusal()
+    assert contents(run_of(config)) == before
+
+
+def test_a_lost_student_is_made_again(tiny):
+    config = tiny()
+    weights = run_of(config) / "student" / "model.safetensors"
+    before = weights.read_bytes()
+    for damage in (weights.unlink, lambda: weights.write_bytes(b"junk")):
+        damage()
+        assert "it is made again" in succeed("run", config).err
+        assert weights.read_bytes() == before
 
 
 def test_the_result_does_not_depend_on_who_measured_which_slice(tiny):

@@ -9,6 +9,7 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 from dfshield.datasets import load_images
+from dfshield.errors import InputError
 from dfshield.synthesis import FeatureStatistics, class_prior_loss, total_variation
 
 
@@ -133,3 +134,16 @@ def test_a_wrong_shape_is_refused_while_tests_run():
         total_variation(torch.zeros(3, 4, 4))
     with pytest.raises(TypeCheckError):
         class_prior_loss(torch.zeros(3, 4), torch.zeros(2, dtype=torch.int64))
+
+
+def test_batchnorm_that_never_runs_is_refused():
+    class Bypass(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            return x.flatten(1)
+
+    with pytest.raises(InputError, match=r"none of the classifier's BatchNorm layers runs"):
+        feature_loss(Bypass(), torch.rand(2, 3, 4, 4))

@@ -167,3 +167,12 @@ def test_only_its_generator_decides(make_student, images):
 def test_a_size_that_makes_no_sense_is_refused_by_name(key, value):
     with pytest.raises(InputError, match=key):
         InnerMaximization(**({"eps": 0.1} | {key: value}))
+
+
+def test_a_student_without_gradient_is_refused():
+    class Detached(nn.Module):
+        def forward(self, x):
+            return x.detach().flatten(1)
+
+    with pytest.raises(InputError, match="no gradient with respect to the images"):
+        InnerMaximization(eps=0.1)(Detached(), torch.rand(2, 1, 4, 4), generator=rng())

@@ -120,6 +120,8 @@ class PGD(Attack):
         self.step = self.eps / 4 if step is None else parse_epsilon(step, key="step")
         if step is not None and self.step == 0:
             raise InputError(f"step: {step!r} must be above 0")
+        if not isinstance(random_start, bool):
+            raise InputError(f"random_start: {random_start!r} must be true or false")
         if restarts > 1 and not random_start:
             raise InputError("restarts: more than 1 repeats the same run without random_start")
         if loss != "ce":

@@ -159,7 +159,7 @@ def _factory(name: str) -> Callable[..., object]:
 def _import(module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"source: cannot import {module_name!r} ({type(error).__name__}: {one_line(error)}): "
             "the module must be installed or lie in a folder of PYTHONPATH"
@@ -170,7 +170,7 @@ def _make_python(name: str, architecture: Architecture) -> nn.Module:
     factory = _factory(name)
     try:
         network = factory(**architecture.options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"source: {architecture.source} called with the options "
             f"{dict(architecture.options)} raised {type(error).__name__}: {one_line(error)}"

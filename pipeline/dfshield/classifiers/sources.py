@@ -1,7 +1,6 @@
 """From ``family:name`` to a classifier."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from dfshield.classifiers.families import (
 )
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
 from dfshield.errors import InputError
+from dfshield.seeds import torch_generators
 
 
 def build(
@@ -80,19 +80,12 @@ def assemble(
         InputError: for an unknown source or option, or logits of another shape.
     """
     family, name = _family(architecture.source)
-    with _seeded(seed):
+    with torch_generators(seed, torch.device("cpu")):
         network = family.make(name, architecture)
         classifier = Classifier(network, architecture=architecture, mean=mean, std=std)
         classifier.eval()
         _check_logits(classifier)
     return classifier
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _check_logits(classifier: Classifier) -> None:

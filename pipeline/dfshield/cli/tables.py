@@ -18,7 +18,11 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
     seeds = f", seeds {', '.join(map(str, results))}" if len(results) > 1 else ""
     table = Table(
         title=f"{first.num_images} real images of {first.data.name} ({first.data.split}){seeds}",
-        caption=f"A constant classifier scores {first.floor:.1%} (the floor).",
+        caption=(
+            "Below an accuracy: its 95 % interval, the mean over the classes, and the class\n"
+            "predicted most with its share of the images. "
+            f"A constant classifier scores {first.floor:.1%} (the floor)."
+        ),
         title_justify="left",
         caption_justify="left",
     )
@@ -26,16 +30,23 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
     models = tuple(dict.fromkeys(result.model for result in flat))
     for model in models:
         table.add_column(model.capitalize(), justify="right")
-        table.add_column("balanced", justify="right")
     table.add_column("Remarks")
     for threat, label in dict.fromkeys((_threat(r), r.label) for r in flat):
-        row = [r for r in flat if (_threat(r), r.label) == (threat, label)]
-        cells: list[str] = []
-        for model in models:
-            of_model = [r for r in row if r.model == model]
-            cells += [_accuracy(of_model), _balanced(of_model)]
-        remarks = "; ".join(dict.fromkeys(text for r in row for text in _remarks(r)))
-        table.add_row(f"{label} {threat}".strip(), *cells, remarks)
+        rows = {
+            seed: [r for r in of_seed if (_threat(r), r.label) == (threat, label)]
+            for seed, of_seed in results.items()
+        }
+        attack = f"{label} {threat}".strip()
+        if len(rows) > 1:
+            row = [r for of_seed in rows.values() for r in of_seed]
+            table.add_row(attack, *(_mean([r for r in row if r.model == m]) for m in models))
+        for seed, row in rows.items():
+            cells = ("\n".join(_figures(r) for r in row if r.model == m) for m in models)
+            remarks = "; ".join(text for r in row for text in _remarks(r))
+            if len(rows) > 1:
+                table.add_row(f"  seed {seed}", *cells, remarks, style="dim")
+            else:
+                table.add_row(attack, *cells, remarks)
     Console().print(table)
 
 
@@ -43,16 +54,22 @@ def _threat(result: EvaluationResult) -> str:
     return "" if result.eps is None else f"{result.norm} {format_eps(result.eps)}"
 
 
-def _accuracy(results: Sequence[EvaluationResult]) -> str:
+def _mean(results: Sequence[EvaluationResult]) -> str:
+    if not results:
+        return ""
     mean, spread = mean_and_spread(results)
-    if spread is not None:
-        return f"{mean:.1%} ± {spread:.1%}"
-    low, high = results[0].interval
-    return f"{mean:.1%}\n[dim]{100 * low:.1f} to {100 * high:.1f}[/dim]"
+    return f"{mean:.1%}" if spread is None else f"{mean:.1%} ± {spread:.1%}"
 
 
-def _balanced(results: Sequence[EvaluationResult]) -> str:
-    return f"{sum(r.balanced_accuracy for r in results) / len(results):.1%}"
+def _figures(result: EvaluationResult) -> str:
+    low, high = result.interval
+    histogram = result.prediction_histogram
+    most = max(range(len(histogram)), key=histogram.__getitem__)
+    return (
+        f"{result.accuracy:.1%}\n[dim]{100 * low:.1f} to {100 * high:.1f}\n"
+        f"balanced {result.balanced_accuracy:.1%}\n"
+        f"mostly {most}: {histogram[most] / result.num_images:.0%}[/dim]"
+    )
 
 
 def _remarks(result: EvaluationResult) -> list[str]:
@@ -103,7 +120,8 @@ def _updates(training: Mapping[str, Any]) -> str:
     if "last_update" not in training:
         return ""
     last = training["last_update"]
-    return f"epoch {last['epoch'] + 1}, loss {last['loss']:.3f}, of {training['updates']} updates"
+    total = f", of {training['updates']} updates" if "updates" in training else ""
+    return f"epoch {last['epoch'] + 1}, loss {last['loss']:.3f}{total}"
 
 
 def print_verification(reports: Sequence[VerifyReport]) -> None:

@@ -9,12 +9,30 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from dfshield.config.models import Config
 from dfshield.config.presets import PRESETS, preset
 from dfshield.errors import InputError
 
 Tree = dict[str, Any]
+
+_LIST_ERRORS = ("tuple_type", "list_type", "too_long")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where PyYAML silently keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"the key {key.value!r} is given twice (line {line})")
+                seen.add(key.value)
+        return node
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -49,23 +67,34 @@ def expand(path: str, *, key: str) -> str:
     """Expand ``~`` and ``$VARIABLES`` in a path or URI of the configuration.
 
     Raises:
-        InputError: if a variable is not set.
+        InputError: if a variable is not set, or the home of a user is unknown.
     """
-    expanded = os.path.expandvars(path if "://" in path else Path(path).expanduser())
+    try:
+        expanded = os.path.expandvars(path if "://" in path else Path(path).expanduser())
+    except RuntimeError:
+        raise InputError(f"{key}: {path!r} names the home of a user that does not exist") from None
     if "$" in expanded:
         raise InputError(f"{key}: {path!r} names an environment variable that is not set")
     return expanded
 
 
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError) as error:
+        # A ValueError is a date, or a number, that looks like one and is none.
+        raise InputError(f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
 def _read_yaml(path: Path) -> Tree:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a mapping of sections (name, teacher, ...) was expected")
     return tree
@@ -76,9 +105,9 @@ def _apply_override(tree: Tree, override: str) -> None:
     if not equals or not key:
         raise InputError(f"{override!r}: an override is written key=value, as in seed=1")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"{override!r}: the value is not valid YAML") from None
+        value = _parse(text)
+    except InputError as error:
+        raise InputError(f"{override!r}: {error}") from None
     *sections, last = key.split(".")
     for section in sections:
         existing = tree.get(section)
@@ -121,13 +150,30 @@ def _describe(error: ValidationError) -> str:
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
             messages.append(f"{key}: {text}" if key else text)
+        elif problem["type"] in _LIST_ERRORS or _lacks_position(problem):
+            messages.append(_list_expected(problem["loc"]))
         elif problem["type"] == "missing":
             messages.append(f"{key}: this key is required")
         elif problem["type"] == "model_type":
             messages.append(f"{key}: a section of settings was expected (got {problem['input']!r})")
         else:
             messages.append(f"{key}: {problem['msg']} (got {problem['input']!r})")
-    return "; ".join(messages)
+    return "; ".join(dict.fromkeys(messages))
+
+
+def _lacks_position(problem: ErrorDetails) -> bool:
+    return problem["type"] == "missing" and isinstance(problem["loc"][-1], int)
+
+
+def _list_expected(location: Iterable[str | int]) -> str:
+    *above, field = [part for part in location if isinstance(part, str)]
+    length = ""
+    for model in _models_at(above):
+        annotation = model.model_fields[field].annotation if field in model.model_fields else None
+        for inner in (annotation, *get_args(annotation)):
+            if get_origin(inner) is tuple and Ellipsis not in get_args(inner):
+                length = f" of {len(get_args(inner))} numbers"
+    return f"{_key_of((*above, field))}: a list{length} was expected"
 
 
 def _key_of(location: Iterable[str | int]) -> str:
@@ -144,13 +190,17 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _fields_at(location: Iterable[str | int]) -> list[str]:
+    return sorted({name for model in _models_at(location) for name in model.model_fields})
+
+
+def _models_at(location: Iterable[str | int]) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [Config]
     for part in location:
         if isinstance(part, int) or part in ("soft-label", "trades"):
             continue
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
         models = [m for annotation in fields for m in _models_in(annotation)]
-    return sorted({name for model in models for name in model.model_fields})
+    return models
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

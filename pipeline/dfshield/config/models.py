@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,8 +17,9 @@ from pydantic import (
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -34,6 +36,16 @@ def _check_size(value: Any) -> Any:
 
 Size = Annotated[int | float | str, BeforeValidator(_check_size)]
 """A perturbation size on the [0, 1] scale: 0.03 or "8/255"."""
+
+
+def _check_above_zero(value: int | float | str) -> int | float | str:
+    if parse_epsilon(value) == 0:
+        raise ValueError(f"{value!r} must be above 0")
+    return value
+
+
+Step = Annotated[Size, AfterValidator(_check_above_zero)]
+"""A step size on the [0, 1] scale, above 0."""
 
 
 class Section(BaseModel):
@@ -62,7 +74,7 @@ class TeacherTraining(Section):
     epochs: Count = 100
     batch_size: Count = 128
     optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: Positive = 1e-3
+    learning_rate: LearningRate = 1e-3
     weight_decay: NonNegative = 0.0
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.5, 0.75), description="Shares of the epochs after which the learning rate falls tenfold."
@@ -81,7 +93,7 @@ class TeacherConfig(Section):
     weights: str | None = Field(
         None,
         description='A .safetensors or state_dict file, or "download" (pytorchcv). None: trained '
-        "as `train` says.",
+        "as `train` says, or brought by a python: factory (then give mean and std).",
     )
     input_shape: tuple[Count, Count, Count] | None = Field(
         None, description="Channels, height, width; None where the source fixes it."
@@ -94,7 +106,9 @@ class TeacherConfig(Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TeacherConfig":
-        if (self.weights is None) == (self.train is None):
+        neither = self.weights is None and self.train is None
+        both = self.weights is not None and self.train is not None
+        if both or (neither and not self.source.startswith("python:")):
             raise ValueError("give either weights (a trained teacher) or train (how to make one)")
         return self
 
@@ -104,7 +118,11 @@ class ThreatConfig(Section):
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Size = "4/255"
-    step: Size | None = Field(None, description="Step size of PGD; None: eps / 4.")
+    step: Step | None = Field(
+        None,
+        description="Step size of the evaluation's PGD only, None: eps / 4; that of training is "
+        "training.inner.step.",
+    )
 
 
 class CoefficientsConfig(Section):
@@ -119,6 +137,12 @@ class CoefficientsConfig(Section):
     shift: NonNegative = Field(0.0, description="Draws lie in [shift, 1 + shift).")
     linear: bool = Field(False, description="Class coefficient u, feature coefficient 1 - u.")
 
+    @model_validator(mode="after")
+    def _fixed_draws_nothing(self) -> "CoefficientsConfig":
+        if self.rule == "fixed" and (self.shift or self.linear):
+            raise ValueError("rule fixed draws nothing, so shift and linear have no effect on it")
+        return self
+
 
 class SynthesisConfig(Section):
     """Teacher to surrogate images."""
@@ -129,7 +153,7 @@ class SynthesisConfig(Section):
     )
     iterations: Count = 2000
     batch_size: Count = 200
-    learning_rate: Positive = 0.1
+    learning_rate: LearningRate = 0.1
     jitter: Annotated[int, Field(ge=0)] = 2
     labels: Literal["per_batch", "random", "balanced"] = "per_batch"
     coefficients: CoefficientsConfig = CoefficientsConfig()
@@ -179,7 +203,7 @@ class InnerConfig(Section):
     """PGD inside training; its norm and eps are the threat's."""
 
     steps: Count = 10
-    step: Size | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
+    step: Step | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
 
 
 class TrainingConfig(Section):
@@ -188,7 +212,7 @@ class TrainingConfig(Section):
     data: str | None = Field(None, description="A surrogate data set to reuse instead of our own.")
     epochs: Count = 100
     batch_size: Count = 200
-    learning_rate: Positive = 1e-4
+    learning_rate: LearningRate = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: NonNegative = 1e-4
@@ -278,6 +302,29 @@ class Config(Section):
                 raise ValueError("seeds must be a list of different seeds")
             if "seed" in self.model_fields_set:
                 raise ValueError("give either seed or seeds, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _normalisation_known(self) -> "Config":
+        teacher = self.teacher
+        if teacher.weights is None and teacher.train is None:
+            for key in ("mean", "std"):
+                if getattr(teacher, key) is None:
+                    raise ValueError(
+                        f"teacher.{key}: give the normalisation that the weights of "
+                        f"{teacher.source} were trained with (or teacher.weights or teacher.train)"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _other_norms_have_eps(self) -> "Config":
+        for position, attack in enumerate(self.evaluation.attacks):
+            norm = attack.options.get("norm", self.threat.norm)
+            if norm != self.threat.norm and "eps" not in attack.options:
+                raise ValueError(
+                    f"evaluation.attacks.{position}.eps: give eps, since norm {norm} differs from "
+                    f"the threat's {self.threat.norm}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dfshield.datasets.files import reading, refuse_split, required
-from dfshield.datasets.images import ImageSet
+from dfshield.datasets.files import reading, required
+from dfshield.datasets.images import ImageSet, stored_split, without_stored_validation
 from dfshield.datasets.unpickle import read_pickled_dict
 from dfshield.errors import InputError
 
@@ -75,16 +75,15 @@ def load_cifar(name: str, split: str, path: Path | None) -> ImageSet:
 
     Args:
         name: ``cifar10`` or ``cifar100``.
-        split: ``train`` or ``test``; there is no validation split.
+        split: ``train``, ``val`` (a tenth of the training batches) or ``test``.
         path: the folder with the batches (``data_batch_1.bin`` ... or ``data_batch_1`` ...), or the
             folder that the official archive was unpacked in. The binary version is preferred.
 
     Raises:
-        InputError: no such split, or a file is missing, damaged or holds something else.
+        InputError: a file is missing, damaged or holds something else.
     """
-    refuse_split(name, split, ("train", "test"))
     archive = _ARCHIVES[name]
-    batches = archive.batches[split]
+    batches = archive.batches[stored_split(split, archive.batches)]
     wanted = f"the folder that holds {batches[0]}.bin (binary version) or {batches[0]} (Python)"
     path = required(path, name=name, wanted=wanted, source=_SOURCE)
     for folder in (path, path / archive.binary_folder):
@@ -92,13 +91,15 @@ def load_cifar(name: str, split: str, path: Path | None) -> ImageSet:
         if any(file.is_file() for file in files):
             parts = [_read_binary(file, archive) for file in files]
             class_names = _names_from_text(folder / archive.names_text, archive)
-            return _image_set(parts, class_names, name, split, folder)
+            images = _image_set(parts, class_names, name, split, folder)
+            return without_stored_validation(images, archive.batches)
     for folder in (path, path / archive.python_folder):
         files = [folder / batch for batch in batches]
         if any(file.is_file() for file in files):
             parts = [_read_pickled(file, archive) for file in files]
             class_names = _names_from_pickle(folder / archive.names_pickle, archive)
-            return _image_set(parts, class_names, name, split, folder)
+            images = _image_set(parts, class_names, name, split, folder)
+            return without_stored_validation(images, archive.batches)
     raise InputError(f"path: {path} is not {wanted} ({_SOURCE})")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dfshield.datasets.files import reading, refuse_split, required
-from dfshield.datasets.images import SPLITS, ImageSet
+from dfshield.datasets.images import SPLITS, ImageSet, stored_split, without_stored_validation
 from dfshield.errors import InputError
 
 _EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -17,9 +17,9 @@ _WORDS = {"L": "grey", "RGB": "colour"}
 def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
     """Return the images of ``path/SPLIT/CLASS/*.png``, or of ``path/CLASS/*.png``.
 
-    Without split folders every split name gives the same images. Classes are the sub-folders of all
-    splits in alphabetical order (hidden ones left out); images follow by class, then file name.
-    Files with other extensions than those of images are left out.
+    A validation split that is not there is made as `load_images` says. Classes are the sub-folders
+    of all splits in alphabetical order (hidden ones left out); images follow by class, then file
+    name. Files with other extensions than those of images are left out.
 
     Raises:
         InputError: nothing there, an unreadable image, images of several sizes, or grey and colour
@@ -35,8 +35,8 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
         raise InputError(f"path: {path} is a file: wanted a folder with one sub-folder per class")
     present = tuple(one for one in SPLITS if (path / one).is_dir())
     if present:
-        refuse_split(str(path), split, present)
-    root = path / split if present else path
+        refuse_split(str(path), stored_split(split, present), present)
+    root = path / stored_split(split, present)
     with reading(path, "a folder of images"):
         class_names = _class_names([path / one for one in present] or [path])
         files = [
@@ -50,7 +50,8 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
         )
     labels = np.array([label for label, _ in files], dtype=np.int64)
     pixels = _read_all([file for _, file in files])
-    return ImageSet(pixels, labels, class_names, name, split, origin=str(root))
+    images = ImageSet(pixels, labels, class_names, name, split, origin=str(root))
+    return without_stored_validation(images, present)
 
 
 def _class_names(roots: list[Path]) -> tuple[str, ...]:

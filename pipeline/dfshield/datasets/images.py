@@ -1,6 +1,7 @@
 """Labelled real images, kept as they were stored and converted to tensors row by row."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,10 @@ from torch import Tensor
 from dfshield.errors import InputError
 
 SPLITS = ("train", "val", "test")
+
+VALIDATION_SHARE = 10
+"""A validation split that a source lacks is one of this many parts of its training images."""
+_VALIDATION_SEED = 10
 
 RANGE_TOLERANCE = 1e-6
 """How far a float pixel may lie outside [0, 1] through rounding; it is clipped, not refused."""
@@ -164,6 +169,44 @@ def stratified_index(
         for label, number in zip(classes, take, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def stored_split(split: str, present: Collection[str]) -> str:
+    """Return the split of the source that the images of ``split`` lie in.
+
+    Args:
+        split: the split asked for.
+        present: the splits of the source; none when it is one set of images, called ``""``.
+    """
+    if not present:
+        return ""
+    return "train" if split == "val" and "train" in present and "val" not in present else split
+
+
+def without_stored_validation(images: ImageSet, present: Collection[str]) -> ImageSet:
+    """Return what belongs to ``images.split`` of the images of its `stored_split`.
+
+    Where the source has training images but no validation split, ``val`` is a tenth of them, drawn
+    stratified by class with a fixed seed, and ``train`` is the rest. A source without any splits is
+    divided in the same way, and all of it is ``test``.
+
+    Args:
+        images: all images of the stored split; ``images.split`` is the split asked for.
+        present: the splits of the source.
+
+    Raises:
+        InputError: there are too few images to divide.
+    """
+    if images.split == "test" or "val" in present:
+        return images
+    if len(images) < 2:
+        raise InputError(f"{images.origin}: holds {len(images)} image: train and val need one each")
+    rng = np.random.default_rng(_VALIDATION_SEED)
+    number = max(1, len(images) // VALIDATION_SHARE)
+    chosen = np.zeros(len(images), dtype=bool)
+    chosen[stratified_index(images.labels, number, rng)] = True
+    rows = chosen if images.split == "val" else ~chosen
+    return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
 
 
 def as_labels(labels: np.ndarray, where: str) -> npt.NDArray[np.int64]:

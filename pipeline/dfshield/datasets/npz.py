@@ -8,16 +8,23 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from dfshield.datasets.files import reading, refuse_split, required
-from dfshield.datasets.images import SPLITS, ImageSet, as_labels
+from dfshield.datasets.images import (
+    SPLITS,
+    ImageSet,
+    as_labels,
+    stored_split,
+    without_stored_validation,
+)
 from dfshield.errors import InputError
 
 
 def load_npz(name: str, split: str, path: Path | None) -> ImageSet:
     """Return a split of an ``.npz`` archive.
 
-    Keys: ``images`` and ``labels`` for a file that holds one split (it is given for every split
-    name), or ``train_images``, ``train_labels``, ``val_images`` ... for several; ``class_names``
-    (an array of strings) is optional: else the classes are 0 to the largest label in the file.
+    Keys: ``images`` and ``labels`` for a file without splits, or ``train_images``,
+    ``train_labels``, ``val_images`` ... for one with; ``class_names`` (an array of strings) is
+    optional: else the classes are 0 to the largest label in the file. A validation split that is
+    not there is made as `load_images` says.
 
     Shape: images ``(n, h, w, c)`` or ``(n, h, w)``, uint8 or float in [0, 1]; labels ``(n,)`` or
     ``(n, 1)``, integers.
@@ -32,9 +39,11 @@ def load_npz(name: str, split: str, path: Path | None) -> ImageSet:
         source='write it with numpy.savez("file.npz", images=..., labels=...)',
     )
     with opened(path) as archive:
-        images, labels = read_split(archive, path, split)
+        present = _splits(archive)
+        images, labels = read_split(archive, path, stored_split(split, present))
         class_names = _class_names(archive, path)
-    return ImageSet(images, labels, class_names, name, split, origin=str(path))
+    loaded = ImageSet(images, labels, class_names, name, split, origin=str(path))
+    return without_stored_validation(loaded, present)
 
 
 @contextmanager
@@ -53,24 +62,27 @@ def opened(path: Path) -> Iterator[NpzFile]:
 
 
 def read_split(archive: NpzFile, path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of a split, as stored.
+    """Return the images and labels of a split as stored; ``""`` is that of a file without splits.
 
     Raises:
         InputError: the archive has no such split or lacks its labels.
     """
-    prefix = f"{split}_" if f"{split}_images" in archive else ""
+    prefix = f"{split}_" if split else ""
     if f"{prefix}images" not in archive:
-        present = tuple(one for one in SPLITS if f"{one}_images" in archive)
+        present = _splits(archive)
         if present:
             refuse_split(str(path), split, present)
         keys = ", ".join(map(repr, archive.files)) or "(none)"
         raise InputError(
-            f'{path}: has the keys {keys}: wanted "images" and "labels", or '
-            f'"{split}_images" and "{split}_labels"'
+            f'{path}: has the keys {keys}: wanted "{prefix}images" and "{prefix}labels"'
         )
     if f"{prefix}labels" not in archive:
         raise InputError(f'{path}: has "{prefix}images" but not "{prefix}labels"')
     return archive[f"{prefix}images"], archive[f"{prefix}labels"]
+
+
+def _splits(archive: NpzFile) -> tuple[str, ...]:
+    return tuple(one for one in SPLITS if f"{one}_images" in archive)
 
 
 def _class_names(archive: NpzFile, path: Path) -> tuple[str, ...]:

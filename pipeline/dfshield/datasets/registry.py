@@ -32,6 +32,13 @@ def load_images(name: str, *, split: str = "test", path: str | Path | None = Non
 
     Nothing is downloaded: ``path`` names what lies on this machine.
 
+    Where a source has training images but no validation split (CIFAR, SVHN, some archives and
+    folders), ``val`` is a tenth of them, drawn stratified by class with a fixed seed, and ``train``
+    is the other nine tenths. Of a source without any splits (an archive of ``images`` and
+    ``labels``, a folder of class folders) ``test`` gives every image, and ``train`` and ``val`` the
+    same nine tenths and one tenth: evaluating on the file that one trained on is for the user to
+    avoid.
+
     Args:
         name: a key of :data:`DATASETS`.
         split: ``train``, ``val`` or ``test``.

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dfshield.datasets.files import reading, refuse_split, required
-from dfshield.datasets.images import ImageSet, as_labels
+from dfshield.datasets.files import reading, required
+from dfshield.datasets.images import ImageSet, as_labels, stored_split, without_stored_validation
 from dfshield.errors import InputError
 
 _SOURCE = 'from the page "The Street View House Numbers Dataset", ufldl.stanford.edu/housenumbers'
+
+_SPLITS = ("train", "test")
 
 
 def load_svhn(name: str, split: str, path: Path | None) -> ImageSet:
@@ -18,14 +20,13 @@ def load_svhn(name: str, split: str, path: Path | None) -> ImageSet:
 
     Args:
         name: ``svhn``.
-        split: ``train`` or ``test``; there is no validation split.
+        split: ``train``, ``val`` (a tenth of the training file) or ``test``.
         path: the folder of the file, or the file.
 
     Raises:
-        InputError: no such split, or the file is missing, damaged or holds something else.
+        InputError: the file is missing, damaged or holds something else.
     """
-    refuse_split(name, split, ("train", "test"))
-    wanted = f"{split}_32x32.mat"
+    wanted = f"{stored_split(split, _SPLITS)}_32x32.mat"
     path = required(path, name=name, wanted=f"the folder that holds {wanted}", source=_SOURCE)
     file = path / wanted if path.is_dir() else path
     if not file.is_file() or file.name != wanted:
@@ -34,7 +35,8 @@ def load_svhn(name: str, split: str, path: Path | None) -> ImageSet:
     if labels.max() > 10 or labels.min() < 1:
         raise InputError(f"{file}: labels run from {labels.min()} to {labels.max()}: wanted 1..10")
     class_names = tuple(str(digit) for digit in range(10))
-    return ImageSet(images, labels % 10, class_names, name, split, origin=str(file))
+    loaded = ImageSet(images, labels % 10, class_names, name, split, origin=str(file))
+    return without_stored_validation(loaded, _SPLITS)
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:

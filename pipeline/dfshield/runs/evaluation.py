@@ -20,11 +20,15 @@ from dfshield.evaluation import (
 )
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
-from dfshield.runs.identity import read_record
 from dfshield.runs.layout import local_path
 from dfshield.runs.realdata import fitted, read_images
+from dfshield.runs.student import trained_student
+from dfshield.runs.teacher import load_teacher
 from dfshield.seeds import Stage, derived_seed
 from dfshield.storage import Folder, identity_hash
+
+INDEX = "index.txt"
+"""Names of the results of the last evaluation; the folder may hold those of earlier settings."""
 
 
 def attacks_of(config: Config) -> list[Attack]:
@@ -114,9 +118,7 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
     Returns:
         One result per model and attack, clean first.
     """
-    layout = context.layout
-    folders = {"teacher": layout.teacher, "student": layout.student(seed)}
-    models = [_subject(name, folders[name]) for name in context.config.evaluation.models]
+    models = [_subject(context, name, seed) for name in context.config.evaluation.models]
     images = real_images(context.config, load(models[0].path, trust_python=True))
     info = DataInfo(
         name=images.name,
@@ -125,7 +127,14 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
         num_images=len(images),
     )
     attacks: list[Attack | None] = [None, *attacks_of(context.config)]
-    return [_measured(context, seed, model, attack, info) for attack in attacks for model in models]
+    measured = [
+        _measured(context, seed, model, attack, info) for attack in attacks for model in models
+    ]
+    index = "".join(f"{name}\n" for name, _ in measured).encode()
+    folder = context.layout.evaluation(seed)
+    if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
+        folder.write_bytes(INDEX, index)
+    return [result for _, result in measured]
 
 
 @dataclass(frozen=True)
@@ -137,17 +146,17 @@ class _Subject:
     fingerprint: str
 
 
-def _subject(name: str, folder: Folder) -> _Subject:
-    fingerprint = _fingerprint(folder)
-    if fingerprint is None:
-        command = "train" if name == "student" else "teacher"
-        raise InputError(f"{folder} holds no {name} yet: run `dfshield {command}` first")
-    return _Subject(name, local_path(folder), fingerprint)
+def _subject(context: RunContext, name: str, seed: int) -> _Subject:
+    if name == "student":
+        path = local_path(trained_student(context, seed))
+        return _Subject(name, path, load(path, trust_python=True).fingerprint())
+    teacher = load_teacher(context)
+    return _Subject(name, local_path(context.layout.teacher), teacher.fingerprint())
 
 
 def _measured(
     context: RunContext, seed: int, model: _Subject, attack: Attack | None, info: DataInfo
-) -> EvaluationResult:
+) -> tuple[str, EvaluationResult]:
     folder = context.layout.evaluation(seed)
     slice_size = context.config.evaluation.slice_size
     identity = {
@@ -160,7 +169,7 @@ def _measured(
     # The identity is part of the name: other settings are measured beside, not over, these.
     name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
     if folder.exists(f"{name}.json"):
-        return _read(folder, name)
+        return name, _read(folder, name)
     slices = _slices(context, folder.child("slices", name), model, attack, info.num_images, seed)
     result = summarise(
         slices,
@@ -175,7 +184,7 @@ def _measured(
     context.log.emit(
         "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
     )
-    return result
+    return name, result
 
 
 def _read(folder: Folder, name: str) -> EvaluationResult:
@@ -225,31 +234,13 @@ def _read_slice(folder: Folder, name: str) -> SliceResult:
 
 
 def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
-    """Return the results that a run holds of its present models, images and attacks.
+    """Return the results of the last evaluation of a seed; needs no real image.
 
-    Needs no real image. They come in the order of the configuration, teacher before student.
+    Raises:
+        InputError: if there is none, or a result is damaged.
     """
-    folder, wanted = context.layout.evaluation(seed), context.config.evaluation
-    names = [name for name in folder.list() if "/" not in name and name.endswith(".json")]
-    found = [_read(folder, name.removesuffix(".json")) for name in names]
-    attacks = [None, *(attack.describe() for attack in attacks_of(context.config))]
-    prints = {
-        "teacher": _fingerprint(context.layout.teacher),
-        "student": _fingerprint(context.layout.student(seed)),
-    }
-    return [
-        result
-        for attack in attacks
-        for model in wanted.models
-        for result in found
-        if result.model == model
-        and result.attack == attack
-        and result.model_fingerprint == prints[model]
-        and result.slice_size == wanted.slice_size
-        and wanted.num_images in (None, result.num_images)
-    ]
-
-
-def _fingerprint(folder: Folder) -> str | None:
-    record = read_record(folder)
-    return record["summary"]["fingerprint"] if record is not None and record["done"] else None
+    folder = context.layout.evaluation(seed)
+    if not folder.exists(INDEX):
+        raise InputError(f"{folder} holds no results yet: run `dfshield evaluate` first")
+    names = folder.read_bytes(INDEX).decode(errors="replace").split()
+    return [_read(folder, name) for name in names]

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from dfshield.storage import Folder
 
 EVENTS_FILE = "events.jsonl"
+KEYS = ("time", "event")  # every event has these
 
 
 @runtime_checkable
@@ -64,13 +65,18 @@ class EventLog:
 
 
 def read_events(folder: Folder) -> list[dict[str, Any]]:
-    """Return the events of a run; a line that a killed process left unfinished is passed over."""
+    """Return the events of a run, each with ``event`` and ``time``.
+
+    A line that is no such event, as a killed process may leave one, is passed over.
+    """
     if not folder.exists(EVENTS_FILE):
         return []
     events = []
     for line in folder.read_bytes(EVENTS_FILE).decode("utf-8", errors="replace").splitlines():
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(event, dict) and all(isinstance(event.get(k), str) for k in KEYS):
+            events.append(event)
     return events

@@ -39,18 +39,27 @@ def read_record(folder: Folder) -> dict[str, Any] | None:
         return None
     where = f"{folder}/{STAGE_FILE}"
     try:
-        record = folder.read_json(STAGE_FILE)
+        record: Any = folder.read_json(STAGE_FILE)
     except ValueError:
         raise InputError(f"{where}: not valid JSON; delete the folder to start it afresh") from None
-    if not isinstance(record, dict) or not isinstance(record.get("identity"), dict):
-        raise InputError(f"{where}: not a stage record; delete the folder to start it afresh")
-    version = record.get("format_version")
-    if version != FORMAT_VERSION:
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:
         raise InputError(
             f"{where}: format version {version}, but this dfshield reads {FORMAT_VERSION}; "
             "use the dfshield that wrote it, or another name="
         )
-    return record
+    if not isinstance(record, dict) or version != FORMAT_VERSION or not _is_record(record):
+        raise InputError(f"{where}: not a stage record; delete the folder to start it afresh")
+    return dict(record)
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(record.get("identity"), dict)
+        and isinstance(record.get("engine", {}), dict)
+        and isinstance(record.get("done"), bool)
+        and isinstance(record.get("summary", None if record["done"] else {}), dict)
+    )
 
 
 def claim(folder: Folder, identity: Mapping[str, Any]) -> dict[str, Any]:

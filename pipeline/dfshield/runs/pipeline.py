@@ -82,10 +82,10 @@ class Run:
                 training_stage(context, seed, replan=self.replan)
             if StageName.EVALUATE in stages:
                 self.results[seed] = evaluation_stage(context, seed)
-        self._write_config()
         if StageName.REPORT in stages:
             report_stage(context)
             context.observer.say(f"Report: {context.layout.report.local}/{PAGE}")
+        self._write_config()
 
     def _write_config(self) -> None:
         text = dump_config(self.context.config)

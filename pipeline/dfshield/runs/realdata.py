@@ -35,12 +35,11 @@ def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
     Raises:
         InputError: if size or classes differ.
     """
-    # An .npz file without class names counts the classes that occur in it.
-    fewer = images.name == "npz" and images.num_classes < classifier.num_classes
-    if images.num_classes != classifier.num_classes and not fewer:
+    if images.num_classes != classifier.num_classes:
+        hint = "; an .npz file can name all classes in class_names" if images.name == "npz" else ""
         raise InputError(
             f"{key}: {images.name} has {images.num_classes} classes, "
-            f"the classifier has {classifier.num_classes}"
+            f"the classifier has {classifier.num_classes}{hint}"
         )
     channels, *size = classifier.input_shape
     if images.input_shape[1:] != tuple(size):

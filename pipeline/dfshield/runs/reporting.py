@@ -13,9 +13,8 @@ from dfshield.report import ReportData, SeedOutcome, render_model_card, render_p
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import read_results
 from dfshield.runs.events import read_events
-from dfshield.runs.identity import read_record
-from dfshield.runs.shards import read_summary
-from dfshield.runs.student import HISTORY
+from dfshield.runs.shards import shard_picture, shard_summaries
+from dfshield.runs.student import HISTORY, trained_student
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, SurrogateDataset
 
@@ -52,18 +51,11 @@ def report_stage(context: RunContext) -> None:
 
 
 def _outcome(context: RunContext, seed: int) -> SeedOutcome:
-    student = context.layout.student(seed)
-    record = read_record(student)
-    if record is None or not record["done"]:
-        raise InputError(f"{student} holds no student yet: run `dfshield train` first")
+    student = trained_student(context, seed)
     results = read_results(context, seed)
-    if not results:
-        raise InputError(
-            f"{context.layout.evaluation(seed)} holds no results of these attacks yet: "
-            "run `dfshield evaluate` first"
-        )
     history = student.read_json(HISTORY)
-    assert isinstance(history, list)
+    if not isinstance(history, list):
+        raise InputError(f"{student}/{HISTORY}: not a list of records")
     return SeedOutcome(
         seed=seed,
         evaluations=tuple(result.model_dump(mode="json") for result in results),
@@ -77,33 +69,29 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
     own = context.layout.synthetic(seed)
     reused = config.training.data
     data = SurrogateDataset.open(expand(reused, key="training.data") if reused else own)
-    shards = sorted({part.shard for part in data.manifest.split("data")})
-    summaries = [read_summary(data.folder, shard) for shard in shards]
+    summaries = shard_summaries(data.folder, data.manifest)
     num_images = sum(s["num_images"] for s in summaries)
+    counts = zip(*(s["class_counts"] for s in summaries), strict=True)
     settings: Any = data.manifest.identity["synthesis"]
     return {
         "num_images": num_images,
         "iterations": settings["iterations"],
         "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
         / num_images,
-        "class_counts": [sum(counts) for counts in zip(*_counts(summaries), strict=True)],
+        "class_counts": [sum(of_class) for of_class in counts],
         "coefficients": ", ".join(
             f"{key} {value}"
             for key, value in settings["coefficients"].items()
             if value not in (None, False, 0.0)
         ),
         "seconds": _synthesis_seconds(context.layout.root, seed),
-        "picture": data.folder.read_bytes("summary/shard-00000.png"),
+        "picture": shard_picture(data.folder, data.manifest, 0),
     }
-
-
-def _counts(summaries: list[dict[str, Any]]) -> list[list[int]]:
-    return [summary["class_counts"] for summary in summaries]
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
     committed = (event for event in read_events(root) if event["event"] == "part_committed")
-    return sum((float(event["seconds"]) for event in committed if event["seed"] == seed), 0.0)
+    return sum((float(e.get("seconds", 0)) for e in committed if e.get("seed") == seed), 0.0)
 
 
 def _teacher(context: RunContext) -> dict[str, Any]:

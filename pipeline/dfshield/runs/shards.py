@@ -1,10 +1,13 @@
 """What is recorded of every finished shard: agreement, class counts and a picture."""
 
+import io
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from dfshield.errors import InputError
 from dfshield.report import image_grid
 from dfshield.storage import Folder, Manifest, Part, decode_images, read_part
 
@@ -12,42 +15,92 @@ IMAGES_PER_CLASS = 8
 
 
 def summarise_shards(folder: Folder, manifest: Manifest) -> None:
-    """Write ``summary/shard-00000.json`` and ``.png`` of every shard that has none as it now is.
+    """Write ``summary/shard-00000.json`` and ``.png`` of every shard whose own are not up to date.
 
     The JSON holds the number of images, the share that the teacher assigns to their label and the
     images per class; the picture shows the first images of every class.
     """
-    shards: dict[int, list[Part]] = {}
-    for part in manifest.split("data"):
-        shards.setdefault(part.shard, []).append(part)
-    for shard, parts in shards.items():
-        name = f"summary/shard-{shard:05d}"
-        num_images = sum(part.num_images for part in parts)
-        if (
-            folder.exists(f"{name}.json")
-            and read_summary(folder, shard)["num_images"] == num_images
-        ):
-            continue
-        summary, picture = _summarise(folder, manifest, shard, parts)
-        folder.write_bytes(f"{name}.png", picture)
-        folder.write_json(f"{name}.json", summary)
+    for shard in _shards(manifest):
+        if _drawn(folder, manifest, shard) is None:
+            summary, picture = _summarise(folder, manifest, shard)
+            folder.write_bytes(f"{_name(shard)}.png", picture)
+            folder.write_json(f"{_name(shard)}.json", summary)
 
 
-def read_summary(folder: Folder, shard: int) -> dict[str, Any]:
-    """Return the summary of a shard."""
-    summary = folder.read_json(f"summary/shard-{shard:05d}.json")
-    assert isinstance(summary, dict)
-    return summary
+def shard_summaries(folder: Folder, manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the summary of every shard, computed where the folder holds none; writes nothing.
+
+    Raises:
+        PartError: if a part that has to be read is missing or broken.
+    """
+    return [
+        _recorded(folder, manifest, shard) or _summarise(folder, manifest, shard)[0]
+        for shard in _shards(manifest)
+    ]
 
 
-def _summarise(
-    folder: Folder, manifest: Manifest, shard: int, parts: list[Part]
-) -> tuple[dict[str, Any], bytes]:
+def shard_picture(folder: Folder, manifest: Manifest, shard: int) -> bytes:
+    """Return the picture (PNG) of a shard, drawn where the folder holds none; writes nothing.
+
+    Raises:
+        PartError: if a part that has to be read is missing or broken.
+    """
+    return _drawn(folder, manifest, shard) or _summarise(folder, manifest, shard)[1]
+
+
+def _name(shard: int) -> str:
+    return f"summary/shard-{shard:05d}"
+
+
+def _shards(manifest: Manifest) -> list[int]:
+    return sorted({part.shard for part in manifest.split("data")})
+
+
+def _parts(manifest: Manifest, shard: int) -> list[Part]:
+    return [part for part in manifest.split("data") if part.shard == shard]
+
+
+def _recorded(folder: Folder, manifest: Manifest, shard: int) -> dict[str, Any] | None:
+    """Return the summary in the folder, or None if it is missing, broken or of fewer images."""
+    try:
+        summary = folder.read_json(f"{_name(shard)}.json")
+    except InputError:
+        return None
+    if not isinstance(summary, dict):
+        return None
+    num_images = sum(part.num_images for part in _parts(manifest, shard))
+    agreement, counts = summary.get("teacher_agreement"), summary.get("class_counts")
+    valid = (
+        summary.get("num_images") == num_images
+        and isinstance(agreement, float)
+        and 0 <= agreement <= 1
+        and isinstance(counts, list)
+        and all(isinstance(count, int) for count in counts)
+        and len(counts) == manifest.num_classes
+        and sum(counts) == num_images
+    )
+    return summary if valid else None
+
+
+def _drawn(folder: Folder, manifest: Manifest, shard: int) -> bytes | None:
+    """Return the picture in the folder, or None if it, or the summary beside it, is not valid."""
+    if _recorded(folder, manifest, shard) is None:
+        return None
+    try:
+        picture = folder.read_bytes(f"{_name(shard)}.png")
+        with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:
+            image.verify()
+    except (InputError, OSError, SyntaxError, ValueError):
+        return None
+    return picture
+
+
+def _summarise(folder: Folder, manifest: Manifest, shard: int) -> tuple[dict[str, Any], bytes]:
     counts = np.zeros(manifest.num_classes, dtype=np.int64)
     agreeing = 0
     shown: list[np.ndarray] = []
     shown_labels: list[int] = []
-    for part in parts:
+    for part in _parts(manifest, shard):
         arrays = read_part(folder, manifest, part)
         agreeing += int((arrays.teacher_logits.argmax(axis=1) == arrays.labels).sum())
         for image, label in zip(decode_images(arrays.images), arrays.labels, strict=True):

@@ -1,10 +1,10 @@
 """How far a run is, told from its files alone."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from dfshield.errors import InputError
+from dfshield.evaluation import EvaluationResult
 from dfshield.runs.events import read_events
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import CONFIG_FILE
@@ -71,20 +71,25 @@ def _synthesis(folder: Folder) -> dict[str, Any]:
 def _training(folder: Folder, seed: str | None, events: list[dict[str, Any]]) -> dict[str, Any]:
     state = _stage(folder)
     mine = [e for e in events if seed is None or str(e.get("seed")) == seed]
-    started = [e for e in mine if e["event"] == "training_started"]
-    updates = [e for e in mine if e["event"] == "update"]
-    if started:
-        state["updates"] = started[-1]["total"]
+    totals = [e.get("total") for e in mine if e["event"] == "training_started"]
+    updates = [e for e in mine if e["event"] == "update" and _is_update(e)]
+    if totals and isinstance(totals[-1], int):
+        state["updates"] = totals[-1]
     if updates:
         state["last_update"] = {k: v for k, v in updates[-1].items() if k != "event"}
     return state
 
 
+def _is_update(event: dict[str, Any]) -> bool:
+    return isinstance(event.get("epoch"), int) and isinstance(event.get("loss"), int | float)
+
+
 def _results(folder: Folder) -> Iterator[dict[str, Any]]:
     for name in folder.list():
         if "/" not in name and name.endswith(".json"):
-            result = json.loads(folder.read_bytes(name))
-            yield {key: result[key] for key in ("model", "label", "accuracy", "num_images")}
+            text = folder.read_bytes(name).decode("utf-8", errors="replace")
+            result = EvaluationResult.from_json(text, source=f"{folder}/{name}")
+            yield result.model_dump(include={"model", "label", "accuracy", "num_images"})
 
 
 def verify_run(location: str) -> list[VerifyReport]:

@@ -1,6 +1,7 @@
 """Stage ``train``: surrogate images to student, in updates that can be resumed."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,12 +17,12 @@ from dfshield.runs.executor import Worker
 from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
 from dfshield.runs.interrupt import deferred_interrupt
 from dfshield.runs.layout import local_path
-from dfshield.runs.teacher import load_teacher
+from dfshield.runs.synthesis import synthesis_identity
+from dfshield.runs.teacher import intact, load_teacher
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     Folder,
     SurrogateDataset,
-    identity_hash,
     load_checkpoint,
     save_checkpoint,
 )
@@ -58,11 +59,12 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
     dataset = _dataset(context, teacher, seed)
     num_images = _num_images(context.config, dataset)
     folder = context.layout.student(seed)
-    record = claim(folder, _identity(context.config, teacher, dataset, num_images, seed))
-    if record["done"]:
+    surrogate = dataset.manifest.identity
+    record = claim(folder, _identity(context.config, teacher, surrogate, num_images, seed))
+    if record["done"] and intact(context, folder):
         return
     engine = context.executor.engine()
-    if folder.exists(CHECKPOINT):
+    if folder.exists(CHECKPOINT) and "engine" in record:
         engine = resumed_engine(engine, record["engine"], where=folder, replan=replan)
     record = {**record, "engine": engine.to_json()}
     folder.write_json(STAGE_FILE, record)
@@ -114,22 +116,49 @@ def _num_images(config: Config, dataset: SurrogateDataset) -> int:
             f"synthesis.num_images: {wanted} wanted, {dataset.folder} holds {planned}: "
             "run `dfshield synthesize` first"
         )
+    batch_size = config.training.batch_size
     try:
-        check_group(
-            config.training.gradrefine.num_batches, -(-wanted // config.training.batch_size)
-        )
+        check_group(config.training.gradrefine.num_batches, -(-wanted // batch_size))
     except ValueError as error:
         raise InputError(str(error)) from None
+    if wanted % batch_size == 1:
+        raise InputError(
+            f"training.batch_size: {batch_size} leaves one image for the last mini-batch of "
+            f"{wanted}, too few for BatchNorm; try {batch_size + 1}"
+        )
     return wanted
 
 
+def trained_student(context: RunContext, seed: int) -> Folder:
+    """Return the folder of a finished student.
+
+    Raises:
+        InputError: if there is none, or it was trained with other settings.
+    """
+    folder = context.layout.student(seed)
+    record = read_record(folder)
+    if record is None or not record["done"]:
+        raise InputError(f"{folder} holds no student yet: run `dfshield train` first")
+    teacher = load_teacher(context)
+    config = context.config
+    if config.training.data is None:
+        surrogate = synthesis_identity(config, teacher, seed)
+        num_images = config.synthesis.num_images
+    else:
+        dataset = _dataset(context, teacher, seed)
+        surrogate = dataset.manifest.identity
+        num_images = _num_images(config, dataset)
+    claim(folder, _identity(config, teacher, surrogate, num_images, seed))
+    return folder
+
+
 def _identity(
-    config: Config, teacher: Classifier, dataset: SurrogateDataset, num_images: int, seed: int
+    config: Config, teacher: Classifier, surrogate: Mapping[str, Any], num_images: int, seed: int
 ) -> dict[str, Any]:
     training = config.training.model_dump(mode="json", exclude={"data", "checkpoint_every"})
     identity: dict[str, Any] = {
         "teacher_fingerprint": teacher.fingerprint(),
-        "surrogate": identity_hash(dataset.manifest.identity),
+        "surrogate": dict(surrogate),
         "synthesis": {"num_images": num_images},
         "threat": {"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
         "training": training,

@@ -133,7 +133,7 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     """
     teacher = load_teacher(context)
     folder = context.layout.synthetic(seed)
-    identity = _identity(context.config, teacher, seed)
+    identity = synthesis_identity(context.config, teacher, seed)
     record = claim(folder, identity)
     old = read_manifest(folder) if folder.exists(MANIFEST) else None
     manifest = _planned(context, old, teacher, seed, identity)
@@ -193,7 +193,8 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
     log.emit("synthesis_done", seed=seed, images=total)
 
 
-def _identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
+def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
+    """Return everything that the surrogate images depend on."""
     return {
         "teacher_fingerprint": teacher.fingerprint(),
         "seed": seed,

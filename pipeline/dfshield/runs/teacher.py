@@ -1,18 +1,22 @@
 """Stage ``teacher``: bring or make the classifier to harden, and put it into the run folder."""
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfshield.classifiers import Classifier, build, load, require_batchnorm, save
+from dfshield.classifiers import Classifier, build, load, save
 from dfshield.config import Config, TeacherTraining, expand
+from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.layout import local_path
 from dfshield.runs.realdata import fitted, read_images
+from dfshield.storage import Folder
+from dfshield.synthesis import Inversion
 from dfshield.training import SupervisedEpoch, train_supervised
 
 
@@ -36,12 +40,12 @@ def teacher_stage(context: RunContext) -> None:
     folder = context.layout.teacher
     previous = read_record(folder)
     identity = _identity(context.config, previous)
-    if previous is not None and claim(folder, identity)["done"]:
+    if previous is not None and claim(folder, identity)["done"] and intact(context, folder):
         return
     train = context.config.teacher.train
     if train is None:
         classifier = _built(context.config, weights=_weights_path(context.config))
-        require_batchnorm(classifier)
+        _require_invertible(classifier)
         metrics: dict[str, Any] = {}
     else:
         classifier, metrics = _trained(context, train)
@@ -49,6 +53,26 @@ def teacher_stage(context: RunContext) -> None:
     save(classifier, local_path(folder))
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
     context.log.emit("teacher", source=context.config.teacher.source, **metrics)
+
+
+def intact(context: RunContext, folder: Folder) -> bool:
+    """Return whether a finished classifier still loads; say so if it has to be made again."""
+    try:
+        load(local_path(folder), trust_python=True)
+    except InputError as error:
+        context.observer.say(f"{error}; it is made again")
+        return False
+    return True
+
+
+def _require_invertible(classifier: Classifier) -> None:
+    """Find out by one step of the synthesis what would otherwise stop the run later.
+
+    Raises:
+        InputError: if the classifier cannot be inverted.
+    """
+    trial = copy.deepcopy(classifier)
+    Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
@@ -60,20 +84,24 @@ def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
     return {"teacher": {**identity, "weights": _weights_identity(config, record)}}
 
 
-def _weights_path(config: Config) -> str:
+def _weights_path(config: Config) -> str | None:
     weights = config.teacher.weights
-    assert weights is not None
-    return weights if weights == "download" else expand(weights, key="teacher.weights")
+    if weights in (None, "download"):
+        return weights
+    return expand(weights, key="teacher.weights")
 
 
-def _weights_identity(config: Config, record: dict[str, Any] | None) -> str:
-    path = Path(_weights_path(config))
+def _weights_identity(config: Config, record: dict[str, Any] | None) -> str | None:
+    weights = _weights_path(config)
+    if weights is None:
+        return None  # the factory brings its own
+    path = Path(weights)
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if record is not None and record["done"]:
         # The file has served its purpose: the run folder holds the classifier.
         return str(record["identity"]["teacher"].get("weights"))
-    return str(path)
+    return weights
 
 
 def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifier:
@@ -104,8 +132,8 @@ class _TeacherJob:
     config: Config
     training: TeacherTraining
 
-    def run(self, worker: Worker) -> tuple[Classifier, SupervisedEpoch, int]:
-        """Return the teacher on the CPU, its metrics and the number of validation images."""
+    def materials(self) -> tuple[Classifier, ImageSet, ImageSet]:
+        """Return the untrained teacher, the training and the validation images."""
         options = self.training
         key = "teacher.train.data"
         train, validation = (
@@ -123,11 +151,17 @@ class _TeacherJob:
             class_names=train.class_names,
             input_shape=self.config.teacher.input_shape,
         )
-        require_batchnorm(teacher)
+        _require_invertible(teacher)
+        return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
+
+    def run(self, worker: Worker) -> tuple[Classifier, SupervisedEpoch, int]:
+        """Return the teacher on the CPU, its metrics and the number of validation images."""
+        options = self.training
+        teacher, train, validation = self.materials()
         best = train_supervised(
             teacher.to(worker.device),
-            fitted(train, teacher, key=key),
-            fitted(validation, teacher, key=key),
+            train,
+            validation,
             epochs=options.epochs,
             batch_size=options.batch_size,
             optimizer=options.optimizer,
@@ -143,11 +177,13 @@ class _TeacherJob:
 
 def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
-    # Also shows, before the work and not after it, whether the run folder can be written.
+    job = _TeacherJob(context.config, training)
+    job.materials()  # what is wrong with them shows before anything is written
+    # Shows, before the work and not after it, whether the run folder can be written.
     context.log.emit("teacher_training_started", epochs=training.epochs)
     observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
     teacher, best, num_validation = context.executor.run(
-        _TeacherJob(context.config, training),
+        job,
         engine=context.executor.engine(),
         progress=observer.advance,
     )

@@ -30,6 +30,7 @@ _REMEDIES = {
     errno.EACCES: "grant the permission or choose another folder, and run the same command again",
     errno.EPERM: "grant the permission or choose another folder, and run the same command again",
     errno.EROFS: "make it writable or choose another folder, and run the same command again",
+    errno.ENOENT: "no folder can be made there: choose another folder",
     errno.ENOTDIR: "a part of the path is a file: choose another folder",
     errno.EEXIST: "a part of the path is a file: choose another folder",
     errno.EISDIR: "a file is wanted here: choose another name",

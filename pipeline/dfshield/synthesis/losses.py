@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers import batchnorm_layers
+from dfshield.errors import InputError
 
 
 def class_prior_loss(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -60,8 +61,17 @@ class FeatureStatistics:
         )
 
     def loss(self) -> Float[Tensor, ""]:
-        """Return the sum over the layers of the forward pass since the last call."""
+        """Return the sum over the layers of the forward pass since the last call.
+
+        Raises:
+            InputError: if no layer has run.
+        """
         distances, self._distances = self._distances, []
+        if not distances:
+            raise InputError(
+                "none of the classifier's BatchNorm layers runs in its forward pass, so there are "
+                "no statistics to match (eq. 4)"
+            )
         return torch.stack(distances).sum()
 
 

@@ -60,6 +60,9 @@ class InnerMaximization:
         """Return the adversarial images, in [0, 1] and in the ball around ``images``.
 
         The student's weights get no gradient, its buffers do not move.
+
+        Raises:
+            InputError: if the student's logits have no gradient with respect to the images.
         """
         noise = torch.from_numpy(generator.standard_normal(images.shape, dtype=np.float32))
         adversarial = images + START_SCALE * noise.to(images.device)
@@ -68,8 +71,13 @@ class InnerMaximization:
                 clean = student(images)
             for _ in range(self.steps):
                 adversarial = adversarial.detach().requires_grad_()
-                loss = kl_divergence(clean, student(adversarial))
-                (gradient,) = torch.autograd.grad(loss, [adversarial])
+                logits = student(adversarial)
+                if not logits.requires_grad:
+                    raise InputError(
+                        "the student's logits have no gradient with respect to the images: its "
+                        "forward pass must be differentiable"
+                    )
+                (gradient,) = torch.autograd.grad(kl_divergence(clean, logits), [adversarial])
                 direction = normalise_gradient(gradient, self.norm, generator)
                 adversarial = project(
                     adversarial.detach() + self.step * direction,

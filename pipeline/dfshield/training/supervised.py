@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
-from dfshield.errors import DfshieldError
-from dfshield.seeds import Stage, generator
+from dfshield.errors import DfshieldError, InputError
+from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 
 
 @runtime_checkable
@@ -79,6 +79,7 @@ def train_supervised(
     Raises:
         DfshieldError: if the loss or the outputs stop being finite.
     """
+    device = next(classifier.parameters()).device
     stepper = _optimizer(classifier, optimizer, learning_rate, weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         stepper, milestones=[round(share * epochs) for share in milestones]
@@ -87,7 +88,8 @@ def train_supervised(
     best_state: dict[str, Tensor] = {}
     for epoch in range(epochs):
         order = generator(seed, Stage.TEACHER, epoch).permutation(len(train))
-        loss = _train_epoch(classifier, train, order, stepper, batch_size)
+        with torch_generators(derived_seed(seed, Stage.TEACHER, epoch), device):
+            loss = _train_epoch(classifier, train, order, stepper, batch_size)
         schedule.step()
         accuracy, auc = validate(classifier, validation, batch_size=batch_size)
         metrics = SupervisedEpoch(epoch, loss, accuracy, auc)
@@ -168,6 +170,8 @@ def validate(
     if not np.isfinite(scores).all():
         raise _diverged("outputs on the validation images are not finite")
     accuracy = float((scores.argmax(axis=1) == truth).mean())
+    if len(np.unique(truth)) < 2:
+        raise InputError("the validation images are all of one class, so they can choose no epoch")
     usable = [k for k in range(scores.shape[1]) if 0 < (truth == k).sum() < len(truth)]
     auc = float(np.mean([roc_auc_score(truth == k, scores[:, k]) for k in usable]))
     return accuracy, auc

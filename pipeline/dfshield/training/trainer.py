@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 from dfshield.training.batchnorm import DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.objectives import Losses, Objective
@@ -119,7 +119,9 @@ class AdversarialTrainer:
         losses = []
         for batch in batches:
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            losses.append(torch.stack(self._accumulate(batch, rows)).detach())
+            seed = derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
+            with torch_generators(seed, self._device):
+                losses.append(torch.stack(self._accumulate(batch, rows)).detach())
         rate = self._refine.step()
         self._batchnorm.apply()
         total, clean, robust, smooth = torch.stack(losses).mean(dim=0).tolist()
