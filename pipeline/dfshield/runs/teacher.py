@@ -15,9 +15,10 @@ from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.layout import local_path
 from dfshield.runs.realdata import fitted, read_images
+from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
-from dfshield.training import SupervisedEpoch, train_supervised
+from dfshield.training import InnerMaximization, SupervisedEpoch, train_supervised
 
 
 def load_teacher(context: RunContext) -> Classifier:
@@ -45,7 +46,7 @@ def teacher_stage(context: RunContext) -> None:
     train = context.config.teacher.train
     if train is None:
         classifier = _built(context.config, weights=_weights_path(context.config))
-        _require_invertible(classifier)
+        _require_usable(classifier)
         metrics: dict[str, Any] = {}
     else:
         classifier, metrics = _trained(context, train)
@@ -65,14 +66,16 @@ def intact(context: RunContext, folder: Folder) -> bool:
     return True
 
 
-def _require_invertible(classifier: Classifier) -> None:
-    """Find out by one step of the synthesis what would otherwise stop the run later.
+def _require_usable(classifier: Classifier) -> None:
+    """Find out by one step of synthesis and attack what would otherwise stop the run later.
 
     Raises:
-        InputError: if the classifier cannot be inverted.
+        InputError: if the classifier cannot be inverted, or not be attacked by gradients.
     """
     trial = copy.deepcopy(classifier)
-    Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
+    batch = Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
+    attack = InnerMaximization(eps=0.1, steps=1)
+    attack(trial, batch.images, generator=generator(0, Stage.TEACHER))
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
@@ -151,7 +154,7 @@ class _TeacherJob:
             class_names=train.class_names,
             input_shape=self.config.teacher.input_shape,
         )
-        _require_invertible(teacher)
+        _require_usable(teacher)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
 
     def run(self, worker: Worker) -> tuple[Classifier, SupervisedEpoch, int]:

@@ -1,0 +1,77 @@
+"""A classifier of the user's own, named by its factory, through the whole pipeline."""
+
+import pytest
+from tiny_run import ended, start, write_config
+
+import dfshield
+from dfshield.errors import InputError
+
+FACTORY = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.bn = nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.drop = nn.Dropout(0.2)
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = x if self.kind == "unused" else self.bn(x)
+        logits = self.head(self.drop(x.relu().mean((2, 3))))
+        return logits.detach() if self.kind == "cut" else logits
+
+
+def make(kind="good"):
+    torch.manual_seed(0)
+    return Net(kind)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Return a function that writes a config for the factory of one kind, in the current folder."""
+    (tmp_path / "mymodels.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+
+    def write(kind: str, **changes: object):
+        teacher = {
+            "source": "python:mymodels:make",
+            "options": {"kind": kind},
+            "input_shape": [1, 8, 8],
+            "num_classes": 10,
+            "mean": [0.5],
+            "std": [0.5],
+        }
+        return write_config(tmp_path, teacher=teacher, **changes)
+
+    return write
+
+
+def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch):
+    answer = ended(start("run", own("good"), "--json"))
+    assert answer.code == 0, answer
+    student = tmp_path / "runs/tiny/student"
+    with pytest.raises(InputError, match="trust_python=True"):
+        dfshield.load(student)
+    assert "trust_python=True" in (student / "README.md").read_text()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert dfshield.load(student, trust_python=True).num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("unused", "none of the classifier's BatchNorm"), ("cut", "gradient")]
+)
+def test_what_would_stop_the_run_later_is_said_at_once(own, tmp_path, kind, said):
+    line = ended(start("run", own(kind))).refusal()
+    assert said in line
+    assert not (tmp_path / "runs/tiny/teacher").exists()
+
+
+def test_its_normalisation_must_be_said(own):
+    assert "teacher.mean" in ended(start("run", own("good"), "teacher.mean=null")).refusal()
