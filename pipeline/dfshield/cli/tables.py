@@ -19,7 +19,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
     table = Table(
         title=f"{first.num_images} real images of {first.data.name} ({first.data.split}){seeds}",
         caption=(
-            "Below an accuracy: its 95 % interval, the mean over the classes, and the class\n"
+            "Below an accuracy: its 95 % interval, the mean over the classes, and the class "
             "predicted most with its share of the images. "
             f"A constant classifier scores {first.floor:.1%} (the floor)."
         ),
