@@ -8,15 +8,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def digit_images():
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
@@ -32,7 +23,7 @@ def digits():
 
 
 @pytest.fixture(scope="package")
-def trained_net(one_thread):
+def trained_net():
     """A small CNN with BatchNorm, trained for a second or two on other digits."""
     x, y = digit_images()
     x, y = x[:1500], y[:1500]

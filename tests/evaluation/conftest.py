@@ -21,15 +21,6 @@ class Prototypes(nn.Module):
         return "f" * 64
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def prototypes():
     """One random 1x4x4 image for each of five classes."""

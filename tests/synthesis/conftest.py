@@ -9,15 +9,6 @@ from dfshield.datasets import load_images
 from dfshield.training import train_supervised
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def make_teacher():
     """Return a function that builds a three-class classifier of 2x6x5 images from its layers."""

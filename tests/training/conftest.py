@@ -5,15 +5,6 @@ import torch
 from torch import nn
 
 
-@pytest.fixture(scope="package", autouse=True)
-def one_thread():
-    """Networks this small only wait for each other's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def make_student():
     """Return a function that builds a four-class network of 1x6x6 images with two BatchNorms."""

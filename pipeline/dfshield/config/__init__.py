@@ -1,9 +1,10 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
 from dfshield.config.loading import config_from, dump_config, expand, load_config
-from dfshield.config.models import (
+from dfshield.config.models import Config, check_group
+from dfshield.config.presets import PRESETS
+from dfshield.config.sections import (
     AttackConfig,
-    Config,
     DataConfig,
     EvaluationConfig,
     EvaluationData,
@@ -13,9 +14,7 @@ from dfshield.config.models import (
     TeacherTraining,
     ThreatConfig,
     TrainingConfig,
-    check_group,
 )
-from dfshield.config.presets import PRESETS
 
 __all__ = [
     "PRESETS",

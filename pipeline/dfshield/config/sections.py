@@ -1,0 +1,275 @@
+"""The sections of the configuration: one frozen model each."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _check_size(value: Any) -> Any:
+    if not isinstance(value, int | float | str):
+        raise ValueError(f'{value!r} is not a perturbation size, such as 0.03 or "8/255"')
+    try:
+        parse_epsilon(value, key="value")
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("value: ")) from None
+    return value
+
+
+Size = Annotated[int | float | str, BeforeValidator(_check_size)]
+"""A perturbation size on the [0, 1] scale: 0.03 or "8/255"."""
+
+
+def _check_above_zero(value: int | float | str) -> int | float | str:
+    if parse_epsilon(value) == 0:
+        raise ValueError(f"{value!r} must be above 0")
+    return value
+
+
+Step = Annotated[Size, AfterValidator(_check_above_zero)]
+"""A step size on the [0, 1] scale, above 0."""
+
+
+class Section(BaseModel):
+    """A section of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    """A real data set, used only to train a teacher and to evaluate."""
+
+    name: str = Field(description="digits, a MedMNIST name, cifar10, cifar100, svhn, npz, folder")
+    path: str | None = Field(None, description="File or folder; $VARIABLES are expanded.")
+
+
+class EvaluationData(DataConfig):
+    """The real images that robustness is measured on."""
+
+    split: Literal["train", "val", "test"] = "test"
+
+
+class TeacherTraining(Section):
+    """How `dfshield teacher` trains a teacher on real images, when none is brought."""
+
+    data: DataConfig
+    epochs: Count = 100
+    batch_size: Count = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: LearningRate = 1e-3
+    weight_decay: NonNegative = 0.0
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.75), description="Shares of the epochs after which the learning rate falls tenfold."
+    )
+    select: Literal["auc", "last"] = Field("auc", description="Which epoch is kept.")
+
+
+class TeacherConfig(Section):
+    """The classifier to harden."""
+
+    source: str = Field(
+        description="pytorchcv:resnet20_cifar10, medmnist:resnet18, dfshield:resnet20 or "
+        "python:package.module:factory"
+    )
+    options: dict[str, Any] = Field({}, description="Keyword arguments of the architecture.")
+    weights: str | None = Field(
+        None,
+        description='A .safetensors or state_dict file, or "download" (pytorchcv). None: trained '
+        "as `train` says, or brought by a python: factory (then give mean and std).",
+    )
+    input_shape: tuple[Count, Count, Count] | None = Field(
+        None, description="Channels, height, width; None where the source fixes it."
+    )
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    class_names: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = Field(None, description="Normalisation, per channel.")
+    std: tuple[Positive, ...] | None = Field(None, description="Normalisation, per channel.")
+    train: TeacherTraining | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TeacherConfig":
+        neither = self.weights is None and self.train is None
+        both = self.weights is not None and self.train is not None
+        if both or (neither and not self.source.startswith("python:")):
+            raise ValueError("give either weights (a trained teacher) or train (how to make one)")
+        return self
+
+
+class ThreatConfig(Section):
+    """What the student is hardened against and, unless an attack says otherwise, tested with."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Size = "4/255"
+    step: Step | None = Field(
+        None,
+        description="Step size of the evaluation's PGD only, None: eps / 4; that of training is "
+        "training.inner.step.",
+    )
+
+
+class CoefficientsConfig(Section):
+    """How the coefficients of the synthesis loss are drawn (diversified sample synthesis)."""
+
+    rule: Literal["code", "paper", "fixed"] = Field(
+        "code", description="code: class and feature drawn; paper: all three; fixed: none."
+    )
+    class_scale: NonNegative = 1.0
+    feature_scale: NonNegative = 1.0
+    tv_scale: NonNegative | None = Field(None, description="None: 1 under paper, else 2.5e-5.")
+    shift: NonNegative = Field(0.0, description="Draws lie in [shift, 1 + shift).")
+    linear: bool = Field(False, description="Class coefficient u, feature coefficient 1 - u.")
+
+    @model_validator(mode="after")
+    def _fixed_draws_nothing(self) -> "CoefficientsConfig":
+        if self.rule == "fixed" and (self.shift or self.linear):
+            raise ValueError("rule fixed draws nothing, so shift and linear have no effect on it")
+        return self
+
+
+class SynthesisConfig(Section):
+    """Teacher to surrogate images."""
+
+    num_images: Count = 60_000
+    num_holdout: Annotated[int, Field(ge=0)] = Field(
+        1000, description="Extra class-balanced images that are never trained on."
+    )
+    iterations: Count = 2000
+    batch_size: Count = 200
+    learning_rate: LearningRate = 0.1
+    jitter: Annotated[int, Field(ge=0)] = 2
+    labels: Literal["per_batch", "random", "balanced"] = "per_batch"
+    coefficients: CoefficientsConfig = CoefficientsConfig()
+
+
+class SoftLabelConfig(Section):
+    """Equation 11."""
+
+    name: Literal["soft-label"] = "soft-label"
+    lambda1: NonNegative = 1.0
+    lambda2: NonNegative = 1.0
+    temperature: Positive = 1.0
+    reduction: Literal["batchmean", "mean"] = "batchmean"
+
+
+class TradesConfig(Section):
+    """TRADES on artificial labels: the paper's point of departure."""
+
+    name: Literal["trades"] = "trades"
+    beta: NonNegative = 6.0
+
+
+def _objective_name(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name", "soft-label"))
+    return str(getattr(value, "name", value))
+
+
+ObjectiveConfig = Annotated[
+    Annotated[SoftLabelConfig, Tag("soft-label")] | Annotated[TradesConfig, Tag("trades")],
+    Discriminator(
+        _objective_name,
+        custom_error_type="unknown_objective",
+        custom_error_message="name must be soft-label or trades",
+    ),
+]
+
+
+class GradRefineConfig(Section):
+    """GradRefine (equations 9 and 10)."""
+
+    num_batches: Count = Field(20, description="K: mini-batches refined together; 1 is off.")
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class InnerConfig(Section):
+    """PGD inside training; its norm and eps are the threat's."""
+
+    steps: Count = 10
+    step: Step | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
+
+
+class TrainingConfig(Section):
+    """Surrogate images to student."""
+
+    data: str | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    epochs: Count = 100
+    batch_size: Count = 200
+    learning_rate: LearningRate = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 1e-4
+    objective: ObjectiveConfig = SoftLabelConfig()
+    gradrefine: GradRefineConfig = GradRefineConfig()
+    inner: InnerConfig = InnerConfig()
+    select: Literal["last", "holdout"] = Field(
+        "last", description="Keep the last epoch, or the best on the synthetic hold-out."
+    )
+    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "TrainingConfig":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class AttackConfig(BaseModel):
+    """One attack of the evaluation: its name and its own keyword arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The attack's keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+class EvaluationConfig(Section):
+    """Teacher and student on real images, clean and attacked."""
+
+    data: EvaluationData | None = None
+    num_images: Count | None = Field(None, description="A stratified sample; None: all images.")
+    models: Annotated[tuple[Literal["teacher", "student"], ...], Field(min_length=1)] = (
+        "teacher",
+        "student",
+    )
+    attacks: tuple[AttackConfig, ...] = (
+        AttackConfig.model_validate({"name": "pgd", "steps": 20}),
+        AttackConfig(name="autoattack"),
+    )
+    slice_size: Count = Field(250, description="Images attacked together, under one seed.")
+
+
+class ClusterConfig(Section):
+    """Where the work is done."""
+
+    address: Literal["none"] = Field("none", description="none: in this process, without Ray.")
+
+
+class StorageConfig(Section):
+    """Where runs lie and how surrogate images are stored."""
+
+    path: str = Field("runs", description="The folder that holds the run folders.")
+    image_dtype: Literal["float32", "float16", "uint8"] = "float32"
+    part_size: Count = Field(1000, description="Images per part, the unit of commit.")
+    shard_size: Count = Field(10_000, description="Images per shard.")
