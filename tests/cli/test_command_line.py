@@ -110,6 +110,7 @@ def test_status_before_and_after(tiny):
     (seed,) = state["seeds"]
     assert seed["synthesize"] == {
         "state": "done",
+        "sink": "parquet",
         "parts": 3,
         "parts_done": 3,
         "images": 100,

@@ -47,6 +47,7 @@ TINY = {
         "attacks": [{"name": "pgd", "steps": 3}],
     },
     "storage": {"part_size": 40, "shard_size": 80},
+    "cluster": {"address": "none"},
 }
 STARTED = [str(Path(sys.executable).with_name("dfshield"))]
 

@@ -307,6 +307,7 @@ def test_part_error_can_be_sent_to_another_process(complete):
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
     assert str(copy) == str(caught.value)
     assert (copy.part, copy.reason) == (manifest.parts[0], "missing")
+    assert copy.folder == str(folder)
 
 
 def test_full_disk_keeps_what_is_committed(small_disk, make_manifest, make_arrays):

@@ -86,25 +86,6 @@ def test_problems_and_missing(complete):
     assert second not in data.problems()
 
 
-def test_fingerprint(complete, make_arrays):
-    folder, manifest = complete
-    data = SurrogateDataset.open(folder)
-    prints = {data.fingerprint(s, n) for s, n in [("data", None), ("data", 16), ("data", 15)]}
-    assert len(prints | {data.fingerprint("holdout")}) == 4
-    assert data.fingerprint("data", 24) == data.fingerprint()
-    part = manifest.split("data")[-1]
-    folder.delete(part.path)
-    before = data.fingerprint("data", 16)
-    arrays = make_arrays(manifest, part)
-    arrays.alphas[0, 0] += 1
-    write_part(folder, manifest, part, arrays)
-    assert data.fingerprint() not in prints
-    assert data.fingerprint("data", 16) == before
-    folder.write_bytes(part.path, b"x" * 50)
-    with pytest.raises(PartError, match="damaged"):
-        data.fingerprint()
-
-
 def test_growth_keeps_what_exists(complete, make_arrays):
     folder, manifest = complete
     sizes = {"batch_size": 4, "part_size": 8, "shard_size": 16}

@@ -1,5 +1,6 @@
 """Deferred BatchNorm buffers against PyTorch's own train-mode passes."""
 
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -42,7 +43,7 @@ def test_after_apply_the_buffers_are_those_of_ordinary_passes(make_student, mome
             with deferred.recording():
                 # The statistics do not enter a train-mode output, so it is the same to the bit.
                 assert torch.equal(student(x), ordinary)
-        deferred.apply()
+        deferred.apply(deferred.take())
         assert_close(buffers(student), buffers(plain))
     assert student[1].num_batches_tracked.item() == 7
 
@@ -62,7 +63,7 @@ def test_the_buffers_stand_still_until_apply(make_student):
         student.train()
     assert [id(value) for value in student.buffers()] == identities
     assert list(student.state_dict()) == keys
-    deferred.apply()
+    deferred.apply(deferred.take())
     assert not torch.equal(student[1].running_mean, before["1.running_mean"])
 
 
@@ -74,7 +75,7 @@ def test_several_passes_in_one_recording_are_applied_in_order(make_student):
     with deferred.recording():
         student(clean)
         student(adversarial)
-    deferred.apply()
+    deferred.apply(deferred.take())
     reverse = deepcopy(plain)
     reverse(adversarial), reverse(clean)
     plain(clean), plain(adversarial)
@@ -82,15 +83,36 @@ def test_several_passes_in_one_recording_are_applied_in_order(make_student):
     assert not torch.allclose(plain[1].running_mean, reverse[1].running_mean, atol=1e-4)
 
 
-def test_apply_forgets_what_it_applied(make_student):
+def test_take_forgets_what_it_gave(make_student):
     student = make_student().train()
     deferred = DeferredBatchNorm(student)
     with deferred.recording():
         student(batches(1)[0])
-    deferred.apply()
+    deferred.apply(deferred.take())
     after = buffers(student)
-    deferred.apply()
+    nothing = deferred.take()
+    assert nothing.layers == ()
+    deferred.apply(nothing)
     assert_close(buffers(student), after)
+
+
+def test_records_of_copies_are_applied_in_the_order_in_which_they_are_given(make_student):
+    plain = make_student().train()
+    student, copy = deepcopy(plain), deepcopy(plain)
+    first, second = batches(2)
+    records = []
+    for model, x in ((student, second), (copy, first)):  # each by another model, the last first
+        deferred = DeferredBatchNorm(model)
+        with deferred.recording():
+            model(x), model(x + 0.5)
+        records.append(pickle.loads(pickle.dumps(deferred.take())))  # noqa: S301
+    assert records[0].layers == (0, 1, 0, 1)
+    deferred = DeferredBatchNorm(student)
+    for record in reversed(records):
+        deferred.apply(record)
+    for x in (first, first + 0.5, second, second + 0.5):
+        plain(x)
+    assert_close(buffers(student), buffers(plain))
 
 
 def test_a_layer_that_is_used_twice_in_one_pass():
@@ -108,7 +130,7 @@ def test_a_layer_that_is_used_twice_in_one_pass():
         plain(x)
         with deferred.recording():
             student(x)
-    deferred.apply()
+    deferred.apply(deferred.take())
     assert_close(buffers(student), buffers(plain))
     assert student.norm.num_batches_tracked.item() == 6
 

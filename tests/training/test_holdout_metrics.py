@@ -16,7 +16,7 @@ def metrics(student, images, teacher_logits, *, eps=0.1, **options):
         images,
         teacher_logits,
         inner=InnerMaximization(eps=eps, steps=4),
-        generator=np.random.default_rng(0),
+        generator=np.random.default_rng,
         **options,
     )
 
@@ -83,3 +83,31 @@ def test_the_batch_size_changes_no_clean_figure_and_the_student_is_left_as_it_wa
     assert student.training
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+class Remembering(InnerMaximization):
+    """Perturbs nothing and keeps its images and the first number of its generator."""
+
+    def __init__(self):
+        super().__init__(eps=0)
+        self.calls = []
+
+    def __call__(self, student, images, *, generator):
+        self.calls.append((images, generator.random()))
+        return images
+
+
+def test_every_chunk_draws_from_the_generator_of_its_index(teacher, images):
+    inner = Remembering()
+    holdout_metrics(
+        teacher,
+        images,
+        torch.zeros(50, 4),
+        inner=inner,
+        generator=np.random.default_rng,
+        batch_size=20,
+    )
+    assert torch.equal(torch.cat([chunk for chunk, _ in inner.calls]), images)
+    assert [len(chunk) for chunk, _ in inner.calls] == [20, 20, 10]
+    expected = [np.random.default_rng(index).random() for index in range(3)]
+    assert [draw for _, draw in inner.calls] == expected

@@ -1,12 +1,21 @@
 """Running stages of the pipeline for a command."""
 
 import json
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+from dfshield.errors import InputError
+
+if TYPE_CHECKING:
+    from dfshield.config import ClusterConfig, Config
+    from dfshield.runs import Executor, Observer
 
 EXIT_INTERRUPTED = 130
 
@@ -36,8 +45,8 @@ def execute(
     observer = TerminalObserver(console) if console.is_terminal else LineObserver(console)
     settings = load_config(config, overrides or ())
     try:
-        with terminate_as_interrupt():
-            run = Run(settings, observer=observer, replan=replan)
+        with terminate_as_interrupt(), _executor(settings, observer) as executor:
+            run = Run(settings, executor=executor, observer=observer, replan=replan)
             run.run([StageName(stage) for stage in stages])
     except KeyboardInterrupt:
         observer.close()
@@ -61,3 +70,38 @@ def execute(
         )
     elif run.results:
         print_results(run.results)
+
+
+@contextmanager
+def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
+    """Give what does the work; Ray is started only when there is any."""
+    from dfshield.runs import InProcessExecutor, RunLayout
+
+    address = _address(config.cluster)
+    if address == "none":
+        yield InProcessExecutor()
+        return
+    try:
+        from dfshield.distributed import RayExecutor
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
+        raise InputError(
+            f"cluster.address: {address} needs Ray: pip install 'ray[default,train,tune]', "
+            "or work in this process with cluster.address=none"
+        ) from None
+    with RayExecutor(
+        address,
+        folder=RunLayout.of(config).root,
+        num_workers=config.cluster.num_workers,
+        max_retries=config.cluster.max_retries,
+        say=observer.say,
+    ) as executor:
+        yield executor
+
+
+def _address(cluster: "ClusterConfig") -> str:
+    # As everywhere in Ray: RAY_ADDRESS counts unless an address is given.
+    if "address" not in cluster.model_fields_set and os.environ.get("RAY_ADDRESS"):
+        return "auto"
+    return cluster.address

@@ -1,6 +1,7 @@
 """Progress for people: bars on a terminal, a line now and then elsewhere."""
 
 import time
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -42,16 +43,18 @@ class TerminalObserver:
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[detail]}", style="dim"),
+            TextColumn("{task.fields[retries]}", style="yellow"),
             console=self._console,
         )
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Show a new bar below what is on the screen."""
+        self._progress.stop()  # work that is begun again has not ended its bar
         self._progress = self._new_progress()
         self._task = self._progress.add_task(
-            title, total=total, completed=done, unit=unit, detail=""
+            title, total=total, completed=done, unit=unit, detail="", retries=""
         )
-        self._total = total
+        self._total, self._retries = total, 0
         self._progress.start()
 
     def advance(self, amount: float) -> None:
@@ -61,6 +64,11 @@ class TerminalObserver:
     def detail(self, text: str) -> None:
         """Change the text at the end of the bar."""
         self._progress.update(self._task, detail=text)
+
+    def retried(self) -> None:
+        """Count, behind the bar."""
+        self._retries += 1
+        self._progress.update(self._task, retries=_retries_told(self._retries))
 
     def end(self) -> None:
         """Leave the finished bar on the screen."""
@@ -86,7 +94,8 @@ class LineObserver:
         """Say what begins."""
         self._title, self._total, self._unit = title, total, unit
         self._done: float = done
-        self._detail = ""
+        self._begun_with = done
+        self._detail, self._retries = "", 0
         self._started = self._last = time.monotonic()
         self.say(f"{title}: {done:,.0f}/{total:,.0f} {unit}")
 
@@ -96,12 +105,27 @@ class LineObserver:
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES:
             self._last = now
-            detail = f", {self._detail}" if self._detail else ""
-            self.say(f"{self._title}: {self._done:,.0f}/{self._total:,.0f} {self._unit}{detail}")
+            self.say(f"{self._title}: {self._told(now)}")
+
+    def _told(self, now: float) -> str:
+        rate = (self._done - self._begun_with) / (now - self._started)
+        parts = [f"{self._done:,.0f}/{self._total:,.0f} {self._unit}", f"{rate:.1f}/s"]
+        if rate > 0:
+            left = timedelta(seconds=round((self._total - self._done) / rate))
+            parts.append(f"{left} left")
+        if self._detail:
+            parts.append(self._detail)
+        if self._retries:
+            parts.append(_retries_told(self._retries))
+        return ", ".join(parts)
 
     def detail(self, text: str) -> None:
         """Keep the text for the next line."""
         self._detail = text
+
+    def retried(self) -> None:
+        """Count for the next line."""
+        self._retries += 1
 
     def end(self) -> None:
         """Say how long it took."""
@@ -113,3 +137,7 @@ class LineObserver:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _retries_told(count: int) -> str:
+    return "1 retry" if count == 1 else f"{count} retries"

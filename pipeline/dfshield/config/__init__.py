@@ -5,6 +5,7 @@ from dfshield.config.models import Config, check_group
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     AttackConfig,
+    ClusterConfig,
     DataConfig,
     EvaluationConfig,
     EvaluationData,
@@ -19,6 +20,7 @@ from dfshield.config.sections import (
 __all__ = [
     "PRESETS",
     "AttackConfig",
+    "ClusterConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",

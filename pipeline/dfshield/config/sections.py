@@ -263,13 +263,31 @@ class EvaluationConfig(Section):
 class ClusterConfig(Section):
     """Where the work is done."""
 
-    address: Literal["none"] = Field("none", description="none: in this process, without Ray.")
+    address: Annotated[str, Field(min_length=1)] = Field(
+        "local",
+        description="local: a Ray of our own on this machine; auto: the Ray that RAY_ADDRESS or "
+        "this machine knows; HOST:PORT: that Ray; none: in this process, without Ray. If left out, "
+        "RAY_ADDRESS is joined where it is set.",
+    )
+    num_workers: Count | None = Field(
+        None,
+        description="One a GPU, or a slot of the CPUs where there is no GPU. None: every GPU, or "
+        "as many slots as a node has cores, four at most.",
+    )
+    max_retries: Annotated[int, Field(ge=0)] = Field(
+        3, description="How often a unit of work is begun again after its worker died."
+    )
 
 
 class StorageConfig(Section):
     """Where runs lie and how surrogate images are stored."""
 
     path: str = Field("runs", description="The folder that holds the run folders.")
+    sink: Literal["parquet", "object_store"] = Field(
+        "parquet",
+        description="Where surrogate images go; object_store: only into memory, to train in the "
+        "same command. It cannot be resumed.",
+    )
     image_dtype: Literal["float32", "float16", "uint8"] = "float32"
     part_size: Count = Field(1000, description="Images per part, the unit of commit.")
     shard_size: Count = Field(10_000, description="Images per shard.")

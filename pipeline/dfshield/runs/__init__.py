@@ -1,24 +1,43 @@
 """The pipeline itself: stages, identities, events, status, and who executes the work."""
 
-from dfshield.runs.events import Observer, SilentObserver
-from dfshield.runs.executor import Engine, Executor, InProcessExecutor, Job, Task, Worker
-from dfshield.runs.interrupt import terminate_as_interrupt
+from dfshield.runs.events import Monitor, Observer, SilentMonitor, SilentObserver
+from dfshield.runs.executor import (
+    Done,
+    Engine,
+    Executor,
+    GroupJob,
+    GroupWorker,
+    InProcessExecutor,
+    Job,
+    Task,
+    Worker,
+    raise_failures,
+)
+from dfshield.runs.interrupt import StopRequest, deferred_interrupt, terminate_as_interrupt
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.status import run_status, verify_run
 
 __all__ = [
+    "Done",
     "Engine",
     "Executor",
+    "GroupJob",
+    "GroupWorker",
     "InProcessExecutor",
     "Job",
+    "Monitor",
     "Observer",
     "Run",
     "RunLayout",
+    "SilentMonitor",
     "SilentObserver",
     "StageName",
+    "StopRequest",
     "Task",
     "Worker",
+    "deferred_interrupt",
+    "raise_failures",
     "run_status",
     "terminate_as_interrupt",
     "verify_run",

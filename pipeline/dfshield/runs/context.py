@@ -1,19 +1,30 @@
 """What every stage is handed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dfshield.config import Config
-from dfshield.runs.events import EventLog, Observer
+from dfshield.runs.events import EventLog, Monitor, Observer, RunMonitor
 from dfshield.runs.executor import Executor
 from dfshield.runs.layout import RunLayout
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """A run: what is wanted, where it lies, who works, who watches."""
+    """A run: what is wanted, where it lies, who works, who watches.
+
+    Attributes:
+        kept: by seed, the parts of the surrogate data set that no file holds (sink
+            ``object_store``): a reference by the part's path.
+    """
 
     config: Config
     layout: RunLayout
     executor: Executor
     observer: Observer
     log: EventLog
+    kept: dict[int, dict[str, object]] = field(default_factory=dict)
+
+    @property
+    def monitor(self) -> Monitor:
+        """Log and observer behind one door."""
+        return RunMonitor(self.log, self.observer)

@@ -21,7 +21,7 @@ from dfshield.evaluation import (
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.layout import local_path
-from dfshield.runs.realdata import fitted, read_images
+from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.runs.student import trained_student
 from dfshield.runs.teacher import load_teacher
 from dfshield.seeds import Stage, derived_seed
@@ -106,10 +106,14 @@ class SliceTask:
                 self.attack,
                 seed=derived_seed(self.seed, Stage.EVALUATION, index),
             )
-            worker.progress(float(len(y)))
+            worker.monitor.advance(float(len(y)))
             return result
 
         return measure
+
+    def label(self, unit: int) -> str:
+        """Return how people call a slice."""
+        return f"slice {unit}"
 
 
 def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
@@ -211,18 +215,27 @@ def _slices(
     observer = context.observer
     title = f"{attack.label if attack else 'Clean'}, {model.name}"
     measured = sum(len(result.labels) for result in done.values())
+    todo = [[index] for index in range(len(bounds)) if index not in done]
+    if not todo:  # do not start workers for nothing
+        return [done[index] for index in sorted(done)]
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
-        SliceTask(context.config, str(model.path), attack, seed),
-        [index for index in range(len(bounds)) if index not in done],
+        SliceTask(_located(context.config), str(model.path), attack, seed),
+        todo,
         engine=context.executor.engine(),
-        progress=observer.advance,
+        monitor=context.monitor,
     )
-    for index, result in units:
-        folder.write_json(f"{index:05d}.json", result.to_json())
-        done[index] = result
+    for finished in units:
+        folder.write_json(f"{finished.unit:05d}.json", finished.result.to_json())
+        done[finished.unit] = finished.result
     observer.end()
     return [done[index] for index in sorted(done)]
+
+
+def _located(config: Config) -> Config:
+    data = located(require_evaluation_data(config), key="evaluation.data")
+    evaluation = config.evaluation.model_copy(update={"data": data})
+    return config.model_copy(update={"evaluation": evaluation})
 
 
 def _read_slice(folder: Folder, name: str) -> SliceResult:

@@ -23,11 +23,22 @@ class Observer(Protocol):
     def detail(self, text: str) -> None:
         """What to show beside the progress: a loss, a rate."""
 
+    def retried(self) -> None:
+        """A unit of the work has to be done once more."""
+
     def end(self) -> None:
         """The long work is over."""
 
     def say(self, text: str) -> None:
         """One line for the user."""
+
+
+@runtime_checkable
+class Monitor(Observer, Protocol):
+    """An observer that keeps a log as well: what work is given to tell how it goes."""
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Something for the event log."""
 
 
 class SilentObserver:
@@ -42,10 +53,20 @@ class SilentObserver:
     def detail(self, text: str) -> None:
         """Ignore."""
 
+    def retried(self) -> None:
+        """Ignore."""
+
     def end(self) -> None:
         """Ignore."""
 
     def say(self, text: str) -> None:
+        """Ignore."""
+
+
+class SilentMonitor(SilentObserver):
+    """Keeps no log either."""
+
+    def emit(self, event: str, **fields: Any) -> None:
         """Ignore."""
 
 
@@ -62,6 +83,19 @@ class EventLog:
         """Append one event."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._folder.append_line(EVENTS_FILE, json.dumps({"time": now, "event": event, **fields}))
+
+
+class RunMonitor:
+    """The monitor of a run: its event log and its observer."""
+
+    def __init__(self, log: EventLog, observer: Observer) -> None:
+        self.emit = log.emit
+        self.begin = observer.begin
+        self.advance = observer.advance
+        self.detail = observer.detail
+        self.retried = observer.retried
+        self.end = observer.end
+        self.say = observer.say
 
 
 def read_events(folder: Folder) -> list[dict[str, Any]]:

@@ -1,14 +1,19 @@
 """Who does the work: the protocol between the pipeline and whatever runs its units."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-Unit = TypeVar("Unit")
+from dfshield.errors import DfshieldError, InputError
+from dfshield.runs.events import Monitor
+from dfshield.runs.interrupt import deferred_interrupt
+from dfshield.training import SingleWorker, WorkerGroup
+
+Unit = TypeVar("Unit", bound=Hashable)
 Result = TypeVar("Result")
-UnitContra = TypeVar("UnitContra", contravariant=True)
+UnitContra = TypeVar("UnitContra", bound=Hashable, contravariant=True)
 ResultCo = TypeVar("ResultCo", covariant=True)
 
 
@@ -41,6 +46,12 @@ class Engine:
         """Return the engine that `to_json` described."""
         return cls(**value)
 
+    def bind(self) -> None:
+        """Let this process compute as the engine says."""
+        torch.set_num_threads(self.threads)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -48,11 +59,52 @@ class Worker:
 
     Attributes:
         device: the torch device to compute on.
-        progress: called with the amount of work done since the last call, in the task's own unit.
+        monitor: who is told how it goes; progress is counted in the task's own unit.
+        keep: takes what is too large to travel with a unit's result; it stays where it was made,
+            and comes out as `Done.kept`.
     """
 
     device: torch.device
-    progress: Callable[[float], None]
+    monitor: Monitor
+    keep: Callable[[object], None]
+
+
+@dataclass(frozen=True)
+class GroupWorker:
+    """What a job that several workers share learns about the one it runs in.
+
+    Attributes:
+        device: the torch device to compute on.
+        monitor: who is told how it goes; only that of rank 0 listens.
+        group: all the workers of the job.
+        fetch: turns a `Done.kept` into what was kept.
+        report: takes the metrics of an epoch; every worker has to call it equally often.
+        stop_requested: whether somebody asked the job to stop; may differ between workers.
+    """
+
+    device: torch.device
+    monitor: Monitor
+    group: WorkerGroup
+    fetch: Callable[[object], Any]
+    report: Callable[[Mapping[str, Any]], None]
+    stop_requested: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Done(Generic[Unit, ResultCo]):
+    """One unit that is done.
+
+    Attributes:
+        unit: which.
+        result: what it returned.
+        kept: what it gave to `Worker.keep`, or a reference to it; None if nothing.
+        worker: the name of who did it.
+    """
+
+    unit: Unit
+    result: ResultCo
+    kept: object = None
+    worker: str = "driver"
 
 
 @runtime_checkable
@@ -63,13 +115,29 @@ class Task(Protocol[UnitContra, ResultCo]):
         """Load what all units need, once per worker, and return the function that does one."""
         ...
 
+    def label(self, unit: UnitContra) -> str:
+        """Return how people call a unit."""
+        ...
+
 
 @runtime_checkable
 class Job(Protocol[ResultCo]):
-    """Work that is one piece. Picklable."""
+    """Work that is one piece, for one worker. Picklable."""
 
     def run(self, worker: Worker) -> ResultCo:
         """Do it."""
+        ...
+
+
+@runtime_checkable
+class GroupJob(Protocol):
+    """Work that is one piece, for any number of workers together. Picklable.
+
+    It may be started again after a failure, and goes on from what it has written itself.
+    """
+
+    def run(self, worker: GroupWorker) -> None:
+        """Do this worker's share of it, until done or until any worker is asked to stop."""
         ...
 
 
@@ -84,16 +152,37 @@ class Executor(Protocol):
     def map(
         self,
         task: Task[Unit, Result],
-        units: Iterable[Unit],
+        groups: Sequence[Sequence[Unit]],
         *,
         engine: Engine,
-        progress: Callable[[float], None],
-    ) -> Iterator[tuple[Unit, Result]]:
-        """Do every unit under an engine and yield each with its result, in any order."""
+        monitor: Monitor,
+    ) -> Iterator[Done[Unit, Result]]:
+        """Do every unit under an engine and yield each when it is done, in any order.
+
+        The units of a group are for one worker, which does them in order; a worker that would be
+        idle helps another one with its group.
+
+        Raises:
+            InputError: as soon as a unit raises one: what is wrong would be wrong for all.
+            DfshieldError: at the end, if a unit could not be done while others could.
+        """
         ...
 
-    def run(self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]) -> Result:
+    def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do one job under an engine."""
+        ...
+
+    def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
+        """Do one job with as many workers as there are.
+
+        Raises:
+            KeyboardInterrupt: if it was stopped by SIGINT or SIGTERM, after the job has ended in
+                its own time; a second signal does not wait for that.
+        """
+        ...
+
+    def fetch(self, kept: object) -> Any:
+        """Turn a `Done.kept` into what was kept."""
         ...
 
 
@@ -111,23 +200,63 @@ class InProcessExecutor:
     def map(
         self,
         task: Task[Unit, Result],
-        units: Iterable[Unit],
+        groups: Sequence[Sequence[Unit]],
         *,
         engine: Engine,
-        progress: Callable[[float], None],
-    ) -> Iterator[tuple[Unit, Result]]:
+        monitor: Monitor,
+    ) -> Iterator[Done[Unit, Result]]:
         """Yield the units in order; see `Executor`."""
-        work = task.prepare(_worker(engine, progress))
+        units = [unit for group in groups for unit in group]
+        if not units:
+            return
+        kept: list[object] = []
+        failures: list[DfshieldError] = []
+        work = task.prepare(_worker(engine, monitor, kept.append))
         for unit in units:
-            yield unit, work(unit)
+            try:
+                result = work(unit)
+            except InputError:
+                raise
+            except DfshieldError as error:
+                failures.append(error)
+                continue
+            yield Done(unit, result, kept.pop() if kept else None)
+        raise_failures(failures)
 
-    def run(self, job: Job[Result], *, engine: Engine, progress: Callable[[float], None]) -> Result:
+    def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do the job here; see `Executor`."""
-        return job.run(_worker(engine, progress))
+        return job.run(_worker(engine, monitor, lambda _: None))
+
+    def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
+        """Do the job here, as a group of one; see `Executor`."""
+        engine.bind()
+        with deferred_interrupt() as stop:
+            job.run(
+                GroupWorker(
+                    device=torch.device(engine.device),
+                    monitor=monitor,
+                    group=SingleWorker(),
+                    fetch=self.fetch,
+                    report=lambda _: None,
+                    stop_requested=lambda: stop.requested,
+                )
+            )
+        if stop.requested:
+            raise KeyboardInterrupt
+
+    def fetch(self, kept: object) -> Any:
+        """Return it as it is: nothing leaves this process."""
+        return kept
 
 
-def _worker(engine: Engine, progress: Callable[[float], None]) -> Worker:
-    torch.set_num_threads(engine.threads)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    return Worker(device=torch.device(engine.device), progress=progress)
+def raise_failures(failures: Sequence[DfshieldError]) -> None:
+    """Raise the first of the errors that units ended with, saying how many more there are."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise DfshieldError(f"{failures[0]} (and {len(failures) - 1} more like it)")
+
+
+def _worker(engine: Engine, monitor: Monitor, keep: Callable[[object], None]) -> Worker:
+    engine.bind()
+    return Worker(device=torch.device(engine.device), monitor=monitor, keep=keep)

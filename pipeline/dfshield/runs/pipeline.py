@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from dfshield.config import Config, dump_config
+from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import attacks_of, evaluation_stage, require_evaluation_data
@@ -11,7 +12,7 @@ from dfshield.runs.events import EventLog, Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
 from dfshield.runs.reporting import PAGE, report_stage
-from dfshield.runs.student import training_stage
+from dfshield.runs.student import student_is_done, training_stage
 from dfshield.runs.synthesis import synthesis_stage
 from dfshield.runs.teacher import teacher_stage
 
@@ -68,6 +69,11 @@ class Run:
         context = self.context
         if StageName.EVALUATE in stages:
             require_evaluation_data(context.config)
+        if self._in_memory and StageName.SYNTHESIZE in stages and StageName.TRAIN not in stages:
+            raise InputError(
+                "storage.sink: object_store keeps surrogate images only while a command lasts: "
+                "use `dfshield run`, which trains on them, or storage.sink=parquet"
+            )
         if StageName.TEACHER in stages or context.config.teacher.train is None:
             teacher_stage(context)
         # A configuration that is refused below must not replace the one that made what exists.
@@ -76,7 +82,7 @@ class Run:
         for seed in context.layout.seeds:
             if len(context.layout.seeds) > 1 and set(stages) - {StageName.REPORT}:
                 context.observer.say(f"Seed {seed}")
-            if StageName.SYNTHESIZE in stages and context.config.training.data is None:
+            if StageName.SYNTHESIZE in stages and self._needs_images(seed):
                 synthesis_stage(context, seed, replan=self.replan)
             if StageName.TRAIN in stages:
                 training_stage(context, seed, replan=self.replan)
@@ -86,6 +92,16 @@ class Run:
             report_stage(context)
             context.observer.say(f"Report: {context.layout.report.local}/{PAGE}")
         self._write_config()
+
+    @property
+    def _in_memory(self) -> bool:
+        return self.context.config.storage.sink == "object_store"
+
+    def _needs_images(self, seed: int) -> bool:
+        if self.context.config.training.data is not None:
+            return False
+        # Images that no file holds are made for the training alone.
+        return not (self._in_memory and student_is_done(self.context, seed))
 
     def _write_config(self) -> None:
         text = dump_config(self.context.config)

@@ -1,9 +1,14 @@
 """Real images made to fit a classifier, or refused: the only door to them in a run."""
 
+from pathlib import Path
+from typing import TypeVar
+
 from dfshield.classifiers import Classifier
 from dfshield.config import DataConfig, expand
 from dfshield.datasets import ImageSet, load_images
 from dfshield.errors import InputError
+
+DataSection = TypeVar("DataSection", bound=DataConfig)
 
 
 def read_images(data: DataConfig, *, split: str, key: str) -> ImageSet:
@@ -22,6 +27,14 @@ def read_images(data: DataConfig, *, split: str, key: str) -> ImageSet:
         return load_images(data.name, split=split, path=path)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def located(data: DataSection, *, key: str) -> DataSection:
+    """Return the section with a path that means the same in another process of another folder."""
+    if data.path is None:
+        return data
+    path = Path(expand(data.path, key=f"{key}.path")).expanduser().absolute()
+    return data.model_copy(update={"path": str(path)})
 
 
 def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:

@@ -1,6 +1,8 @@
 """What is recorded of every finished shard: agreement, class counts and a picture."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,20 +11,32 @@ from PIL import Image
 
 from dfshield.errors import InputError
 from dfshield.report import image_grid
-from dfshield.storage import Folder, Manifest, Part, decode_images, read_part
+from dfshield.storage import Folder, Manifest, Part, PartArrays, decode_images, read_part
 
 IMAGES_PER_CLASS = 8
 
 
-def summarise_shards(folder: Folder, manifest: Manifest) -> None:
+def summarise_shards(
+    folder: Folder, manifest: Manifest, read: Callable[[Part], PartArrays] | None = None
+) -> None:
     """Write ``summary/shard-00000.json`` and ``.png`` of every shard whose own are not up to date.
 
     The JSON holds the number of images, the share that the teacher assigns to their label and the
     images per class; the picture shows the first images of every class.
+
+    Args:
+        folder: where the summaries go.
+        manifest: what the data set holds.
+        read: returns the images of a part; None: they are read from the folder.
+
+    Raises:
+        PartError: if a part that has to be read is missing or broken.
     """
+    if read is None:
+        read = partial(read_part, folder, manifest)
     for shard in _shards(manifest):
         if _drawn(folder, manifest, shard) is None:
-            summary, picture = _summarise(folder, manifest, shard)
+            summary, picture = _summarise(read, manifest, shard)
             folder.write_bytes(f"{_name(shard)}.png", picture)
             folder.write_json(f"{_name(shard)}.json", summary)
 
@@ -33,8 +47,9 @@ def shard_summaries(folder: Folder, manifest: Manifest) -> list[dict[str, Any]]:
     Raises:
         PartError: if a part that has to be read is missing or broken.
     """
+    read = partial(read_part, folder, manifest)
     return [
-        _recorded(folder, manifest, shard) or _summarise(folder, manifest, shard)[0]
+        _recorded(folder, manifest, shard) or _summarise(read, manifest, shard)[0]
         for shard in _shards(manifest)
     ]
 
@@ -45,7 +60,8 @@ def shard_picture(folder: Folder, manifest: Manifest, shard: int) -> bytes:
     Raises:
         PartError: if a part that has to be read is missing or broken.
     """
-    return _drawn(folder, manifest, shard) or _summarise(folder, manifest, shard)[1]
+    read = partial(read_part, folder, manifest)
+    return _drawn(folder, manifest, shard) or _summarise(read, manifest, shard)[1]
 
 
 def _name(shard: int) -> str:
@@ -95,17 +111,19 @@ def _drawn(folder: Folder, manifest: Manifest, shard: int) -> bytes | None:
     return picture
 
 
-def _summarise(folder: Folder, manifest: Manifest, shard: int) -> tuple[dict[str, Any], bytes]:
+def _summarise(
+    read: Callable[[Part], PartArrays], manifest: Manifest, shard: int
+) -> tuple[dict[str, Any], bytes]:
     counts = np.zeros(manifest.num_classes, dtype=np.int64)
     agreeing = 0
     shown: list[np.ndarray] = []
     shown_labels: list[int] = []
     for part in _parts(manifest, shard):
-        arrays = read_part(folder, manifest, part)
+        arrays = read(part)
         agreeing += int((arrays.teacher_logits.argmax(axis=1) == arrays.labels).sum())
         for image, label in zip(decode_images(arrays.images), arrays.labels, strict=True):
             if counts[label] < IMAGES_PER_CLASS:
-                shown.append(image)
+                shown.append(image.copy())  # a view would keep the whole part in memory
                 shown_labels.append(int(label))
             counts[label] += 1
     num_images = int(counts.sum())

@@ -57,7 +57,9 @@ def _synthesis(folder: Folder) -> dict[str, Any]:
     if folder.exists(MANIFEST):
         data = SurrogateDataset.open(folder)
         parts, missing = data.manifest.parts, data.missing()
-        if missing:  # a finished set that grows, or has lost a part
+        if state.get("sink") == "object_store":
+            missing = []  # nothing was to stay
+        elif missing:  # a finished set that grows, or has lost a part
             state["state"] = "begun"
         state |= {
             "parts": len(parts),

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,10 +13,8 @@ from dfshield.config import Config, TrainingConfig, check_group, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
-from dfshield.runs.events import EventLog, Observer
-from dfshield.runs.executor import Worker
+from dfshield.runs.executor import GroupWorker
 from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
-from dfshield.runs.interrupt import deferred_interrupt
 from dfshield.runs.layout import local_path
 from dfshield.runs.synthesis import synthesis_identity
 from dfshield.runs.teacher import intact, load_teacher
@@ -23,6 +22,7 @@ from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     Folder,
     SurrogateDataset,
+    SurrogateTables,
     load_checkpoint,
     save_checkpoint,
 )
@@ -55,14 +55,15 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         InputError: if there is no complete surrogate data set, it was made from another teacher, or
             the student in the run folder has another identity or engine.
     """
+    if student_is_done(context, seed):
+        trained_student(context, seed)  # refuses other settings
+        return
     teacher = load_teacher(context)
     dataset = _dataset(context, teacher, seed)
     num_images = _num_images(context.config, dataset)
     folder = context.layout.student(seed)
     surrogate = dataset.manifest.identity
     record = claim(folder, _identity(context.config, teacher, surrogate, num_images, seed))
-    if record["done"] and intact(context, folder):
-        return
     engine = context.executor.engine()
     if folder.exists(CHECKPOINT) and "engine" in record:
         engine = resumed_engine(engine, record["engine"], where=folder, replan=replan)
@@ -74,13 +75,12 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         seed=seed,
         teacher=str(local_path(context.layout.teacher)),
         data=dataset.folder.uri,
+        kept=context.kept.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
-        log=context.log,
-        observer=context.observer,
     )
-    student = context.executor.run(job, engine=engine, progress=context.observer.advance)
-    save(student, local_path(folder))
+    context.executor.run_group(job, engine=engine, monitor=context.monitor)
+    student = load(local_path(folder), trust_python=True)
     finish(folder, record, fingerprint=student.fingerprint())
     folder.delete(CHECKPOINT)
     context.log.emit("training_done", seed=seed)
@@ -99,7 +99,7 @@ def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDa
         dataset = SurrogateDataset.open(folder)
     if dataset.manifest.teacher_fingerprint != teacher.fingerprint():
         raise InputError(f"{dataset.folder} was made from another teacher than this run's")
-    missing = dataset.missing()
+    missing = {part.path for part in dataset.missing()} - context.kept.get(seed, {}).keys()
     if missing:
         raise InputError(
             f"{dataset.folder} is not complete ({len(missing)} of "
@@ -169,6 +169,13 @@ def _identity(
     return identity
 
 
+def student_is_done(context: RunContext, seed: int) -> bool:
+    """Return whether the student was trained, with these settings or with others."""
+    folder = context.layout.student(seed)
+    record = read_record(folder)
+    return record is not None and record["done"] and intact(context, folder)
+
+
 def make_objective(training: TrainingConfig) -> Objective:
     """Return the objective that the configuration names."""
     options = training.objective.model_dump(exclude={"name"})
@@ -179,51 +186,59 @@ def make_objective(training: TrainingConfig) -> Objective:
 
 @dataclass(frozen=True)
 class StudentJob:
-    """Trains one student; writes its checkpoints and its history."""
+    """Trains one student; writes its checkpoints, its history and itself.
+
+    Attributes:
+        config: the run's.
+        seed: which of its seeds.
+        teacher: the folder of the teacher.
+        data: the folder of the surrogate data set.
+        kept: references to those of its parts that no file holds, by path.
+        num_images: how many of its images are trained on.
+        student: the folder that is written to.
+    """
 
     config: Config
     seed: int
     teacher: str
     data: str
+    kept: Mapping[str, object]
     num_images: int
     student: str
-    log: EventLog
-    observer: Observer
 
-    def run(self, worker: Worker) -> Classifier:
-        """Train to the end and return the student that is kept, on the CPU.
-
-        Raises:
-            KeyboardInterrupt: when asked to stop, after a checkpoint.
-        """
+    def run(self, worker: GroupWorker) -> None:
+        """Train until done, or until any worker is asked to stop: then a checkpoint is written."""
         run = _StudentRun(self, worker)
-        trainer = run.trainer
+        trainer, monitor = run.trainer, worker.monitor
         total = trainer.epochs * trainer.updates_per_epoch
         done = trainer.epoch * trainer.updates_per_epoch + trainer.update
-        self.log.emit("training_started", seed=self.seed, updates=done, total=total)
-        self.observer.begin("Training the student", total=total, done=done, unit="updates")
-        with deferred_interrupt() as stop:
-            while not trainer.done:
-                run.update()
-                worker.progress(1.0)
-                if stop.requested:
-                    run.checkpoint()
-                    raise KeyboardInterrupt
-        self.observer.end()
-        return run.finished()
+        monitor.emit("training_started", seed=self.seed, updates=done, total=total)
+        monitor.begin("Training the student", total=total, done=done, unit="updates")
+        while not trainer.done:
+            if any(worker.group.all_gather(worker.stop_requested())):
+                run.checkpoint()
+                return
+            run.update()
+            monitor.advance(1.0)
+        monitor.end()
+        run.finish()
 
 
 class _StudentRun:
-    """The state of one training: trainer, history, and the best student so far."""
+    """The state of one training: trainer, history, and the best student so far.
 
-    def __init__(self, job: StudentJob, worker: Worker) -> None:
+    Every worker of the group has its own, and all are equal; that of rank 0 writes.
+    """
+
+    def __init__(self, job: StudentJob, worker: GroupWorker) -> None:
         self.job = job
+        self.worker = worker
         self.folder = Folder.at(job.student)
         training = job.config.training
         teacher = load(job.teacher, device=worker.device, trust_python=True)
-        dataset = SurrogateDataset.open(job.data)
-        data = dataset.load("data", num_images=job.num_images, device=str(worker.device))
-        self.holdout = dataset.load("holdout", device=str(worker.device))
+        dataset = self._dataset()
+        data = dataset.load("data", num_images=job.num_images, device=worker.device)
+        self.holdout = dataset.load("holdout", device=worker.device)
         self.inner = InnerMaximization(
             eps=job.config.threat.eps,
             norm=job.config.threat.norm,
@@ -250,11 +265,21 @@ class _StudentRun:
             num_batches=training.gradrefine.num_batches,
             tau=training.gradrefine.tau,
             seed=job.seed,
+            group=worker.group,
         )
         self.student = student
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
         self._resume()
+
+    def _dataset(self) -> SurrogateDataset | SurrogateTables:
+        job = self.job
+        dataset = SurrogateDataset.open(job.data)
+        if not job.kept:
+            return dataset
+        return SurrogateTables(
+            dataset.manifest, lambda part: self.worker.fetch(job.kept[part.path])
+        )
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder, CHECKPOINT)
@@ -265,13 +290,15 @@ class _StudentRun:
 
     def checkpoint(self) -> None:
         """Write what the training needs to go on from here."""
+        if self.worker.group.rank != 0:
+            return
         state = {
             "trainer": self.trainer.state_dict(),
             "history": self.history,
             "best": self.best,
         }
         save_checkpoint(self.folder, CHECKPOINT, state)
-        self.job.log.emit(
+        self.worker.monitor.emit(
             "checkpoint", seed=self.job.seed, epoch=self.trainer.epoch, update=self.trainer.update
         )
 
@@ -280,48 +307,55 @@ class _StudentRun:
         record = self.trainer.step()
         fields = {k: v for k, v in asdict(record).items() if k != "ends_epoch"}
         self.history.append(fields)
-        self.job.log.emit("update", seed=self.job.seed, **fields)
-        self.job.observer.detail(
+        self.worker.monitor.emit("update", seed=self.job.seed, **fields)
+        self.worker.monitor.detail(
             f"epoch {record.epoch + 1} loss {record.loss:.3f} "
             f"agreement rate {record.agreement_rate:.0%}"
         )
-        if record.ends_epoch and len(self.holdout):
-            self._measure(record)
+        if record.ends_epoch:
+            metrics = self._measure(record) if len(self.holdout) else {}
+            self.worker.report({**fields, **metrics})
         done = record.epoch * self.trainer.updates_per_epoch + record.update + 1
         if done % self.job.config.training.checkpoint_every == 0 and not self.trainer.done:
             self.checkpoint()
 
-    def _measure(self, record: UpdateRecord) -> None:
+    def _measure(self, record: UpdateRecord) -> dict[str, Any]:
         metrics = holdout_metrics(
             self.student,
             self.holdout.images,
             self.holdout.teacher_logits,
             inner=self.inner,
-            generator=generator(self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS),
+            generator=partial(
+                generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
+            ),
+            group=self.worker.group,
         )
-        self.history.append({"epoch": record.epoch, "holdout": _plain(metrics)})
-        self.job.log.emit("epoch", seed=self.job.seed, epoch=record.epoch, **_plain(metrics))
+        plain = {**asdict(metrics), "histogram": list(metrics.histogram)}
+        self.history.append({"epoch": record.epoch, "holdout": plain})
+        monitor = self.worker.monitor
+        monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
         if metrics.collapsed:
-            self.job.log.emit("alarm", seed=self.job.seed, epoch=record.epoch, kind="collapsed")
-            self.job.observer.say(
+            self.worker.monitor.emit(
+                "alarm", seed=self.job.seed, epoch=record.epoch, kind="collapsed"
+            )
+            self.worker.monitor.say(
                 f"Alarm: after epoch {record.epoch + 1} the student gives one class to more than "
                 "95 % of the synthetic hold-out; it has collapsed"
             )
         if self.job.config.training.select == "holdout":
             self._keep_if_best(metrics)
+        return plain
 
     def _keep_if_best(self, metrics: HoldoutMetrics) -> None:
         if metrics.agreement_pgd > self.best["agreement"]:
             weights = {k: v.detach().cpu().clone() for k, v in self.student.state_dict().items()}
             self.best = {"agreement": metrics.agreement_pgd, "student": weights}
 
-    def finished(self) -> Classifier:
-        """Write the history and return the student that is kept, in eval mode on the CPU."""
+    def finish(self) -> None:
+        """Write the history and the student that is kept."""
+        if self.worker.group.rank != 0:
+            return
         if self.best["student"]:
             self.student.load_state_dict(self.best["student"])
         self.folder.write_json(HISTORY, self.history)
-        return self.student.cpu().eval()
-
-
-def _plain(metrics: HoldoutMetrics) -> dict[str, Any]:
-    return {**asdict(metrics), "histogram": list(metrics.histogram)}
+        save(self.student.cpu().eval(), local_path(self.folder))

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,12 +24,17 @@ from dfshield.storage import (
     Manifest,
     Part,
     PartArrays,
+    PartError,
     Split,
     check_part,
     decode_images,
     encode_images,
+    part_arrays,
+    part_table,
     plan_parts,
     read_manifest,
+    read_part,
+    table_checksum,
     write_manifest,
     write_part,
 )
@@ -47,11 +53,19 @@ class PartSummary:
 
 @dataclass(frozen=True)
 class SynthesisTask:
-    """Makes parts of a surrogate data set; a unit is a `Part`."""
+    """Makes parts of a surrogate data set; a unit is a `Part`.
+
+    Attributes:
+        teacher: the folder of the classifier.
+        data: the folder of the data set, with its manifest.
+        synthesis: how images are made.
+        sink: where parts go: into the data set's folder, or to `Worker.keep` as tables.
+    """
 
     teacher: str
     data: str
     synthesis: SynthesisConfig
+    sink: Literal["parquet", "object_store"]
 
     def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
         """Load the teacher onto the worker's device."""
@@ -70,11 +84,30 @@ class SynthesisTask:
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()
-            arrays = make_part(inversion, manifest, part, progress=worker.progress)
-            checksum = write_part(folder, manifest, part, arrays)
+            committed = _committed(folder, manifest, part) if self.sink == "parquet" else None
+            if committed is not None:  # by a worker that was lost before it could say so
+                return PartSummary(committed, 0.0)
+            arrays = make_part(inversion, manifest, part, progress=worker.monitor.advance)
+            if self.sink == "parquet":
+                checksum = write_part(folder, manifest, part, arrays)
+            else:
+                table = part_table(manifest, part, arrays)
+                checksum = table_checksum(table)
+                worker.keep(table)
             return PartSummary(checksum, time.monotonic() - start)
 
         return make
+
+    def label(self, unit: Part) -> str:
+        """Return how people call a part."""
+        return unit.path
+
+
+def _committed(folder: Folder, manifest: Manifest, part: Part) -> str | None:
+    try:
+        return read_part(folder, manifest, part).checksum()
+    except PartError:
+        return None
 
 
 def make_part(
@@ -123,6 +156,9 @@ def logits_of(teacher: Classifier, images: np.ndarray) -> np.ndarray:
 def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
     """Make every planned part that does not verify, then the shards' summaries.
 
+    With the sink ``object_store`` a set that is not complete in the folder is made whole, and kept
+    in ``context.kept`` for the training of this very run.
+
     Args:
         context: the run.
         seed: which of its seeds.
@@ -137,18 +173,22 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     record = claim(folder, identity)
     old = read_manifest(folder) if folder.exists(MANIFEST) else None
     manifest = _planned(context, old, teacher, seed, identity)
+    sink = context.config.storage.sink
     todo = _unfinished(context, folder, manifest)
+    if todo and sink == "object_store":
+        todo = list(manifest.parts)
     if todo and old is not None:
         here = context.executor.engine()
-        engine = resumed_engine(here, old.engine, where=folder, replan=replan)
+        nothing_stays = sink == "object_store"
+        engine = resumed_engine(here, old.engine, where=folder, replan=replan or nothing_stays)
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
     if todo:
         _make(context, folder, manifest, todo)
-    summarise_shards(folder, manifest)
+    summarise_shards(folder, manifest, _reader(context, folder, manifest))
     if todo or not record["done"]:
-        finish(folder, record)
+        finish(folder, record, sink=sink)
 
 
 def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
@@ -168,6 +208,7 @@ def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list
 def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
     observer, log, seed = context.observer, context.log, manifest.seed
     folder.sweep_temporary()  # what a killed process was writing
+    engine = Engine.from_json(manifest.engine)
     total = sum(part.num_images for part in manifest.parts)
     done = total - sum(part.num_images for part in todo)
     log.emit("synthesis_started", seed=seed, images=done, total=total)
@@ -176,21 +217,52 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         teacher=str(context.layout.teacher.local),
         data=folder.uri,
         synthesis=context.config.synthesis,
+        sink=context.config.storage.sink,
     )
-    units = context.executor.map(
-        task, todo, engine=Engine.from_json(manifest.engine), progress=observer.advance
-    )
-    for part, summary in units:
+    open_parts = set(todo)
+    kept = context.kept.setdefault(seed, {})
+    for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
+        part = made.unit
+        open_parts.discard(part)
+        if made.kept is not None:
+            kept[part.path] = made.kept
         log.emit(
-            "part_committed",
+            "part_committed" if task.sink == "parquet" else "part_made",
             seed=seed,
             path=part.path,
             images=part.num_images,
-            checksum=summary.checksum,
-            seconds=round(summary.seconds, 3),
+            checksum=made.result.checksum,
+            seconds=round(made.result.seconds, 3),
+            worker=made.worker,
         )
+        observer.detail(_shards_told(manifest, open_parts))
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
+
+
+def _by_shard(parts: list[Part]) -> list[list[Part]]:
+    groups = groupby(parts, key=lambda part: (part.split, part.shard))
+    return [list(group) for _, group in groups]
+
+
+def _shards_told(manifest: Manifest, open_parts: set[Part]) -> str:
+    shards = {part.shard for part in manifest.split("data")}
+    unfinished = {part.shard for part in open_parts if part.split == "data"}
+    return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
+
+
+def _reader(
+    context: RunContext, folder: Folder, manifest: Manifest
+) -> Callable[[Part], PartArrays]:
+    """Return how to read a part: from the run's memory if it is there, else from its file."""
+    kept = context.kept.get(manifest.seed, {})
+
+    def read(part: Part) -> PartArrays:
+        if part.path in kept:
+            return part_arrays(context.executor.fetch(kept[part.path]), manifest, part)
+        return read_part(folder, manifest, part)
+
+    return read
 
 
 def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:

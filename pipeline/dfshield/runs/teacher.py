@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dfshield.classifiers import Classifier, build, load, save
 from dfshield.config import Config, TeacherTraining, expand
 from dfshield.datasets import ImageSet
@@ -14,7 +16,7 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.layout import local_path
-from dfshield.runs.realdata import fitted, read_images
+from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
@@ -157,8 +159,8 @@ class _TeacherJob:
         _require_usable(teacher)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
 
-    def run(self, worker: Worker) -> tuple[Classifier, SupervisedEpoch, int]:
-        """Return the teacher on the CPU, its metrics and the number of validation images."""
+    def run(self, worker: Worker) -> tuple[dict[str, Tensor], SupervisedEpoch, int]:
+        """Return the teacher's state, its metrics and the number of validation images."""
         options = self.training
         teacher, train, validation = self.materials()
         best = train_supervised(
@@ -173,23 +175,23 @@ class _TeacherJob:
             milestones=options.milestones,
             select=options.select,
             seed=self.config.all_seeds[0],
-            on_epoch=lambda _: worker.progress(1.0),
+            on_epoch=lambda _: worker.monitor.advance(1.0),
         )
-        return teacher.cpu(), best, len(validation)
+        return teacher.cpu().state_dict(), best, len(validation)
 
 
 def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
-    job = _TeacherJob(context.config, training)
-    job.materials()  # what is wrong with them shows before anything is written
+    data = located(training.data, key="teacher.train.data")
+    job = _TeacherJob(context.config, training.model_copy(update={"data": data}))
+    teacher, _, _ = job.materials()  # what is wrong shows before anything is written
     # Shows, before the work and not after it, whether the run folder can be written.
     context.log.emit("teacher_training_started", epochs=training.epochs)
     observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
-    teacher, best, num_validation = context.executor.run(
-        job,
-        engine=context.executor.engine(),
-        progress=observer.advance,
+    state, best, num_validation = context.executor.run(
+        job, engine=context.executor.engine(), monitor=context.monitor
     )
+    teacher.load_state_dict(state)
     observer.end()
     observer.say(
         f"Teacher: validation accuracy {best.accuracy:.1%}, AUC {best.auc:.4f} "

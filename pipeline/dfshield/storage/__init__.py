@@ -14,14 +14,16 @@ from dfshield.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from dfshield.storage.parts import PartError, check_part, read_part, write_part
+from dfshield.storage.parts import check_part, read_part, write_part
 from dfshield.storage.surrogate import (
     PartVerdict,
     SurrogateDataset,
+    SurrogateTables,
     SurrogateTensors,
     VerifyReport,
     verify,
 )
+from dfshield.storage.tables import PartError, part_arrays, part_table, table_checksum
 
 __all__ = [
     "FORMAT_VERSION",
@@ -36,6 +38,7 @@ __all__ = [
     "PartVerdict",
     "Split",
     "SurrogateDataset",
+    "SurrogateTables",
     "SurrogateTensors",
     "VerifyReport",
     "check_part",
@@ -43,10 +46,13 @@ __all__ = [
     "encode_images",
     "identity_hash",
     "load_checkpoint",
+    "part_arrays",
+    "part_table",
     "plan_parts",
     "read_manifest",
     "read_part",
     "save_checkpoint",
+    "table_checksum",
     "verify",
     "write_manifest",
     "write_part",

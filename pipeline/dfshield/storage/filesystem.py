@@ -194,6 +194,11 @@ class Folder:
         with self._told(name), suppress(FileNotFoundError):
             self.filesystem.delete_file(self._inside(name))
 
+    def remove(self) -> None:
+        """Delete the folder with all it holds; nothing happens when there is none."""
+        with self._told(""), suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.path)
+
     def sweep_temporary(self) -> builtins.list[str]:
         """Delete, at any depth, what killed writers left behind, and return the names.
 

@@ -1,59 +1,19 @@
-"""One part of the surrogate data set as a plain Parquet file.
-
-Columns, one row per image: ``image`` (fixed-size binary: the pixels in C order, c x h x w, in the
-stored dtype, little-endian), ``label``, ``teacher_logits`` (fixed-size list of float),
-``alpha_class``, ``alpha_feature``, ``alpha_tv``, ``batch``, ``seed``, ``loss_class``,
-``loss_feature``, ``loss_tv``, ``loss_total``. The schema metadata tells any Parquet reader how to
-rebuild and check the arrays (every key begins with ``dfshield.``):
-
-- ``format_version``: version of this layout.
-- ``image_shape``, ``image_dtype``: JSON list [c, h, w]; float32, float16 or uint8.
-- ``sha256``: ``PartArrays.checksum()`` of the decoded columns.
-- ``identity``, ``split``, ``shard``, ``part``: which data set it belongs to (a hash), and where.
-- ``engine``: what made it (JSON).
-- ``class_names``: JSON list.
+"""One part of the surrogate data set as a plain Parquet file: its table, and nothing beside it.
 
 Nothing is compressed: optimised pixels hardly shrink (zstd: 0-6 % as uint8, 12-17 % as floats) and
 would be read two to six times more slowly. Equal arrays give equal bytes with equal pyarrow.
 """
 
-import json
-import re
-
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dfshield.errors import DfshieldError, InputError
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder, MissingFileError
-from dfshield.storage.manifest import Manifest, Part, canonical_json, identity_hash
+from dfshield.storage.manifest import Manifest, Part
+from dfshield.storage.tables import PartError, damaged, part_arrays, part_table, table_checksum
 
-_PREFIX = "dfshield."
-_ALPHAS = ("alpha_class", "alpha_feature", "alpha_tv")
-_LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # What pyarrow raises for a damaged Parquet file, depending on where the damage is.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError)
-
-
-class PartError(DfshieldError):
-    """A part of the surrogate data set is missing or does not verify.
-
-    Attributes:
-        folder: the data set.
-        part: which part of it.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, folder: Folder, part: Part, reason: str) -> None:
-        super().__init__(folder, part, reason)  # all of it, so that it can be pickled
-        self.folder = folder
-        self.part = part
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.folder}/{self.part.path}: {self.reason}: run the synthesis again to mend it"
 
 
 def write_part(folder: Folder, manifest: Manifest, part: Part, arrays: PartArrays) -> str:
@@ -69,12 +29,18 @@ def write_part(folder: Folder, manifest: Manifest, part: Part, arrays: PartArray
         return read_part(folder, manifest, part).checksum()
     except PartError:
         pass
-    misfit = _misfit(manifest, part, arrays)
-    if misfit is not None:
-        raise InputError(f"{part.path}: the arrays do not belong to this part: {misfit}")
-    checksum = arrays.checksum()
-    folder.write_bytes(part.path, _serialise(manifest, part, arrays, checksum))
-    return checksum
+    table = part_table(manifest, part, arrays)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=len(table),
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,  # smallest and largest image are of no use to anyone
+    )
+    folder.write_bytes(part.path, sink.getvalue())
+    return table_checksum(table)
 
 
 def read_part(folder: Folder, manifest: Manifest, part: Part) -> PartArrays:
@@ -86,24 +52,15 @@ def read_part(folder: Folder, manifest: Manifest, part: Part) -> PartArrays:
     try:
         data = folder.read_bytes(part.path)
     except MissingFileError:
-        raise PartError(folder, part, "missing") from None
+        raise PartError(part, "missing", str(folder)) from None
     try:
         table = pq.read_table(pa.BufferReader(data))
     except _UNREADABLE as error:
-        raise PartError(folder, part, _damaged(error)) from None
-    problem = _foreign(table.schema, manifest, part)
-    if problem is not None:
-        raise PartError(folder, part, problem)
+        raise PartError(part, damaged(error), str(folder)) from None
     try:
-        arrays = _decode(table, manifest)
-    except (InputError, pa.ArrowException) as error:
-        raise PartError(folder, part, _damaged(error)) from None
-    if arrays.checksum() != _metadata(table.schema)["sha256"]:
-        raise PartError(folder, part, "its content does not match its checksum")
-    problem = _misfit(manifest, part, arrays)
-    if problem is not None:
-        raise PartError(folder, part, problem)
-    return arrays
+        return part_arrays(table, manifest, part)
+    except PartError as error:
+        raise PartError(part, error.reason, str(folder)) from None
 
 
 def check_part(folder: Folder, manifest: Manifest, part: Part) -> str | None:
@@ -112,172 +69,4 @@ def check_part(folder: Folder, manifest: Manifest, part: Part) -> str | None:
         read_part(folder, manifest, part)
     except PartError as error:
         return error.reason
-    return None
-
-
-def stored_checksum(folder: Folder, manifest: Manifest, part: Part) -> str:
-    """Return the checksum that a part carries, from its footer alone: the content is not checked.
-
-    Raises:
-        PartError: if it is missing, damaged, or belongs elsewhere.
-    """
-    try:
-        with folder.open_input(part.path) as stream:
-            try:
-                schema = pq.read_schema(stream)
-            except _UNREADABLE as error:
-                raise PartError(folder, part, _damaged(error)) from None
-    except MissingFileError:
-        raise PartError(folder, part, "missing") from None
-    problem = _foreign(schema, manifest, part)
-    if problem is not None:
-        raise PartError(folder, part, problem)
-    return _metadata(schema)["sha256"]
-
-
-def _serialise(manifest: Manifest, part: Part, arrays: PartArrays, checksum: str) -> pa.Buffer:
-    pixels = np.ascontiguousarray(arrays.images.astype(_little_endian(manifest), copy=False))
-    columns = [
-        pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(_image_bytes(manifest)), len(arrays), [None, pa.py_buffer(pixels)]
-        ),
-        pa.array(arrays.labels),
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(arrays.teacher_logits.ravel()), type=_schema(manifest).field(2).type
-        ),
-        *(pa.array(values) for values in arrays.alphas.T),
-        pa.array(arrays.batch),
-        pa.array(arrays.seed),
-        *(pa.array(values) for values in arrays.losses.T),
-    ]
-    metadata = {
-        "format_version": str(manifest.format_version),
-        "image_dtype": manifest.image_dtype,
-        "sha256": checksum,
-        "engine": canonical_json(manifest.engine),
-        **_place(manifest, part),
-    }
-    schema = _schema(manifest).with_metadata({_PREFIX + k: v for k, v in metadata.items()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=schema),
-        sink,
-        row_group_size=len(arrays),
-        compression="none",
-        use_dictionary=False,
-        write_statistics=False,  # smallest and largest image are of no use to anyone
-    )
-    return sink.getvalue()
-
-
-def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
-    if any(column.null_count for column in table.columns):
-        raise InputError("missing values")
-    table = table.combine_chunks()
-    pixels = _only_chunk(table, "image")
-    width = _image_bytes(manifest)
-    images = np.frombuffer(
-        pixels.buffers()[1], np.uint8, count=len(pixels) * width, offset=pixels.offset * width
-    )
-    logits = _only_chunk(table, "teacher_logits").flatten().to_numpy()
-
-    def stacked(names: tuple[str, ...]) -> np.ndarray:
-        return np.stack([table[name].to_numpy() for name in names], axis=1)
-
-    return PartArrays(
-        images=images.view(_little_endian(manifest))
-        .reshape(-1, *manifest.image_shape)
-        .astype(manifest.image_dtype, copy=False),
-        labels=table["label"].to_numpy(),
-        teacher_logits=logits.reshape(-1, manifest.num_classes),
-        alphas=stacked(_ALPHAS),
-        batch=table["batch"].to_numpy(),
-        seed=table["seed"].to_numpy(),
-        losses=stacked(_LOSSES),
-    )
-
-
-def _damaged(error: Exception) -> str:
-    return f"truncated or damaged ({' '.join(str(error).split())})"
-
-
-def _only_chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
-
-
-def _schema(manifest: Manifest) -> pa.Schema:
-    logits = pa.list_(pa.field("element", pa.float32(), nullable=False), manifest.num_classes)
-    types = [
-        ("image", pa.binary(_image_bytes(manifest))),
-        ("label", pa.int64()),
-        ("teacher_logits", logits),
-        *((name, pa.float64()) for name in _ALPHAS),
-        ("batch", pa.int64()),
-        ("seed", pa.int64()),
-        *((name, pa.float32()) for name in _LOSSES),
-    ]
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
-
-
-def _image_bytes(manifest: Manifest) -> int:
-    channels, height, width = manifest.image_shape
-    return channels * height * width * _little_endian(manifest).itemsize
-
-
-def _little_endian(manifest: Manifest) -> "np.dtype[np.generic]":
-    return np.dtype(manifest.image_dtype).newbyteorder("<")
-
-
-def _place(manifest: Manifest, part: Part) -> dict[str, str]:
-    """The metadata that tells where a part belongs."""
-    return {
-        "identity": identity_hash(manifest.identity),
-        "split": part.split,
-        "shard": str(part.shard),
-        "part": str(part.index),
-        "image_shape": json.dumps(manifest.image_shape),
-        "class_names": json.dumps(manifest.class_names, ensure_ascii=False),
-    }
-
-
-def _metadata(schema: pa.Schema) -> dict[str, str]:
-    found = schema.metadata or {}
-    text = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in found.items()}
-    return {k.removeprefix(_PREFIX): v for k, v in text.items() if k.startswith(_PREFIX)}
-
-
-def _foreign(schema: pa.Schema, manifest: Manifest, part: Part) -> str | None:
-    """Say what about the metadata and column types is not that of this part."""
-    found = _metadata(schema)
-    version = found.get("format_version", "none")
-    if version != str(manifest.format_version):
-        return f"its format version is {version}, not {manifest.format_version}"
-    if found.get("image_dtype") != manifest.image_dtype:
-        return f"its image dtype is {found.get('image_dtype')}, not {manifest.image_dtype}"
-    for key, value in _place(manifest, part).items():
-        if found.get(key) != value:
-            return f"it belongs elsewhere: its {key} is {found.get(key)}, not {value}"
-    if not schema.equals(_schema(manifest)):
-        return "its columns are not those of a part"
-    if not _SHA256.fullmatch(found.get("sha256", "")):
-        return "it carries no checksum"
-    return None
-
-
-def _misfit(manifest: Manifest, part: Part, arrays: PartArrays) -> str | None:
-    """Say what about the arrays does not fit the place of the part in the plan."""
-    if len(arrays) != part.num_images:
-        return f"it has {len(arrays)} images, not {part.num_images}"
-    if arrays.images.dtype != np.dtype(manifest.image_dtype):
-        return f"its images are {arrays.images.dtype}, not {manifest.image_dtype}"
-    if arrays.images.shape[1:] != manifest.image_shape:
-        return f"its images are {arrays.images.shape[1:]}, not {manifest.image_shape}"
-    if arrays.teacher_logits.shape[1] != manifest.num_classes:
-        return f"it has {arrays.teacher_logits.shape[1]} logits, not {manifest.num_classes}"
-    batches = np.repeat(np.array(part.batches), manifest.batch_size)[: part.num_images]
-    if not np.array_equal(arrays.batch, batches):
-        return f"its batches are not {part.batches.start} to {part.batches.stop - 1}"
-    if not (arrays.seed == manifest.seed).all():
-        return f"its seed is not {manifest.seed}"
     return None

@@ -1,11 +1,11 @@
 """Reading a surrogate data set back: tensors for training, and a check of every file."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch import Tensor
 from dfshield.storage.arrays import PartArrays, decode_images
 from dfshield.storage.filesystem import Folder
 from dfshield.storage.manifest import Manifest, Part, Split, read_manifest
-from dfshield.storage.parts import check_part, read_part, stored_checksum
+from dfshield.storage.parts import check_part, read_part
+from dfshield.storage.tables import part_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +69,13 @@ class SurrogateDataset:
         present = {*self.folder.list("data"), *self.folder.list("holdout")}
         return [part for part in self._parts(split) if part.path not in present]
 
-    def iter_parts(
-        self, split: Split = "data", *, num_images: int | None = None
-    ) -> Iterator[tuple[Part, PartArrays]]:
-        """Yield the parts that hold the first ``num_images`` images, checked, in their order.
+    def read(self, part: Part) -> PartArrays:
+        """Return one part, checked.
 
         Raises:
-            PartError: when a part is missing or does not verify.
-            InputError: if fewer images are planned.
+            PartError: when it is missing or does not verify.
         """
-        for part in self.manifest.covering(split, num_images):
-            yield part, read_part(self.folder, self.manifest, part)
+        return read_part(self.folder, self.manifest, part)
 
     def load(
         self,
@@ -95,41 +92,71 @@ class SurrogateDataset:
             PartError: when a part is missing or does not verify.
             InputError: if fewer images are planned.
         """
-        total = self._count(split, num_images)  # refuses what is not planned before any allocation
-        images = torch.empty((total, *self.manifest.image_shape), device=device)
-        labels = torch.empty(total, dtype=torch.int64, device=device)
-        logits = torch.empty((total, self.manifest.num_classes), device=device)
-        start = 0
-        for _, arrays in self.iter_parts(split, num_images=num_images):
-            size = min(len(arrays), total - start)
-            rows = slice(start, start + size)
-            images[rows] = torch.tensor(decode_images(arrays.images[:size]))
-            labels[rows] = torch.tensor(arrays.labels[:size])
-            logits[rows] = torch.tensor(arrays.teacher_logits[:size])
-            start += size
-        return SurrogateTensors(images, labels, logits)
-
-    def fingerprint(self, split: Split = "data", num_images: int | None = None) -> str:
-        """Return a SHA-256 (hex) over the checksums of the parts that ``load`` would read.
-
-        Taken from the footers of the files; ``load`` checks the content against them.
-
-        Raises:
-            PartError: when a part is missing or is not the planned one.
-            InputError: if fewer images are planned.
-        """
-        digest = hashlib.sha256(f"{self._count(split, num_images)} images of {split}\n".encode())
-        for part in self.manifest.covering(split, num_images):
-            checksum = stored_checksum(self.folder, self.manifest, part)
-            digest.update(f"{checksum}\n".encode())
-        return digest.hexdigest()
+        return _assembled(self.manifest, self.read, split, num_images, device)
 
     def _parts(self, split: Split | None) -> tuple[Part, ...]:
         return self.manifest.parts if split is None else self.manifest.split(split)
 
-    def _count(self, split: Split, num_images: int | None) -> int:
-        covered = sum(part.num_images for part in self.manifest.covering(split, num_images))
-        return covered if num_images is None else num_images
+
+@dataclass(frozen=True)
+class SurrogateTables:
+    """The reader of a surrogate data set whose parts are tables outside any folder.
+
+    Attributes:
+        manifest: what the set holds.
+        fetch: returns the table of a part, as `part_table` made it.
+    """
+
+    manifest: Manifest
+    fetch: Callable[[Part], pa.Table]
+
+    def read(self, part: Part) -> PartArrays:
+        """Return one part, checked.
+
+        Raises:
+            PartError: when its table does not verify.
+        """
+        return part_arrays(self.fetch(part), self.manifest, part)
+
+    def load(
+        self,
+        split: Split = "data",
+        *,
+        num_images: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> SurrogateTensors:
+        """Copy the first ``num_images`` images (None: all) to a device; see `SurrogateDataset`.
+
+        Raises:
+            PartError: when a table does not verify.
+            InputError: if fewer images are planned.
+        """
+        return _assembled(self.manifest, self.read, split, num_images, device)
+
+
+def _assembled(
+    manifest: Manifest,
+    read: Callable[[Part], PartArrays],
+    split: Split,
+    num_images: int | None,
+    device: str | torch.device,
+) -> SurrogateTensors:
+    parts = manifest.covering(split, num_images)  # refuses what is not planned
+    total = sum(part.num_images for part in parts) if num_images is None else num_images
+    images = torch.empty((total, *manifest.image_shape), device=device)
+    labels = torch.empty(total, dtype=torch.int64, device=device)
+    logits = torch.empty((total, manifest.num_classes), device=device)
+    start = 0
+    for part in parts:
+        arrays = read(part)
+        size = min(len(arrays), total - start)
+        rows = slice(start, start + size)
+        images[rows] = torch.tensor(decode_images(arrays.images[:size]))
+        labels[rows] = torch.tensor(arrays.labels[:size])
+        logits[rows] = torch.tensor(arrays.teacher_logits[:size])
+        start += size
+        del arrays  # else it would live until the next part has been read
+    return SurrogateTensors(images, labels, logits)
 
 
 @dataclass(frozen=True)

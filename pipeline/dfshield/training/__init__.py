@@ -1,7 +1,8 @@
 """Images to student: objectives, adversarial images, GradRefine, the loop."""
 
-from dfshield.training.batchnorm import DeferredBatchNorm
+from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
+from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
 from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
 from dfshield.training.objectives import (
     Losses,
@@ -16,16 +17,20 @@ from dfshield.training.trainer import AdversarialTrainer, UpdateRecord
 
 __all__ = [
     "AdversarialTrainer",
+    "BatchNormRecords",
     "DeferredBatchNorm",
     "GradRefine",
     "HoldoutMetrics",
     "InnerMaximization",
     "Losses",
     "Objective",
+    "SingleWorker",
     "SoftLabelObjective",
     "SupervisedEpoch",
+    "TorchWorkerGroup",
     "TradesObjective",
     "UpdateRecord",
+    "WorkerGroup",
     "holdout_metrics",
     "kl_divergence",
     "train_supervised",

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,12 +13,21 @@ from dfshield.classifiers import batchnorm_layers
 
 
 @dataclass(frozen=True, eq=False)
-class _Record:
-    """The batch statistics of one layer in one forward pass."""
+class BatchNormRecords:
+    """Batch statistics of train-mode passes, in their order.
 
-    layer: int
-    mean: Tensor
-    variance: Tensor  # unbiased, as running variances are
+    Attributes:
+        layers: index, among the model's BatchNorm layers, of the layer of each record.
+        statistics: mean and unbiased variance (as running variances are) of each record, end to
+            end.
+    """
+
+    layers: tuple[int, ...]
+    statistics: Float[Tensor, " n"]
+
+    def to(self, device: torch.device | str) -> "BatchNormRecords":
+        """Return the records with their statistics on a device."""
+        return BatchNormRecords(self.layers, self.statistics.to(device))
 
 
 class DeferredBatchNorm:
@@ -30,11 +40,22 @@ class DeferredBatchNorm:
 
     Inside `recording` each layer is given scratch buffers and momentum 1, so that PyTorch's own
     forward pass leaves exactly the batch's mean and unbiased variance in them.
+
+    Usage::
+
+        deferred = DeferredBatchNorm(model)
+        for x in group:
+            with deferred.recording():
+                model(x)
+            records.append(deferred.take())
+        for record in records:            # in the order of the mini-batches
+            deferred.apply(record)
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = [layer for _, layer in batchnorm_layers(model)]
-        self._records: list[_Record] = []
+        self._recorded: list[int] = []
+        self._statistics: list[Tensor] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -54,16 +75,29 @@ class DeferredBatchNorm:
             assert isinstance(layer, _BatchNorm)
             assert layer.running_mean is not None
             assert layer.running_var is not None
-            self._records.append(_Record(index, layer.running_mean, layer.running_var))
+            self._recorded.append(index)
+            self._statistics += [layer.running_mean, layer.running_var]
             _give_scratch_buffers(layer)  # a layer may be used twice in one pass
 
         return hook
 
+    def take(self) -> BatchNormRecords:
+        """Return what was recorded since the last call, on the model's device, and forget it."""
+        layers, statistics = tuple(self._recorded), self._statistics
+        self._recorded, self._statistics = [], []
+        return BatchNormRecords(layers, torch.cat(statistics) if statistics else torch.empty(0))
+
     @torch.no_grad()
-    def apply(self) -> None:
-        """Move the running buffers by every recorded pass, in their order, and forget them."""
-        for record in self._records:
-            layer = self._layers[record.layer]
+    def apply(self, records: BatchNormRecords) -> None:
+        """Move the running buffers by every recorded pass, in their order.
+
+        Args:
+            records: what this model or a copy of it in another process recorded, on its device.
+        """
+        layers = [self._layers[index] for index in records.layers]
+        pairs = torch.split(records.statistics, [2 * layer.num_features for layer in layers])
+        for layer, pair in zip(layers, pairs, strict=True):
+            mean, variance = pair.chunk(2)
             assert layer.running_mean is not None
             assert layer.running_var is not None
             assert layer.num_batches_tracked is not None
@@ -71,9 +105,8 @@ class DeferredBatchNorm:
             # momentum None is PyTorch's cumulative average.
             momentum = layer.momentum
             factor = 1.0 / float(layer.num_batches_tracked) if momentum is None else momentum
-            layer.running_mean.mul_(1.0 - factor).add_(record.mean, alpha=factor)
-            layer.running_var.mul_(1.0 - factor).add_(record.variance, alpha=factor)
-        self._records = []
+            layer.running_mean.mul_(1.0 - factor).add_(mean, alpha=factor)
+            layer.running_var.mul_(1.0 - factor).add_(variance, alpha=factor)
 
 
 def _give_scratch_buffers(layer: _BatchNorm) -> None:

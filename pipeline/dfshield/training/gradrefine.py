@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.errors import DfshieldError, InputError
+from dfshield.training.group import SingleWorker, WorkerGroup
 
 
 class GradRefine:
@@ -20,11 +21,19 @@ class GradRefine:
         g* = [|A| >= tau] sum_b [A g_b > 0] g_b                 (eq. 10)
 
     and one optimizer step is taken with ``g*``. It is a sum, not a mean: that is the paper's
-    learning rate growing linearly with K. Only three accumulators are kept: the sum of signs (exact
-    integers) and the float64 sums of positive and of negative gradients. A parameter passes when
-    ``|sum of signs| >= ceil(tau K)`` in exact arithmetic. K is the number of mini-batches
-    accumulated since the last step, so a last, smaller group has its own threshold. K = 1 is plain
-    training; tau = 0 still drops the minority's gradients.
+    learning rate growing linearly with K. Only three accumulators are kept: the sum of signs (whole
+    numbers) and the sums of positive and of negative gradients, all in one float64 buffer of 24
+    bytes per parameter. A parameter passes when ``|sum of signs| >= ceil(tau K)`` in exact
+    arithmetic. K is the number of mini-batches accumulated since the last step, so a last, smaller
+    group has its own threshold. K = 1 is plain training; tau = 0 still drops the minority's
+    gradients.
+
+    Several workers, each with the same weights, may accumulate different mini-batches of a group;
+    `step` adds up their buffers in one all-reduce and then does the same on each of them. K counts
+    the mini-batches of all; a worker may have none. Sums of float32 gradients whose magnitudes lie
+    within a factor of ``2**29 / K`` are exact in float64, so it does not matter who computed what.
+    Beyond that, the order of summation can change the last bit of a float64 sum, which the rounding
+    to float32 all but always hides.
 
     Usage::
 
@@ -37,24 +46,32 @@ class GradRefine:
     Args:
         optimizer: steps on the refined gradients; its learning rate is left alone.
         tau: agreement threshold in [0, 1].
+        group: the workers whose mini-batches are refined together; None is this one alone.
 
     Raises:
         InputError: if ``tau`` lies outside [0, 1].
     """
 
-    def __init__(self, optimizer: Optimizer, *, tau: float = 0.5) -> None:
+    def __init__(
+        self, optimizer: Optimizer, *, tau: float = 0.5, group: WorkerGroup | None = None
+    ) -> None:
         if not 0 <= tau <= 1:
             raise InputError(f"tau: {tau!r} must lie in [0, 1]")
         self.optimizer = optimizer
         self.tau = tau
+        self.group: WorkerGroup = group or SingleWorker()
         self.num_accumulated = 0
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._has_gradient = [False] * len(self._parameters)
         size = sum(p.numel() for p in self._parameters)
+        sizes = [size, size, size, 1 + len(self._parameters)]
         device = self._parameters[0].device
-        self._signs = torch.zeros(size, dtype=torch.int32, device=device)
-        self._positive = torch.zeros(size, dtype=torch.float64, device=device)
-        self._negative = torch.zeros(size, dtype=torch.float64, device=device)
+        self._buffer = torch.zeros(sum(sizes), dtype=torch.float64, device=device)
+        self._sums_of_signs, self._positive, self._negative, self._counts = torch.split(
+            self._buffer, sizes
+        )
+        # Adding int32 is faster than adding float64; the numbers take half of their final place.
+        self._signs = self._sums_of_signs.view(torch.int32)[:size]
 
     @torch.no_grad()
     def accumulate(self) -> None:
@@ -81,8 +98,11 @@ class GradRefine:
             The agreement rate: the share of parameters whose gradient passed the threshold.
 
         Raises:
-            DfshieldError: if a gradient is not finite; the weights are then unchanged.
+            DfshieldError: if a gradient of any worker is not finite; the weights are then
+                unchanged.
         """
+        if self.group.size > 1:
+            self._share()
         if self.num_accumulated == 0:
             raise RuntimeError("GradRefine.step() without a call of accumulate()")
         threshold = math.ceil(Fraction(str(self.tau)) * self.num_accumulated)
@@ -99,6 +119,17 @@ class GradRefine:
         self._reset()
         return rate
 
+    def _share(self) -> None:
+        """Replace this worker's accumulators and counts by those of the whole group."""
+        counts = [self.num_accumulated, *self._has_gradient]
+        self._counts.copy_(torch.tensor(counts, dtype=torch.float64))
+        self._sums_of_signs.copy_(self._signs.clone())
+        self.group.all_reduce(self._buffer)
+        self._signs.copy_(self._sums_of_signs.to(torch.int32))
+        num_accumulated, *with_gradient = self._counts.tolist()
+        self.num_accumulated = int(num_accumulated)
+        self._has_gradient = [count > 0 for count in with_gradient]
+
     def _give_gradients(self, refined: Tensor) -> None:
         sizes = [p.numel() for p in self._parameters]
         pieces = torch.split(refined, sizes)
@@ -109,6 +140,5 @@ class GradRefine:
     def _reset(self) -> None:
         self.num_accumulated = 0
         self._has_gradient = [False] * len(self._parameters)
-        for accumulator in (self._signs, self._positive, self._negative):
-            accumulator.zero_()
+        self._buffer.zero_()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,8 @@
 """How a student does on synthetic images that it was not trained on, without any real image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
+from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.perturbation import InnerMaximization
 
 COLLAPSE_SHARE = 0.95
@@ -37,33 +40,43 @@ def holdout_metrics(
     teacher_logits: Float[Tensor, "n k"],
     *,
     inner: InnerMaximization,
-    generator: np.random.Generator,
+    generator: Callable[[int], np.random.Generator],
     batch_size: int = 200,
+    group: WorkerGroup | None = None,
 ) -> HoldoutMetrics:
     """Measure agreement with the teacher, clean and under PGD.
+
+    The workers of a group call this together, each with all images; chunk c of them is computed by
+    worker ``c mod size``. All get the same metrics, and so for every size.
 
     Args:
         student: the model to measure; its mode is kept.
         images: hold-out images in [0, 1].
         teacher_logits: the teacher's logits of them.
         inner: crafts the adversarial images.
-        generator: where their start comes from.
-        batch_size: images per pass.
+        generator: gives, for the index of a chunk, what its start is drawn from.
+        batch_size: images per chunk.
+        group: the workers that measure together; None is this one alone.
     """
+    group = group or SingleWorker()
     device = next(student.parameters()).device
-    clean, adversarial = [], []
-    for batch in torch.split(images, batch_size):
-        batch = batch.to(device)
-        perturbed = inner(student, batch, generator=generator)
+    own: list[tuple[int, Tensor, Tensor]] = []
+    chunks = list(enumerate(torch.split(images, batch_size)))
+    for index, chunk in chunks[group.rank :: group.size]:
+        chunk = chunk.to(device)
+        perturbed = inner(student, chunk, generator=generator(index))
         with frozen(student), torch.no_grad():
-            clean.append(student(batch).argmax(dim=1).cpu())
-            adversarial.append(student(perturbed).argmax(dim=1).cpu())
+            clean = student(chunk).argmax(dim=1).cpu()
+            adversarial = student(perturbed).argmax(dim=1).cpu()
+        own.append((index, clean, adversarial))
+    measured = sorted(chain.from_iterable(group.all_gather(own)), key=lambda chunk: chunk[0])
+    predicted = torch.cat([clean for _, clean, _ in measured])
+    predicted_pgd = torch.cat([adversarial for _, _, adversarial in measured])
     expected = teacher_logits.argmax(dim=1).cpu()
-    predicted = torch.cat(clean)
     histogram = torch.bincount(predicted, minlength=teacher_logits.shape[1])
     return HoldoutMetrics(
         agreement_clean=(predicted == expected).double().mean().item(),
-        agreement_pgd=(torch.cat(adversarial) == expected).double().mean().item(),
+        agreement_pgd=(predicted_pgd == expected).double().mean().item(),
         histogram=tuple(histogram.tolist()),
         collapsed=histogram.max().item() > COLLAPSE_SHARE * len(predicted),
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
-from dfshield.training.batchnorm import DeferredBatchNorm
+from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
+from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.objectives import Losses, Objective
 from dfshield.training.perturbation import InnerMaximization
 
@@ -31,6 +33,14 @@ class UpdateRecord:
     ends_epoch: bool
 
 
+class _MiniBatch(NamedTuple):
+    """What is left of a mini-batch once its gradient is accumulated."""
+
+    batch: int
+    losses: Float[Tensor, "4"]  # total, clean, robust, smooth
+    records: BatchNormRecords
+
+
 class AdversarialTrainer:
     """Second half of Algorithm 1: groups of K mini-batches, each ending in one GradRefine update.
 
@@ -41,6 +51,13 @@ class AdversarialTrainer:
 
     Everything random derives from ``(seed, epoch, mini-batch)``, so a trainer that is given the
     state of another one at an update boundary goes on exactly as that one would have.
+
+    The workers of a group, each with a trainer of its own built with the same arguments (and an
+    equal student), call `step` together: mini-batch k of a group of K is computed by worker
+    ``k mod size``. Every one of them then takes the same step and returns the same record, to the
+    bit those of one worker where `GradRefine`'s sums are exact, whatever the size; so a state of
+    theirs may be gone on from by any number of workers. A student with buffers, other than
+    BatchNorm's, that move in its forward pass (spectral normalisation) needs a single worker.
 
     Args:
         student: the model to train, on its device; a `Classifier` or any module from [0, 1] images
@@ -56,6 +73,7 @@ class AdversarialTrainer:
         num_batches: K, the mini-batches whose gradients are refined together.
         tau: GradRefine's agreement threshold.
         seed: the run's seed.
+        group: the workers that train together; None is this one alone.
     """
 
     def __init__(
@@ -73,6 +91,7 @@ class AdversarialTrainer:
         num_batches: int = 20,
         tau: float = 0.5,
         seed: int = 0,
+        group: WorkerGroup | None = None,
     ) -> None:
         self.student = student
         self.images = images
@@ -85,9 +104,10 @@ class AdversarialTrainer:
         self.batch_size = batch_size
         self.num_batches = num_batches
         self.seed = seed
+        self.group: WorkerGroup = group or SingleWorker()
         self.epoch = 0
         self.update = 0  # within the epoch
-        self._refine = GradRefine(optimizer, tau=tau)
+        self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._batchnorm = DeferredBatchNorm(student)
         self._device = next(student.parameters()).device
 
@@ -110,29 +130,34 @@ class AdversarialTrainer:
         """Do the next update: one group of mini-batches.
 
         Raises:
-            DfshieldError: if the training diverges.
+            DfshieldError: if the training diverges, on every worker alike.
         """
         order = generator(self.seed, Stage.TRAINING, self.epoch).permutation(len(self.images))
         first = self.update * self.num_batches
         batches = range(first, min(first + self.num_batches, self.batches_per_epoch))
         self.student.train()
-        losses = []
-        for batch in batches:
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            seed = derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
-            with torch_generators(seed, self._device):
-                losses.append(torch.stack(self._accumulate(batch, rows)).detach())
+        own = [self._accumulate(k, order) for k in batches[self.group.rank :: self.group.size]]
         rate = self._refine.step()
-        self._batchnorm.apply()
-        total, clean, robust, smooth = torch.stack(losses).mean(dim=0).tolist()
+        mini_batches = self._gather(own)
+        for mini_batch in mini_batches:
+            self._batchnorm.apply(mini_batch.records.to(self._device))
+        losses = torch.stack([mini_batch.losses for mini_batch in mini_batches])
+        total, clean, robust, smooth = losses.mean(dim=0).tolist()
         epoch, update = self.epoch, self.update
         self._advance()
         return UpdateRecord(
             epoch, update, total, clean, robust, smooth, rate, ends_epoch=self.update == 0
         )
 
-    def _accumulate(self, batch: int, rows: np.ndarray) -> Losses:
-        index = torch.from_numpy(rows).to(self.images.device)
+    def _accumulate(self, batch: int, order: np.ndarray) -> _MiniBatch:
+        seed = derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
+        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        with torch_generators(seed, self._device):
+            losses = self._backward(batch, torch.from_numpy(rows).to(self.images.device))
+        self._refine.accumulate()
+        return _MiniBatch(batch, torch.stack(losses).detach(), self._batchnorm.take())
+
+    def _backward(self, batch: int, index: Int[Tensor, " n"]) -> Losses:
         images = self.images[index].to(self._device)
         adversarial_images = self.inner(
             self.student,
@@ -149,8 +174,14 @@ class AdversarialTrainer:
             labels=self.labels[index].to(self._device),
         )
         torch.autograd.backward(losses.total)
-        self._refine.accumulate()
         return losses
+
+    def _gather(self, own: list[_MiniBatch]) -> list[_MiniBatch]:
+        """Return the mini-batches of all workers in their order, on the CPU."""
+        sent = [
+            _MiniBatch(batch, losses.cpu(), records.to("cpu")) for batch, losses, records in own
+        ]
+        return sorted(chain.from_iterable(self.group.all_gather(sent)), key=lambda m: m.batch)
 
     def _advance(self) -> None:
         self.update += 1

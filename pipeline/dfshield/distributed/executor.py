@@ -1,0 +1,140 @@
+"""The pipeline's executor on Ray: everything that `dfshield.runs.Executor` asks for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+import torch
+
+from dfshield.distributed.group import run_group
+from dfshield.distributed.letters import Letters
+from dfshield.distributed.plan import WorkerPlan, plan_workers
+from dfshield.distributed.pool import WorkerPool
+from dfshield.distributed.session import RaySession
+from dfshield.distributed.survey import survey
+from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
+from dfshield.storage import Folder
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+class RayExecutor:
+    """Works on every GPU, or CPU slot, of a Ray cluster. A context manager.
+
+    Ray is started or joined when work first needs it, so that a run with nothing to do is quick.
+
+    Args:
+        address: ``local`` (a Ray of our own), ``auto`` or ``host:port``.
+        folder: the folder of the run, which every node has to be able to write.
+        num_workers: how many workers; None takes all there is room for.
+        max_retries: how often a unit, or the training group, is begun again.
+        say: takes a line for the user.
+
+    Raises:
+        InputError: (as soon as work begins) if the cluster cannot be used; see `RaySession`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        folder: Folder,
+        num_workers: int | None = None,
+        max_retries: int = 3,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._session = RaySession(address, log=say)
+        self._folder = folder
+        self._num_workers = num_workers
+        self._max_retries = max_retries
+        self._say = say
+        self._crew: _Crew | None = None
+
+    def __enter__(self) -> "RayExecutor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the workers, and end a Ray that was started here."""
+        if self._crew is not None:
+            self._crew.pool.release()
+            self._crew = None
+        self._session.close()
+
+    def engine(self) -> Engine:
+        """Return the engine of the cluster's workers."""
+        return self._started().engine
+
+    def map(
+        self,
+        task: Task[Unit, Result],
+        groups: Sequence[Sequence[Unit]],
+        *,
+        engine: Engine,
+        monitor: Monitor,
+    ) -> Iterator[Done[Unit, Result]]:
+        """Hand the units to actors, one a GPU or CPU slot; see `dfshield.runs.Executor`."""
+        return self._started().pool.map(task, groups, engine=engine, monitor=monitor)
+
+    def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
+        """Do the job on one actor; see `dfshield.runs.Executor`."""
+        result: Result = self._started().pool.run(job, engine=engine, monitor=monitor)
+        return result
+
+    def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
+        """Do the job with a Ray Train worker group; see `dfshield.runs.Executor`."""
+        crew = self._started()
+        crew.pool.release()  # the group needs their GPUs
+        scratch = self._folder.child(".ray-train")
+        try:
+            run_group(
+                job,
+                plan=crew.plan,
+                engine=engine,
+                letters=crew.letters,
+                monitor=monitor,
+                storage=scratch.uri,
+                max_retries=self._max_retries,
+            )
+        finally:
+            scratch.remove()
+
+    def fetch(self, kept: object) -> Any:
+        """Bring what a worker kept into this process."""
+        assert isinstance(kept, ray.ObjectRef)
+        return ray.get(kept)
+
+    def _started(self) -> "_Crew":
+        if self._crew is None:
+            self._session.start()
+            nodes = self._session.nodes()
+            plan = plan_workers(nodes, num_workers=self._num_workers)
+            if self._session.local:
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+                torch_version = str(torch.__version__)
+            else:
+                found = survey(nodes, self._folder)
+                device, torch_version = found.device, found.torch
+            letters = Letters()
+            self._say(f"Ray: {plan.told()}")
+            self._crew = _Crew(
+                plan=plan,
+                engine=Engine(device=device, threads=plan.threads, torch=torch_version),
+                letters=letters,
+                pool=WorkerPool(plan, letters, max_retries=self._max_retries),
+            )
+        return self._crew
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """What is known and at work once Ray has started."""
+
+    plan: WorkerPlan
+    engine: Engine
+    letters: Letters
+    pool: WorkerPool

@@ -1,0 +1,162 @@
+"""The worker group of the training: Ray Train's, without its gradient averaging."""
+
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from dfshield.distributed.letters import Letters
+from dfshield.distributed.mailbox import RemoteMonitor
+from dfshield.distributed.plan import WorkerPlan
+from dfshield.distributed.pool import POLL_S, first_line
+from dfshield.distributed.worker import worker_info
+from dfshield.errors import DfshieldError
+from dfshield.runs import (
+    Engine,
+    GroupJob,
+    GroupWorker,
+    Monitor,
+    SilentMonitor,
+    StopRequest,
+    deferred_interrupt,
+)
+from dfshield.training import TorchWorkerGroup
+
+# Ray Train looks at its workers this often; an epoch's report waits for the next look.
+HEALTH_CHECK_S = 0.2
+
+
+@dataclass(frozen=True)
+class _Membership:
+    """What every worker of the group is handed."""
+
+    job: GroupJob
+    engine: Engine
+    mailbox: ActorHandle[Any]
+
+
+def _work(config: Mapping[str, Any]) -> None:
+    """Do one worker's share: the training function of Ray Train."""
+    membership: _Membership = config["membership"]
+    job, engine, mailbox = membership.job, membership.engine, membership.mailbox
+    group = TorchWorkerGroup()
+    if any(group.all_gather(ray.get(mailbox.put.remote([])))):
+        return  # asked to stop, or bound to fail as the group before this one
+    rank = group.rank
+    remote = RemoteMonitor(mailbox, f"rank-{rank}")
+    remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info()))
+    if rank == 0 and ray.get(mailbox.started.remote()):
+        remote.retried()
+        remote.say("A training worker was lost; the group goes on from the last checkpoint")
+    engine.bind()
+    worker = GroupWorker(
+        device=get_device() if engine.device == "cuda" else torch.device(engine.device),
+        monitor=remote if rank == 0 else SilentMonitor(),
+        group=group,
+        fetch=ray.get,
+        report=_report,
+        stop_requested=(lambda: ray.get(mailbox.put.remote([]))) if rank == 0 else (lambda: False),
+    )
+    try:
+        job.run(worker)
+    except DfshieldError as error:
+        # Raised again, so that the other workers do not wait for this one in vain.
+        ray.get(mailbox.fail.remote(error))
+        raise
+    remote.flush()
+
+
+def _report(metrics: Mapping[str, Any]) -> None:
+    ray.train.report(dict(metrics))
+
+
+def run_group(
+    job: GroupJob,
+    *,
+    plan: WorkerPlan,
+    engine: Engine,
+    letters: Letters,
+    monitor: Monitor,
+    storage: str,
+    max_retries: int,
+) -> None:
+    """Do a job with a Ray Train worker group; see `dfshield.runs.Executor.run_group`.
+
+    Args:
+        job: it resumes from its own checkpoints when the group is started again.
+        plan: how many workers, and what each takes.
+        engine: how they compute.
+        letters: what they have to say.
+        monitor: who is told.
+        storage: a folder that every node can write, for Ray Train's own files.
+        max_retries: how often the group is started again.
+
+    Raises:
+        DfshieldError: if the job failed, or the group was lost too often.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_S))
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    ray.get(letters.mailbox.reset.remote())
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"membership": _Membership(job, engine, letters.mailbox)},
+        torch_config=TorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=plan.num_workers,
+            use_gpu=plan.num_gpus > 0,
+            resources_per_worker={"CPU": plan.num_cpus, "GPU": plan.num_gpus},
+        ),
+        run_config=RunConfig(
+            name=f"group-{uuid.uuid4().hex}",  # never one that Ray Train could take as finished
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=max_retries),
+        ),
+    )
+    fit = _Fit(trainer)
+    with deferred_interrupt() as stop:
+        fit.start()
+        _watch(fit, letters, monitor, stop)
+    failure: Exception | None = ray.get(letters.mailbox.failure.remote())
+    if failure is not None:
+        raise failure
+    if stop.requested:
+        raise KeyboardInterrupt
+    if fit.error is not None:
+        raise DfshieldError(f"the training group was lost: {first_line(fit.error)}") from fit.error
+
+
+class _Fit(threading.Thread):
+    """``TorchTrainer.fit`` in a thread, so that the main one hears of letters and signals."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(name="dfshield-train", daemon=True)
+        self._trainer = trainer
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except (TrainingFailedError, ray.exceptions.RayError) as error:
+            self.error = error
+
+
+def _watch(fit: _Fit, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
+    told = begun = False
+    while fit.is_alive():
+        fit.join(POLL_S)
+        begun = letters.deliver(monitor) or begun
+        if stop.requested and not begun:
+            raise KeyboardInterrupt
+        if stop.requested and not told:
+            told = True
+            letters.mailbox.stop.remote()
+            monitor.say("Stopping after this update; once more stops at once")
+    letters.deliver(monitor)

@@ -1,0 +1,123 @@
+"""How workers talk to the driver while they work: letters, collected by the driver as it polls."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.actor import ActorHandle
+
+SECONDS_BETWEEN_LETTERS = 0.5
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One call that a worker makes on the driver's monitor."""
+
+    sender: str
+    method: str
+    arguments: tuple[Any, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+class Mailbox:
+    """Keeps letters until the driver collects them, and what the driver wants the workers to know.
+
+    It runs as an actor on the driver's node.
+    """
+
+    def __init__(self) -> None:
+        self._letters: list[Letter] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was said about earlier work."""
+        self._stop = False
+        self._failure: Exception | None = None
+        self._starts = 0
+
+    def put(self, letters: Sequence[Letter]) -> bool:
+        """Take letters; return whether the workers are asked to stop."""
+        self._letters += letters
+        return self._stop
+
+    def collect(self) -> list[Letter]:
+        """Hand out the letters that have come in."""
+        letters, self._letters = self._letters, []
+        return letters
+
+    def stop(self) -> None:
+        """Ask the workers to stop."""
+        self._stop = True
+
+    def started(self) -> int:
+        """Note that rank 0 of a worker group has started; return how often it had before."""
+        self._starts += 1
+        return self._starts - 1
+
+    def fail(self, error: Exception) -> None:
+        """Note an error that trying again would not mend, and ask all workers to stop."""
+        self._failure = self._failure or error
+        self._stop = True
+
+    def failure(self) -> Exception | None:
+        """Return the first such error."""
+        return self._failure
+
+
+class RemoteMonitor:
+    """The driver's monitor as workers see it; see `dfshield.runs.Monitor`.
+
+    Progress is added up and sent twice a second at most, all else at once.
+    """
+
+    def __init__(self, mailbox: ActorHandle[Any], sender: str) -> None:
+        self._mailbox = mailbox
+        self._sender = sender
+        self._amount = 0.0
+        self._sent = time.monotonic()
+
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
+        """Long work starts."""
+        self._send("begin", title, total=total, done=done, unit=unit)
+
+    def advance(self, amount: float) -> None:
+        """The work went on."""
+        self._amount += amount
+        if time.monotonic() - self._sent > SECONDS_BETWEEN_LETTERS:
+            self.flush()
+
+    def detail(self, text: str) -> None:
+        """What to show beside the progress."""
+        self._send("detail", text)
+
+    def retried(self) -> None:
+        """A unit of the work has to be done once more."""
+        self._send("retried")
+
+    def end(self) -> None:
+        """The long work is over."""
+        self._send("end")
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self._send("say", text)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Something for the event log."""
+        self._send("emit", event, **fields)
+
+    def flush(self) -> None:
+        """Send the progress that has not been sent."""
+        if self._amount:
+            self._mailbox.put.remote([self._progress()])
+        self._sent = time.monotonic()
+
+    def _progress(self) -> Letter:
+        amount, self._amount = self._amount, 0.0
+        return Letter(self._sender, "advance", (amount,))
+
+    def _send(self, method: str, *arguments: Any, **fields: Any) -> None:
+        letters = [self._progress()] if self._amount else []
+        letters.append(Letter(self._sender, method, arguments, fields))
+        self._mailbox.put.remote(letters)

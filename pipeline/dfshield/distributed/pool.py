@@ -1,0 +1,258 @@
+"""The driver's side of the workers: hands out units, and begins again what dies with a worker."""
+
+import time
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from dfshield.distributed.letters import Letters
+from dfshield.distributed.plan import WorkerPlan
+from dfshield.distributed.work_queue import WorkQueue
+from dfshield.distributed.worker import JobTask, PoolWorker, WorkerInfo
+from dfshield.errors import DfshieldError, InputError
+from dfshield.runs import Done, Engine, Job, Monitor, Task, raise_failures
+
+POLL_S = 0.25
+SECONDS_UNTIL_WAITING_IS_SAID = 30.0
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker as the driver knows it."""
+
+    name: str
+    actor: ActorHandle[Any]
+    info: WorkerInfo | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.name} on {self.info.host}" if self.info else self.name
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that is under way: of a unit, or (unit None) of ``prepare``."""
+
+    member: Member
+    unit: Any = None
+    kept: object = None
+
+
+class WorkerPool:
+    """Workers on every GPU or CPU slot, kept from one task to the next until they are released.
+
+    Args:
+        plan: how many, and what each takes.
+        letters: what the workers have to say.
+        max_retries: how often a unit is begun again.
+    """
+
+    def __init__(self, plan: WorkerPlan, letters: Letters, *, max_retries: int) -> None:
+        self._plan = plan
+        self._letters = letters
+        self.max_retries = max_retries
+        self._members: list[Member] = []
+        self._numbers = count()
+
+    def map(
+        self,
+        task: Task[Any, Any],
+        groups: Sequence[Sequence[Hashable]],
+        *,
+        engine: Engine,
+        monitor: Monitor,
+    ) -> Iterator[Done[Any, Any]]:
+        """Do every unit; see `dfshield.runs.Executor.map`."""
+        queue = WorkQueue(groups, max_retries=self.max_retries)
+        num_units = sum(len(group) for group in groups)
+        if not num_units:
+            return
+        while len(self._members) < min(num_units, self._plan.num_workers):
+            self.add()
+        try:
+            yield from _Pass(self, self._letters, task, queue, engine, monitor).run()
+        except BaseException:
+            self.release()  # they are in the middle of something
+            raise
+
+    def run(self, job: Job[Any], *, engine: Engine, monitor: Monitor) -> Any:
+        """Do one job on one worker; see `dfshield.runs.Executor.run`."""
+        (done,) = self.map(JobTask(job), [[0]], engine=engine, monitor=monitor)
+        return done.result
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The workers there are."""
+        return tuple(self._members)
+
+    def add(self) -> Member:
+        """Start a worker; Ray places it as soon as there is room."""
+        name = f"worker-{next(self._numbers)}"
+        actor: Any = ray.remote(PoolWorker)
+        handle = actor.options(
+            num_gpus=self._plan.num_gpus,
+            num_cpus=self._plan.num_cpus,
+            max_restarts=0,  # a unit goes to whoever is free, not to whoever comes back
+            max_task_retries=0,
+        ).remote(name, self._letters.mailbox)
+        member = Member(name, handle)
+        self._members.append(member)
+        return member
+
+    def drop(self, member: Member) -> None:
+        """Let go of one worker, dead or not."""
+        ray.kill(member.actor)
+        self._members.remove(member)
+
+    def release(self) -> None:
+        """Let go of all workers and their GPUs."""
+        for member in self.members:
+            self.drop(member)
+
+
+class _Pass:
+    """One task and all its units: the loop around ``ray.wait``."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        letters: Letters,
+        task: Task[Any, Any],
+        queue: WorkQueue[Any],
+        engine: Engine,
+        monitor: Monitor,
+    ) -> None:
+        self.pool = pool
+        self.letters = letters
+        self.task = task
+        self.task_ref = ray.put(task)
+        self.queue = queue
+        self.engine = engine
+        self.monitor = monitor
+        self.calls: dict[ray.ObjectRef[Any], _Call] = {}
+        self.failures: list[DfshieldError] = []
+        self.failed_starts = 0
+        self.last_news = time.monotonic()
+
+    def run(self) -> Iterator[Done[Any, Any]]:
+        for member in self.pool.members:
+            self.prepare(member)
+        while self.queue.unfinished:
+            ready, _ = ray.wait(list(self.calls), timeout=POLL_S)
+            self.letters.deliver(self.monitor)
+            if not ready:
+                self.say_if_nobody_works()
+            for ref in ready:
+                self.last_news = time.monotonic()
+                done = self.ended(ref, self.calls.pop(ref))
+                if done is not None:
+                    yield done
+        # Workers that are still starting stay, for the next task.
+        raise_failures(self.failures)
+
+    def prepare(self, member: Member) -> None:
+        ref: ray.ObjectRef[Any] = member.actor.prepare.remote(self.task_ref, self.engine)
+        self.calls[ref] = _Call(member)
+
+    def hand_out(self, member: Member) -> None:
+        unit = self.queue.take(member.name)
+        if unit is not None:
+            label = self.task.label(unit)
+            self.monitor.emit("unit_started", worker=member.name, unit=label)
+            refs: list[ray.ObjectRef[Any]] = member.actor.do.options(num_returns=2).remote(unit)
+            result, kept = refs
+            self.calls[result] = _Call(member, unit, kept)
+
+    def ended(self, ref: "ray.ObjectRef[Any]", call: _Call) -> Done[Any, Any] | None:
+        """Take up the end of a call, good or bad, and give its worker something to do."""
+        try:
+            value = ray.get(ref)
+        except ray.exceptions.RayTaskError as error:
+            self.raised(call, error)
+            return None
+        except ray.exceptions.RayError as error:
+            self.died(call, first_line(error))
+            return None
+        if call.unit is None:
+            self.introduce(call.member, value)
+            self.hand_out(call.member)
+            return None
+        result, has_kept = value
+        label = self.task.label(call.unit)
+        self.monitor.emit("unit_done", worker=call.member.name, unit=label)
+        self.letters.settle(call.member.name)
+        self.queue.done(call.unit)
+        self.hand_out(call.member)
+        return Done(call.unit, result, call.kept if has_kept else None, call.member.name)
+
+    def introduce(self, member: Member, info: WorkerInfo) -> None:
+        self.failed_starts = 0
+        if member.info is None:
+            member.info = info
+            self.monitor.emit("worker_started", worker=member.name, **asdict(info))
+
+    def raised(self, call: _Call, error: ray.exceptions.RayTaskError) -> None:
+        """A worker lives but could not do what it was asked."""
+        cause = error.cause
+        if isinstance(cause, InputError) or (
+            isinstance(cause, DfshieldError) and call.unit is None
+        ):
+            raise cause
+        if isinstance(cause, DfshieldError):
+            self.failures.append(cause)
+            self.letters.withdraw(call.member.name, self.monitor)
+            self.queue.done(call.unit)
+            self.hand_out(call.member)
+            return
+        # Whatever it was may have left the process, or its GPU, in a bad state.
+        self.monitor.emit("worker_error", worker=call.member.name, error=str(error))
+        self.died(call, f"{type(cause).__name__}: {first_line(cause)}")
+
+    def died(self, call: _Call, reason: str) -> None:
+        """Give the unit of a lost worker to others, and put a new worker in its place."""
+        member, unit = call.member, call.unit
+        label = None if unit is None else self.task.label(unit)
+        self.monitor.emit("worker_lost", worker=member.name, unit=label, reason=reason)
+        self.letters.withdraw(member.name, self.monitor)
+        self.queue.forget(member.name)
+        self.pool.drop(member)
+        if unit is None:
+            self.failed_starts += 1
+            if self.failed_starts > self.pool.max_retries:
+                raise DfshieldError(f"workers die as they start: {reason}")
+        elif self.queue.put_back(unit):
+            self.monitor.retried()
+            self.monitor.say(f"{member.place} was lost ({reason}); {label} is begun again")
+            self.wake_idle()
+        else:
+            self.failures.append(
+                DfshieldError(f"{label}: given up after {self.pool.max_retries} retries: {reason}")
+            )
+        self.prepare(self.pool.add())
+
+    def wake_idle(self) -> None:
+        """Let workers that ran out of units know of one that came back."""
+        busy = {call.member.name for call in self.calls.values()}
+        for member in self.pool.members:
+            if member.name not in busy:
+                self.hand_out(member)
+
+    def say_if_nobody_works(self) -> None:
+        if (
+            self.queue.in_flight
+            or time.monotonic() - self.last_news < SECONDS_UNTIL_WAITING_IS_SAID
+        ):
+            return
+        self.last_news = time.monotonic()
+        self.monitor.say("Waiting for a worker: Ray has no room for one, or is still starting it")
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of an error's text, or the name of its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

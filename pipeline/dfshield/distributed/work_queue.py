@@ -1,0 +1,66 @@
+"""Which unit is whose: the bookkeeping of the driver, without Ray."""
+
+from collections import Counter, deque
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
+
+Unit = TypeVar("Unit", bound=Hashable)
+
+
+class WorkQueue(Generic[Unit]):
+    """Hands out the units of groups: a group to one worker, as long as nobody would be idle.
+
+    A worker goes on with its own group, then takes up one that nobody has begun, and then helps the
+    worker with the most units before it. A unit may be tried ``1 + max_retries`` times.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Unit]], *, max_retries: int) -> None:
+        self._groups = [deque(group) for group in groups]
+        self._group_of = {unit: i for i, group in enumerate(groups) for unit in group}
+        self._owned: dict[str, int] = {}
+        self._tries: Counter[Unit] = Counter()
+        self._max_retries = max_retries
+        self.in_flight: set[Unit] = set()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a unit is waiting or being worked on."""
+        return bool(self.in_flight) or any(self._groups)
+
+    def take(self, worker: str) -> Unit | None:
+        """Return the next unit for a worker, or None if none is waiting."""
+        group = self._owned.get(worker)
+        if group is None or not self._groups[group]:
+            group = self._next_group()
+            if group is None:
+                return None
+            if group not in self._owned.values():
+                self._owned[worker] = group
+        unit = self._groups[group].popleft()
+        self.in_flight.add(unit)
+        self._tries[unit] += 1
+        return unit
+
+    def _next_group(self) -> int | None:
+        waiting = [i for i, group in enumerate(self._groups) if group]
+        owned = set(self._owned.values())
+        untouched = [i for i in waiting if i not in owned]
+        if untouched:
+            return untouched[0]
+        return max(waiting, key=lambda i: len(self._groups[i]), default=None)
+
+    def done(self, unit: Unit) -> None:
+        """A unit is done, or set aside for good."""
+        self.in_flight.discard(unit)
+
+    def put_back(self, unit: Unit) -> bool:
+        """Let a unit be tried again, before others of its group; False if it was often enough."""
+        self.in_flight.discard(unit)
+        if self._tries[unit] > self._max_retries:
+            return False
+        self._groups[self._group_of[unit]].appendleft(unit)
+        return True
+
+    def forget(self, worker: str) -> None:
+        """A worker is gone: its group is anybody's."""
+        self._owned.pop(worker, None)

@@ -1,0 +1,90 @@
+"""The actor that does the units of tasks: one a GPU, or one a slot of the CPUs."""
+
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+from ray.actor import ActorHandle
+
+from dfshield.distributed.mailbox import RemoteMonitor
+from dfshield.errors import DfshieldError, InputError
+from dfshield.runs import Engine, Job, Task, Worker
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Where a worker is."""
+
+    node: str
+    host: str
+    pid: int
+    gpus: tuple[str, ...]
+
+
+class PoolWorker:
+    """Prepares a task once and then does one unit a call. An actor; it dies with its process."""
+
+    def __init__(self, name: str, mailbox: ActorHandle[Any]) -> None:
+        self._monitor = RemoteMonitor(mailbox, name)
+        self._kept: list[object] = []
+        self._work: Callable[[Any], Any] | None = None
+
+    def prepare(self, task: Task[Hashable, object], engine: Engine) -> WorkerInfo:
+        """Load what all units of a task need; return where this worker is.
+
+        Raises:
+            DfshieldError: what the task raised, with this machine's name.
+        """
+        engine.bind()
+        self._kept.clear()
+        self._work = None  # lets go of the last task's memory first
+        worker = Worker(torch.device(engine.device), self._monitor, self._kept.append)
+        info = worker_info()
+        try:
+            self._work = task.prepare(worker)
+        except DfshieldError as error:  # the driver could load it: say where it cannot be
+            kind = InputError if isinstance(error, InputError) else DfshieldError
+            raise kind(f"{error} (on {info.host}, where a worker runs)") from None
+        return info
+
+    def do(self, unit: Hashable) -> tuple[tuple[object, bool], object]:
+        """Do a unit.
+
+        Returns:
+            Its result with whether anything was kept, and, as an object of its own that the driver
+            need not fetch, what was kept.
+        """
+        assert self._work is not None
+        result = self._work(unit)
+        self._monitor.flush()
+        kept = self._kept.pop() if self._kept else None
+        return (result, kept is not None), kept
+
+
+@dataclass(frozen=True)
+class JobTask:
+    """A job as a task of one unit."""
+
+    job: Job[Any]
+
+    def prepare(self, worker: Worker) -> Callable[[int], Any]:
+        """Return what does the job, whatever it is given."""
+        return lambda _: self.job.run(worker)
+
+    def label(self, unit: int) -> str:
+        """Return how people call it."""
+        return f"{type(self.job).__name__.removeprefix('_')} {unit}"
+
+
+def worker_info() -> WorkerInfo:
+    """Return where this process is."""
+    context = ray.get_runtime_context()
+    return WorkerInfo(
+        node=context.get_node_id(),
+        host=os.uname().nodename,
+        pid=os.getpid(),
+        gpus=tuple(context.get_accelerator_ids().get("GPU", [])),
+    )

@@ -1,0 +1,230 @@
+"""One part of the surrogate data set as an Arrow table, in memory or about to become a file.
+
+Columns, one row per image: ``image`` (fixed-size binary: the pixels in C order, c x h x w, in the
+stored dtype, little-endian), ``label``, ``teacher_logits`` (fixed-size list of float),
+``alpha_class``, ``alpha_feature``, ``alpha_tv``, ``batch``, ``seed``, ``loss_class``,
+``loss_feature``, ``loss_tv``, ``loss_total``. The schema metadata tells any reader how to rebuild
+and check the arrays (every key begins with ``dfshield.``):
+
+- ``format_version``: version of this layout.
+- ``image_shape``, ``image_dtype``: JSON list [c, h, w]; float32, float16 or uint8.
+- ``sha256``: ``PartArrays.checksum()`` of the decoded columns.
+- ``identity``, ``split``, ``shard``, ``part``: which data set it belongs to (a hash), and where.
+- ``engine``: what made it (JSON).
+- ``class_names``: JSON list.
+"""
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+
+from dfshield.errors import DfshieldError, InputError
+from dfshield.storage.arrays import PartArrays
+from dfshield.storage.manifest import Manifest, Part, canonical_json, identity_hash
+
+_PREFIX = "dfshield."
+_ALPHAS = ("alpha_class", "alpha_feature", "alpha_tv")
+_LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class PartError(DfshieldError):
+    """A part of the surrogate data set is missing or does not verify.
+
+    Attributes:
+        part: which part.
+        reason: what is wrong with it.
+        folder: the data set's folder, as shown to the user; None for a table in memory.
+    """
+
+    def __init__(self, part: Part, reason: str, folder: str | None = None) -> None:
+        super().__init__(part, reason, folder)  # all of it, so that it can be pickled
+        self.part = part
+        self.reason = reason
+        self.folder = folder
+
+    def __str__(self) -> str:
+        path = self.part.path
+        where = f"{path} in memory" if self.folder is None else f"{self.folder}/{path}"
+        return f"{where}: {self.reason}: run the synthesis again to mend it"
+
+
+def part_table(manifest: Manifest, part: Part, arrays: PartArrays) -> pa.Table:
+    """Return the arrays of a part as a table that carries its checksum and where it belongs.
+
+    The table shares memory with the arrays where it can: they must not be changed while it lives.
+
+    Raises:
+        InputError: if the arrays are not those of this part.
+    """
+    misfit = _misfit(manifest, part, arrays)
+    if misfit is not None:
+        raise InputError(f"{part.path}: the arrays do not belong to this part: {misfit}")
+    pixels = np.ascontiguousarray(arrays.images.astype(_little_endian(manifest), copy=False))
+    columns = [
+        pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(_image_bytes(manifest)), len(arrays), [None, pa.py_buffer(pixels)]
+        ),
+        pa.array(arrays.labels),
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(arrays.teacher_logits.ravel()), type=_schema(manifest).field(2).type
+        ),
+        *(pa.array(values) for values in arrays.alphas.T),
+        pa.array(arrays.batch),
+        pa.array(arrays.seed),
+        *(pa.array(values) for values in arrays.losses.T),
+    ]
+    metadata = {
+        "format_version": str(manifest.format_version),
+        "image_dtype": manifest.image_dtype,
+        "sha256": arrays.checksum(),
+        "engine": canonical_json(manifest.engine),
+        **_place(manifest, part),
+    }
+    schema = _schema(manifest).with_metadata({_PREFIX + k: v for k, v in metadata.items()})
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def part_arrays(table: pa.Table, manifest: Manifest, part: Part) -> PartArrays:
+    """Return the arrays of a part's table, checked against its checksum and the manifest.
+
+    They share memory with the table where they can, and are read-only then.
+
+    Raises:
+        PartError: with the reason, if the table is damaged or belongs elsewhere.
+    """
+    problem = _foreign(table.schema, manifest, part)
+    if problem is not None:
+        raise PartError(part, problem)
+    try:
+        arrays = _decode(table, manifest)
+    except (InputError, pa.ArrowException) as error:
+        raise PartError(part, damaged(error)) from None
+    if arrays.checksum() != table_checksum(table):
+        raise PartError(part, "its content does not match its checksum")
+    problem = _misfit(manifest, part, arrays)
+    if problem is not None:
+        raise PartError(part, problem)
+    return arrays
+
+
+def table_checksum(table: pa.Table) -> str:
+    """Return the checksum that a part's table carries, which `part_arrays` checks."""
+    return _metadata(table.schema)["sha256"]
+
+
+def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
+    table.validate()  # else buffers that are too short would be read beyond their end
+    if any(column.null_count for column in table.columns):
+        raise InputError("missing values")
+    table = table.combine_chunks()
+    pixels = _only_chunk(table, "image")
+    width = _image_bytes(manifest)
+    images = np.frombuffer(
+        pixels.buffers()[1], np.uint8, count=len(pixels) * width, offset=pixels.offset * width
+    )
+    logits = _only_chunk(table, "teacher_logits").flatten().to_numpy()
+
+    def stacked(names: tuple[str, ...]) -> np.ndarray:
+        return np.stack([table[name].to_numpy() for name in names], axis=1)
+
+    return PartArrays(
+        images=images.view(_little_endian(manifest))
+        .reshape(-1, *manifest.image_shape)
+        .astype(manifest.image_dtype, copy=False),
+        labels=table["label"].to_numpy(),
+        teacher_logits=logits.reshape(-1, manifest.num_classes),
+        alphas=stacked(_ALPHAS),
+        batch=table["batch"].to_numpy(),
+        seed=table["seed"].to_numpy(),
+        losses=stacked(_LOSSES),
+    )
+
+
+def damaged(error: Exception) -> str:
+    """Say in one line that a part cannot be read."""
+    return f"truncated or damaged ({' '.join(str(error).split())})"
+
+
+def _only_chunk(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _schema(manifest: Manifest) -> pa.Schema:
+    logits = pa.list_(pa.field("element", pa.float32(), nullable=False), manifest.num_classes)
+    types = [
+        ("image", pa.binary(_image_bytes(manifest))),
+        ("label", pa.int64()),
+        ("teacher_logits", logits),
+        *((name, pa.float64()) for name in _ALPHAS),
+        ("batch", pa.int64()),
+        ("seed", pa.int64()),
+        *((name, pa.float32()) for name in _LOSSES),
+    ]
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
+
+
+def _image_bytes(manifest: Manifest) -> int:
+    channels, height, width = manifest.image_shape
+    return channels * height * width * _little_endian(manifest).itemsize
+
+
+def _little_endian(manifest: Manifest) -> "np.dtype[np.generic]":
+    return np.dtype(manifest.image_dtype).newbyteorder("<")
+
+
+def _place(manifest: Manifest, part: Part) -> dict[str, str]:
+    """The metadata that tells where a part belongs."""
+    return {
+        "identity": identity_hash(manifest.identity),
+        "split": part.split,
+        "shard": str(part.shard),
+        "part": str(part.index),
+        "image_shape": json.dumps(manifest.image_shape),
+        "class_names": json.dumps(manifest.class_names, ensure_ascii=False),
+    }
+
+
+def _metadata(schema: pa.Schema) -> dict[str, str]:
+    found = schema.metadata or {}
+    text = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in found.items()}
+    return {k.removeprefix(_PREFIX): v for k, v in text.items() if k.startswith(_PREFIX)}
+
+
+def _foreign(schema: pa.Schema, manifest: Manifest, part: Part) -> str | None:
+    """Say what about the metadata and column types is not that of this part."""
+    found = _metadata(schema)
+    version = found.get("format_version", "none")
+    if version != str(manifest.format_version):
+        return f"its format version is {version}, not {manifest.format_version}"
+    if found.get("image_dtype") != manifest.image_dtype:
+        return f"its image dtype is {found.get('image_dtype')}, not {manifest.image_dtype}"
+    for key, value in _place(manifest, part).items():
+        if found.get(key) != value:
+            return f"it belongs elsewhere: its {key} is {found.get(key)}, not {value}"
+    if not schema.equals(_schema(manifest)):
+        return "its columns are not those of a part"
+    if not _SHA256.fullmatch(found.get("sha256", "")):
+        return "it carries no checksum"
+    return None
+
+
+def _misfit(manifest: Manifest, part: Part, arrays: PartArrays) -> str | None:
+    """Say what about the arrays does not fit the place of the part in the plan."""
+    if len(arrays) != part.num_images:
+        return f"it has {len(arrays)} images, not {part.num_images}"
+    if arrays.images.dtype != np.dtype(manifest.image_dtype):
+        return f"its images are {arrays.images.dtype}, not {manifest.image_dtype}"
+    if arrays.images.shape[1:] != manifest.image_shape:
+        return f"its images are {arrays.images.shape[1:]}, not {manifest.image_shape}"
+    if arrays.teacher_logits.shape[1] != manifest.num_classes:
+        return f"it has {arrays.teacher_logits.shape[1]} logits, not {manifest.num_classes}"
+    batches = np.repeat(np.array(part.batches), manifest.batch_size)[: part.num_images]
+    if not np.array_equal(arrays.batch, batches):
+        return f"its batches are not {part.batches.start} to {part.batches.stop - 1}"
+    if not (arrays.seed == manifest.seed).all():
+        return f"its seed is not {manifest.seed}"
+    return None

@@ -1,0 +1,128 @@
+"""What Ray costs over the plain loop of the inversion engine, and how soon it gets to work.
+
+    python tests/benchmarks/ray_overhead.py
+
+Makes the same parts, of at least 20 s each, in a plain loop and through one Ray actor with as many
+threads, and prints the CPU time per part: of this process in the plain loop, and of this process
+with all of Ray's (driver, raylet, GCS, mailbox, actor). Starting is left out: it is printed by
+itself, as the time from the command to the start of the first part.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+
+import psutil
+
+import dfshield
+from dfshield.config import Config, config_from, dump_config
+from dfshield.distributed import RayExecutor
+from dfshield.runs import Engine, Run, SilentMonitor, StageName
+from dfshield.runs.synthesis import SynthesisTask, make_part
+from dfshield.storage import Folder, Part, read_manifest, write_part
+from dfshield.synthesis import CoefficientSampler, Inversion
+
+SIZE, ITERATIONS, PARTS = 200, 1500, 4
+
+
+def settings(folder: str, name: str) -> dict:
+    return {
+        "name": name,
+        "teacher": {
+            "source": "dfshield:resnet8",
+            "input_shape": [1, 8, 8],
+            "train": {"data": {"name": "digits"}, "epochs": 2},
+        },
+        "synthesis": {
+            "num_images": PARTS * SIZE,
+            "num_holdout": 0,
+            "iterations": ITERATIONS,
+            "batch_size": SIZE,
+            "jitter": 0,
+        },
+        "training": {"gradrefine": {"num_batches": 1}},
+        "storage": {"path": folder, "part_size": SIZE, "shard_size": PARTS * SIZE},
+        "cluster": {"num_workers": 1},
+    }
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process and of all that it has started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+def plain_loop(config: Config, root: Folder) -> list[float]:
+    """Make the parts in a loop; return the CPU seconds of each."""
+    manifest = read_manifest(root.child("synthetic"))
+    teacher = dfshield.load(f"{root}/teacher")
+    inversion = Inversion(
+        teacher,
+        iterations=ITERATIONS,
+        jitter=0,
+        coefficients=CoefficientSampler(**config.synthesis.coefficients.model_dump()),
+    )
+    seconds = []
+    for part in manifest.parts:
+        start = cpu_seconds()
+        arrays = make_part(inversion, manifest, part, progress=lambda _: None)
+        write_part(root.child("plain"), manifest, part, arrays)
+        seconds.append(cpu_seconds() - start)
+    return seconds
+
+
+def through_ray(config: Config, root: Folder) -> list[float]:
+    """Make the parts with one actor; return the CPU seconds of each but the first."""
+    folder = root.child("synthetic")
+    manifest = read_manifest(folder)
+    task = SynthesisTask(f"{root}/teacher", folder.uri, config.synthesis, "parquet")
+    parts: list[list[Part]] = [list(manifest.parts)]
+    with RayExecutor("local", folder=root, num_workers=1) as executor:
+        engine = Engine.from_json(manifest.engine)
+        made = executor.map(task, parts, engine=engine, monitor=SilentMonitor())
+        marks = [cpu_seconds() for _ in made]
+    return [after - before for before, after in pairwise(marks)]
+
+
+def seconds_to_first_part(config: Config, folder: str) -> float:
+    """Return how long `dfshield synthesize` takes until its first part begins."""
+    path = Path(folder) / "first.yaml"
+    path.write_text(dump_config(config))
+    log = Path(folder) / config.name / "events.jsonl"
+    start = time.time()
+    command = Path(sys.executable).with_name("dfshield")
+    process = subprocess.Popen([command, "synthesize", path], stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            for event in map(json.loads, log.read_text().splitlines() if log.exists() else []):
+                began = datetime.fromisoformat(event["time"]).timestamp()
+                if event["event"] == "unit_started" and began > start:
+                    return began - start
+            time.sleep(0.1)
+        raise RuntimeError("the synthesis ended before a part began")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_from(settings(folder, "run"))
+        run = Run(config)
+        run.run([StageName.TEACHER])
+        print(f"first part after {seconds_to_first_part(config, folder):.1f} s")
+        root = Folder.at(folder).child("run")
+        plain, driven = plain_loop(config, root), through_ray(config, root)
+    print(f"CPU time per part: plain loop {mean(plain):.2f} s, through Ray {mean(driven):.2f} s")
+    print(f"ratio {mean(driven) / mean(plain):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Small tasks and jobs that executors are tested with. Workers import this module."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfshield.errors import DfshieldError, InputError
+
+ENGINE_THREADS = 1
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squares numbers; leaves a mark per unit and try, and misbehaves where it is told to."""
+
+    marks: Path
+    refuses: frozenset[int] = frozenset()
+    fails: frozenset[int] = frozenset()
+    crashes: frozenset[int] = frozenset()
+    crashes_once: frozenset[int] = frozenset()
+    keeps: bool = False
+    seconds: float = 0.0
+
+    def prepare(self, worker) -> Callable[[int], int]:
+        (self.marks / f"prepared-{os.getpid()}").touch()
+
+        def square(unit: int) -> int:
+            tries = len(list(self.marks.glob(f"unit-{unit}-*")))
+            (self.marks / f"unit-{unit}-{tries}-{os.getpid()}").touch()
+            worker.monitor.advance(0.5)
+            time.sleep(self.seconds)
+            if unit in self.refuses:
+                raise InputError(f"unit {unit} is refused")
+            if unit in self.fails:
+                raise DfshieldError(f"unit {unit} cannot be done")
+            if unit in self.crashes or (unit in self.crashes_once and tries == 0):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.keeps:
+                worker.keep(np.full(200_000, unit, dtype=np.int64))
+            worker.monitor.advance(0.5)
+            return unit * unit
+
+        return square
+
+    def label(self, unit: int) -> str:
+        return f"unit {unit}"
+
+    def tries(self, unit: int) -> int:
+        return len(list(self.marks.glob(f"unit-{unit}-*")))
+
+
+@dataclass(frozen=True)
+class BadStart:
+    """A task that cannot be prepared."""
+
+    error: Exception
+
+    def prepare(self, worker):
+        raise self.error
+
+    def label(self, unit: int) -> str:
+        return f"unit {unit}"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A job of one worker."""
+
+    def run(self, worker) -> str:
+        worker.monitor.say("at work")
+        return str(worker.device)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A job of a group: adds up ranks, reports, writes what rank 0 found."""
+
+    path: Path
+    fails: str = ""
+    crashes_once: bool = False
+    waits_to_be_stopped: bool = False
+    kept: dict[int, Any] = field(default_factory=dict)
+
+    def run(self, worker) -> None:
+        import torch
+
+        group = worker.group
+        if self.crashes_once and group.rank == group.size - 1 and not self.path.exists():
+            self.path.touch()
+            os._exit(1)
+        if self.fails and group.rank == group.size - 1:
+            raise DfshieldError(self.fails)
+        total = torch.tensor([group.rank + 1.0], dtype=torch.float64)
+        group.all_reduce(total)
+        ranks = group.all_gather(group.rank)
+        worker.report({"total": total.item()})
+        while self.waits_to_be_stopped:
+            worker.monitor.emit("waiting")
+            if any(group.all_gather(worker.stop_requested())):
+                break
+            time.sleep(0.05)
+        kept = {key: int(worker.fetch(value)[0]) for key, value in self.kept.items()}
+        if group.rank == 0:
+            worker.monitor.emit("added", total=total.item())
+            self.path.write_text(f"{total.item()} {ranks} {kept}")

@@ -1,0 +1,155 @@
+"""The pipeline on a cluster of two nodes: same bytes as in one process, and everybody at work."""
+
+import json
+
+import pytest
+from tiny_run import call, contents, events, stamps, succeed
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SHARDS = {
+    "synthesis__num_images": 640,
+    "synthesis__iterations": 20,
+    "storage__part_size": 40,
+    "storage__shard_size": 80,
+}
+TRAINING = {
+    "synthesis__num_images": 240,
+    "training__inner": {"steps": 3},
+    "training__epochs": 3,
+}
+
+
+def run_of(config):
+    return config.parent / "runs" / "tiny"
+
+
+@pytest.fixture
+def joined(cluster):
+    """The settings that let a command use the cluster."""
+    return f"cluster.address={cluster.address}"
+
+
+def test_every_gpu_makes_whole_shards_and_the_set_equals_that_of_one_process(tiny, joined):
+    alone = tiny(name="alone", keep=("teacher",), **SHARDS)
+    spread = tiny(name="spread", keep=("teacher",), **SHARDS)
+    succeed("synthesize", alone)
+    answer = succeed("synthesize", spread, joined)
+    assert "4 workers, one a GPU" in answer.err
+    assert contents(run_of(spread) / "synthetic") == contents(run_of(alone) / "synthetic")
+
+    workers = {e["worker"]: e for e in events(run_of(spread), "worker_started")}
+    assert len(workers) == 4
+    assert {len(e["gpus"]) for e in workers.values()} == {1}
+    assert len({(e["node"], e["gpus"][0]) for e in workers.values()}) == 4
+    assert len({e["node"] for e in workers.values()}) == 2
+    assert not events(run_of(spread), "worker_lost")
+
+    log = events(run_of(spread), "unit_started", "unit_done")
+    last_start = max(i for i, e in enumerate(log) if e["event"] == "unit_started")
+    for name in workers:
+        # A worker that is done with a unit is given the next at once, until none is left.
+        mine = [e["event"] for e in log if e["worker"] == name]
+        assert mine == ["unit_started", "unit_done"] * (len(mine) // 2)
+        done = [i for i, e in enumerate(log) if (e["worker"], e["event"]) == (name, "unit_done")]
+        assert all(log[i + 1]["worker"] == name for i in done if i < last_start)
+        assert done[-1] > last_start
+
+    # While shards are left that nobody has begun, a worker stays with its own.
+    starts = [e for e in log if e["event"] == "unit_started"]
+    shards = [(e["worker"], e["unit"].rpartition("/")[0]) for e in starts]
+    first_to_touch = dict(reversed([(shard, worker) for worker, shard in shards]))
+    own = sum(first_to_touch[shard] == worker for worker, shard in shards)
+    assert own >= len(shards) - len(workers)
+
+
+@pytest.fixture(scope="module")
+def surrogate(finished, tmp_path_factory):
+    """A configuration whose run has teacher and surrogate data set, to be copied."""
+    import shutil
+
+    from tiny_run import write_config
+
+    config = write_config(tmp_path_factory.mktemp("surrogate"), **TRAINING)
+    shutil.copytree(finished / "runs" / "tiny" / "teacher", run_of(config) / "teacher")
+    succeed("synthesize", config)
+    return config
+
+
+@pytest.fixture
+def to_train(surrogate, tmp_path):
+    """A function that gives a configuration whose run lacks only the student."""
+    import shutil
+
+    from tiny_run import write_config
+
+    def make(name, **changes):
+        config = write_config(tmp_path / name, **{**TRAINING, **changes})
+        for stage in ("teacher", "synthetic"):
+            shutil.copytree(run_of(surrogate) / stage, run_of(config) / stage)
+        return config
+
+    return make
+
+
+@pytest.mark.parametrize("num_batches", [6, 5])
+def test_any_number_of_training_workers_gives_the_same_student(to_train, joined, num_batches):
+    changes = {"training__gradrefine": {"num_batches": num_batches}}
+    alone = to_train("alone", **changes)
+    succeed("train", alone)
+    assert len(events(run_of(alone), "update")) >= 5
+    expected = contents(run_of(alone) / "student")
+    for num_workers in (1, 2, 3):
+        config = to_train(f"{num_workers}", **changes)
+        succeed("train", config, joined, f"cluster.num_workers={num_workers}")
+        started = events(run_of(config), "worker_started")
+        assert {e["worker"] for e in started} == {f"rank-{n}" for n in range(num_workers)}
+        # Parameters and BatchNorm buffers, losses, agreement rates, hold-out metrics: no tolerance.
+        assert contents(run_of(config) / "student") == expected
+        assert not (run_of(config) / ".ray-train").exists()
+
+
+def test_verdicts_equal_those_of_one_process(tiny, joined):
+    attacks = [{"name": "pgd", "steps": 300}, {"name": "fgsm"}]
+    changes = {"evaluation__slice_size": 7, "evaluation__attacks": attacks}
+    keep = ("teacher", "synthetic", "student")
+    alone, spread = (tiny(name=name, keep=keep, **changes) for name in ("alone", "spread"))
+    succeed("evaluate", alone)
+    succeed("evaluate", spread, joined)
+    slices = [contents(run_of(config) / "evaluation" / "slices") for config in (alone, spread)]
+    assert len(slices[0]) == 2 * 3 * 6
+    for name, content in slices[0].items():
+        assert verdicts(content) == verdicts(slices[1][name])
+    assert len({e["worker"] for e in events(run_of(spread), "unit_started")}) > 1
+
+
+def verdicts(content):
+    return {k: v for k, v in json.loads(content).items() if "seconds" not in k}
+
+
+def test_a_run_through_the_object_store_gives_the_same_student(tiny, joined):
+    through_files = tiny(name="files", keep=("teacher",), **TRAINING)
+    succeed("run", through_files)
+    in_memory = tiny(name="memory", keep=("teacher",), **TRAINING)
+    changes = (joined, "storage.sink=object_store", "cluster.num_workers=2")
+    line = call("synthesize", in_memory, *changes).refusal()
+    assert "storage.sink" in line
+    assert "dfshield run" in line
+    succeed("run", in_memory, *changes)
+
+    files, memory = contents(run_of(through_files)), contents(run_of(in_memory))
+    parts = {name for name in files if name.endswith(".parquet")}
+    assert parts
+    assert not [name for name in memory if name.endswith(".parquet")]
+    for name in files:
+        if name.startswith(("student/", "synthetic/summary")) and name != "student/README.md":
+            assert memory[name] == files[name], name
+    assert "report/index.html" in memory
+    state = json.loads(succeed("status", run_of(in_memory), "--json").out)
+    assert state["seeds"][0]["synthesize"]["state"] == "done"
+
+    model = "student/model.safetensors"
+    before = stamps(run_of(in_memory))[model]
+    again = succeed("run", in_memory, *changes)
+    assert "Synthesizing" not in again.err
+    assert stamps(run_of(in_memory))[model] == before

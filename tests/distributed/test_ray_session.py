@@ -1,0 +1,463 @@
+"""Starting, joining and leaving Ray, each in processes, homes and folders of its own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import dfshield
+from dfshield.distributed.session import RaySession, _prepare_token
+from dfshield.errors import InputError
+
+PACKAGE = Path(dfshield.__file__).parents[1]
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes below one, at any depth."""
+    table = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid="], capture_output=True, text=True)
+    pairs = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
+    found: set[int] = set()
+    while grown := {child for child, parent in pairs if parent in found | {pid}} - found:
+        found |= grown
+    return found
+
+
+def living(pids: set[int]) -> dict[int, str]:
+    """Those of the processes that live, with their command lines."""
+    table = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="], capture_output=True, text=True
+    )
+    rows = [line.split(maxsplit=2) for line in table.stdout.splitlines()]
+    return {int(row[0]): row[2] for row in rows if int(row[0]) in pids and row[1][0] != "Z"}
+
+
+def gone_within(pids: set[int], seconds: float) -> dict[int, str]:
+    """Wait until none of the processes lives; return those that still do."""
+    deadline = time.monotonic() + seconds
+    while (left := living(pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.fixture
+def ray_home() -> Iterator[dict[str, str]]:
+    """An environment in which Ray has a home and a temporary folder of its own."""
+    yield from _ray_home()
+
+
+def _ray_home() -> Iterator[dict[str, str]]:
+    root = Path(tempfile.mkdtemp(prefix="dfs-", dir="/tmp"))  # sockets need a short path
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    folders = {"HOME": root / "home", "RAY_TMPDIR": root / "ray"}
+    for folder in folders.values():
+        folder.mkdir()
+    yield {
+        **kept,
+        **{name: str(folder) for name, folder in folders.items()},
+        "PYTHONPATH": str(PACKAGE),
+    }
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a script in a process of its own."""
+
+    def run(script: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script]
+        return subprocess.run(
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[dict[str, str]]:
+    """A running Ray with a token and two logical GPUs; the environment of who may join it."""
+    yield from _head({})
+
+
+@pytest.fixture(scope="module")
+def head_without_dfshield(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Like `head`, but dfshield cannot be imported there."""
+    broken = tmp_path_factory.mktemp("path") / "dfshield"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ModuleNotFoundError('no dfshield here')")
+    yield from _head({"PYTHONPATH": str(broken.parent)})
+
+
+def _head(changes: dict[str, str]) -> Iterator[dict[str, str]]:
+    homes = _ray_home()
+    env = next(homes) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("", 0))
+        other.bind(("", 0))
+        port, client_port = one.getsockname()[1], other.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
+            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=2"),
+            *("--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"),
+            *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={client_port}"),
+        ],
+        env=env | {"RAY_USAGE_STATS_ENABLED": "0"} | changes,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = []
+        while "Ray runtime started" not in (line := process.stdout.readline()):
+            said.append(line)
+            assert line, "".join(said)
+        yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+    finally:
+        for pid in descendants(process.pid) | {process.pid}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        process.communicate()
+        next(homes, None)
+
+
+LOCAL = """
+import json, os, signal, logging
+from dfshield.distributed.session import RaySession
+root = logging.getLogger()
+before = (root.level, list(root.handlers), signal.getsignal(signal.SIGTERM))
+said = []
+session = RaySession("local", log=said.append)
+session.start()
+session.start()
+import ray
+
+@ray.remote
+def look():
+    print("a worker speaks")
+    mask = os.umask(0o22)
+    return os.getpid(), mask
+
+worker, mask = ray.get(look.remote())
+nodes = [(node.host, node.cpus, node.gpus) for node in session.nodes()]
+local = session.local
+after = (root.level, list(root.handlers), signal.getsignal(signal.SIGTERM))
+session.close()
+session.close()
+print(json.dumps({"said": said, "worker": worker, "mask": mask, "nodes": nodes, "local": local,
+                  "same": before == after, "open": ray.is_initialized()}))
+"""
+
+LASTING = """
+import os, time
+from dfshield.distributed.session import RaySession
+session = RaySession("local", log=lambda _: None)
+session.start()
+import ray
+
+@ray.remote(num_cpus=0)
+def work(path):
+    open(path, "w").close()
+    while True:
+        sum(range(10**6))
+
+busy = [work.remote(os.path.join(os.environ["RAY_TMPDIR"], f"busy{n}")) for n in range(2)]
+try:
+    ray.get(busy)
+except KeyboardInterrupt:
+    session.close()
+"""
+
+JOIN = """
+import json, sys
+from dfshield.distributed.session import RaySession
+from dfshield.distributed.survey import survey
+from dfshield.errors import DfshieldError
+from dfshield.storage import Folder
+{before}
+session = RaySession({address!r}, log=lambda line: print(line, file=sys.stdout))
+try:
+    session.start()
+    found = survey(session.nodes(), Folder.at("store"))
+    import torch
+    assert found.torch == torch.__version__
+    print(len(found.nodes), found.nodes[0].gpus, found.device, session.local)
+    {after}
+except DfshieldError as error:
+    print(type(error).__name__, error)
+session.close()
+"""
+
+
+def joining(address: str = "auto", *, before: str = "", after: str = "") -> str:
+    return JOIN.format(address=address, before=before, after=after)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
+    done = drive(LOCAL, ray_home | {"RAY_ADDRESS": "127.0.0.1:9"})
+    assert done.stderr == ""
+    assert done.returncode == 0
+    [line] = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["said"] == ["Starting Ray on this machine"]
+    assert found["local"]
+    assert len(found["nodes"]) == 1
+    assert found["same"]
+    assert found["mask"] == 0o22
+    assert not found["open"]
+    home = Path(ray_home["HOME"])
+    assert [p.relative_to(home).as_posix() for p in home.rglob("*")] == [".ray", ".ray/auth_token"]
+    assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert gone_within({found["worker"]}, 10) == {}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
+    driver = subprocess.Popen(
+        [sys.executable, "-c", LASTING],
+        env=ray_home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        scratch = Path(ray_home["RAY_TMPDIR"])
+        deadline = time.monotonic() + 60
+        while len(list(scratch.glob("busy*"))) < 2:
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        children = descendants(driver.pid)
+        shown = " ".join(living(children).values())
+        for name in ("raylet", "gcs_server", "DashboardAgent", "RuntimeEnvAgent", "ray::work"):
+            assert name in shown
+        # Ctrl-C reaches the whole group of the terminal.
+        (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
+        assert gone_within(children | {driver.pid}, 10) == {}
+    finally:
+        driver.kill()
+    assert driver.communicate()[0] == b""
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / ".ray" / "auth_token"
+
+
+def test_the_token_is_made_once_when_many_start_at_once(token):
+    seen = []
+    barrier = threading.Barrier(8)
+
+    def start():
+        barrier.wait()
+        _prepare_token()
+        seen.append(token.read_text())
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert len(set(seen)) == 1
+    assert len(seen[0]) == 64
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert list(token.parent.iterdir()) == [token]
+
+
+def test_a_token_that_others_can_read_is_closed_to_them(token):
+    token.parent.mkdir()
+    token.write_text("mine")
+    token.chmod(0o644)
+    _prepare_token()
+    assert token.read_text() == "mine"
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_token_lies_where_the_user_says(token, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "a" / "token"))
+    _prepare_token()
+    assert (tmp_path / "a" / "token").stat().st_mode & 0o777 == 0o600
+    assert not token.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RAY_AUTH_TOKEN", "t" * 64), ("RAY_AUTH_MODE", "disabled")]
+)
+def test_no_token_is_written_that_nobody_needs(token, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    _prepare_token()
+    assert not token.parent.exists()
+
+
+def test_a_token_that_cannot_be_kept_is_said_in_one_line(token):
+    token.parent.write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="RAY_AUTH_TOKEN_PATH"):
+        _prepare_token()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ray://host:10001", "ray job submit"),
+        ("nonsense", "host:port"),
+        ("host:port", "host:port"),
+        ("user@host:6379/x", "host:port"),
+        ("", "host:port"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(address, words):
+    with pytest.raises(InputError, match=words) as caught:
+        RaySession(address, log=print).start()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["local", "ray://host:10001", "nonsense"])
+def test_ray_address_is_refused_like_the_key_and_named(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"RAY_ADDRESS={address}"):
+        RaySession("auto", log=print).start()
+
+
+def test_an_address_where_nothing_listens_is_said_in_seconds():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(InputError, match=f"127.0.0.1:{port}"):
+            RaySession(f"127.0.0.1:{port}", log=print).start()
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_port_that_is_no_ray_is_said_within_a_minute(ray_home, drive):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        done = drive(joining(f"127.0.0.1:{port}"), ray_home)
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"InputError the Ray at 127.0.0.1:{port} cannot be joined")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_missing_ray_is_said_with_what_installs_it(ray_home, drive):
+    script = """
+import sys
+sys.modules["ray"] = None
+from dfshield.distributed.session import RaySession
+from dfshield.errors import InputError
+try:
+    RaySession("local", log=print).start()
+except InputError as error:
+    print(error)
+"""
+    done = drive(script, ray_home)
+    assert "pip install" in done.stdout
+    assert "cluster.address=none" in done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_is_joined_surveyed_and_left_running(head, drive, tmp_path):
+    for address in ("auto", head["RAY_ADDRESS"]):
+        done = drive(joining(address), head)
+        assert done.stderr == ""
+        joined, found = done.stdout.splitlines()
+        assert joined.startswith("Joined the Ray at")
+        assert found == "1 2 cpu False"  # two logical GPUs that torch does not see
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+@pytest.mark.ray
+def test_a_ray_that_the_process_has_initialised_is_used_and_kept(head, drive):
+    begin = "import ray; ray.init(logging_level=40, log_to_driver=False)"
+    script = joining("local", before=begin) + "print(ray.is_initialized())"
+    assert drive(script, head).stdout.splitlines()[1:] == ["1 2 cpu False", "True"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [{"RAY_AUTH_TOKEN": "b" * 64}, {"RAY_AUTH_TOKEN": ""}, {"RAY_AUTH_MODE": "disabled"}],
+    ids=["wrong", "missing", "off"],
+)
+def test_a_token_that_the_cluster_does_not_take_is_said(head, drive, changes):
+    done = drive(joining(), head | changes)
+    assert done.stderr == ""
+    [line] = done.stdout.splitlines()
+    assert line.startswith("InputError")
+    assert "RAY_AUTH_TOKEN" in line
+
+
+@pytest.mark.ray
+def test_a_cluster_of_another_ray_is_refused(head, drive):
+    done = drive(joining(before="import ray; ray.__version__ = '1.2.3'"), head)
+    assert done.stderr == ""
+    [line] = done.stdout.splitlines()
+    assert line.startswith("InputError")
+    assert "Ray: 1.2.3" in line
+
+
+@pytest.mark.ray
+def test_a_node_with_another_dfshield_is_named(head, drive, tmp_path):
+    copy = tmp_path / "other" / "dfshield"
+    shutil.copytree(PACKAGE / "dfshield", copy)
+    source = (copy / "__init__.py").read_text()
+    (copy / "__init__.py").write_text(source.replace(dfshield.__version__, "99.0"))
+    done = drive(joining(), head | {"PYTHONPATH": str(copy.parent)})
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith(f"InputError node {socket.gethostname()} has dfshield")
+    assert dfshield.__version__ in line
+    assert "99.0" in line
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_without_dfshield_is_named(head_without_dfshield, drive, tmp_path):
+    line = drive(joining(), head_without_dfshield).stdout.splitlines()[-1]
+    assert line.startswith(f"InputError node {socket.gethostname()}")
+    assert "dfshield cannot be imported there (no dfshield here)" in line
+    assert list((tmp_path / "store").iterdir()) == []
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        ("_ask(nodes, uri, 'not-there', b'')", "InputError node .* another folder there"),
+        ("write('m' * 170), _ask(nodes, uri, 'm' * 170, b'x')", "InputError node .*written there"),
+        ("survey([Node('e' * 56, 'lost-one', 1, 0)], Folder.at(uri))", "DfshieldError .*lost-one"),
+    ],
+    ids=["not-shared", "not-writable", "lost"],
+)
+def test_a_node_that_cannot_do_its_part_is_named(head, drive, ask, words):
+    after = f"""
+    from dfshield.distributed.survey import Node, _ask
+    nodes, uri = session.nodes(), Folder.at("store").uri
+    write = lambda name: Folder.at(uri).write_bytes(name, b"x")
+    {ask}
+"""
+    done = drive(joining(after=after), head)
+    assert done.stderr == ""
+    line = done.stdout.splitlines()[-1]
+    assert re.match(words, line), line

@@ -1,0 +1,58 @@
+"""How many workers there are, and what each takes."""
+
+import pytest
+
+from dfshield.distributed.plan import plan_workers
+from dfshield.distributed.session import Node
+from dfshield.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_limit(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def node(cpus, gpus=0):
+    return Node(id=f"{cpus}-{gpus}", host="h", cpus=cpus, gpus=gpus)
+
+
+def test_one_worker_a_gpu_and_the_cores_shared_out():
+    plan = plan_workers([node(16, 4), node(8, 4), node(32)])
+    assert (plan.num_workers, plan.num_gpus, plan.num_cpus) == (8, 1, 0)
+    assert plan.threads == 2  # of the node that has the fewest cores for its GPUs
+    assert "one a GPU" in plan.told()
+
+
+def test_without_gpus_slots_of_the_cpus_and_said_so():
+    plan = plan_workers([node(2)])
+    assert (plan.num_workers, plan.num_gpus, plan.num_cpus, plan.threads) == (2, 0, 1, 1)
+    assert "CPU slots" in plan.told()
+    plan = plan_workers([node(16), node(16)])
+    assert (plan.num_workers, plan.num_cpus, plan.threads) == (8, 4, 4)
+    assert plan_workers([node(16)], num_workers=1).threads == 16
+    assert plan_workers([node(16)], num_workers=3).threads == 5
+    assert plan_workers([node(4), node(4)], num_workers=3).threads == 2
+
+
+def test_a_node_without_cores_still_has_a_thread():
+    assert plan_workers([node(0, 2)]).threads == 1
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1", 1), ("3", 3), ("99", 8), ("many", 8)])
+def test_threads_are_limited_by_the_environment(monkeypatch, limit, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert plan_workers([node(8)], num_workers=1).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("nodes", "wanted", "there"),
+    [([node(8, 2), node(8, 1)], 4, "3 GPUs"), ([node(2), node(1)], 4, "3 CPUs")],
+)
+def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
+    with pytest.raises(InputError, match=f"cluster.num_workers: {wanted} wanted.*{there}"):
+        plan_workers(nodes, num_workers=wanted)
+
+
+def test_an_empty_cluster_is_refused():
+    with pytest.raises(InputError, match="no CPU and no GPU"):
+        plan_workers([node(0)])
