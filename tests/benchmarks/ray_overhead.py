@@ -24,7 +24,7 @@ import dfshield
 from dfshield.config import Config, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor, StageName
-from dfshield.runs.synthesis import SynthesisTask, make_part
+from dfshield.runs.synthesis_task import SynthesisTask, make_part
 from dfshield.storage import Folder, Part, read_manifest, write_part
 from dfshield.synthesis import CoefficientSampler, Inversion
 

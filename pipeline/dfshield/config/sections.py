@@ -222,7 +222,11 @@ class TrainingConfig(Section):
     select: Literal["last", "holdout"] = Field(
         "last", description="Keep the last epoch, or the best on the synthetic hold-out."
     )
-    checkpoint_every: Count = Field(50, description="Updates between checkpoints.")
+    checkpoint_every: Count | None = Field(
+        None,
+        description="Updates between checkpoints. None: every update, as long as writing them "
+        "takes 2 % of the time at most.",
+    )
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingConfig":

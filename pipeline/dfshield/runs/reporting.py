@@ -14,7 +14,8 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import read_results
 from dfshield.runs.events import read_events
 from dfshield.runs.shards import shard_picture, shard_summaries
-from dfshield.runs.student import HISTORY, trained_student
+from dfshield.runs.student import trained_student
+from dfshield.runs.student_job import HISTORY
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, SurrogateDataset
 

@@ -1,0 +1,142 @@
+"""Making parts of the surrogate data set: what a worker does."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dfshield.classifiers import Classifier, load
+from dfshield.config import SynthesisConfig
+from dfshield.runs.executor import Worker
+from dfshield.seeds import Stage
+from dfshield.storage import (
+    Folder,
+    Manifest,
+    Part,
+    PartArrays,
+    PartError,
+    decode_images,
+    encode_images,
+    part_table,
+    read_manifest,
+    read_part,
+    table_checksum,
+    write_part,
+)
+from dfshield.synthesis import CoefficientSampler, Inversion
+
+STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What is known of a part once it is committed."""
+
+    checksum: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SynthesisTask:
+    """Makes parts of a surrogate data set; a unit is a `Part`.
+
+    Attributes:
+        teacher: the folder of the classifier.
+        data: the folder of the data set, with its manifest.
+        synthesis: how images are made.
+        sink: where parts go: into the data set's folder, or to `Worker.keep` as tables.
+    """
+
+    teacher: str
+    data: str
+    synthesis: SynthesisConfig
+    sink: Literal["parquet", "object_store"]
+
+    def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
+        """Load the teacher onto the worker's device."""
+        teacher = load(self.teacher, device=worker.device, trust_python=True)
+        options = self.synthesis
+        inversion = Inversion(
+            teacher,
+            iterations=options.iterations,
+            learning_rate=options.learning_rate,
+            jitter=options.jitter,
+            labels=options.labels,
+            coefficients=CoefficientSampler(**options.coefficients.model_dump()),
+        )
+        folder = Folder.at(self.data)
+        manifest = read_manifest(folder)
+
+        def make(part: Part) -> PartSummary:
+            start = time.monotonic()
+            committed = _committed(folder, manifest, part) if self.sink == "parquet" else None
+            if committed is not None:  # by a worker that was lost before it could say so
+                return PartSummary(committed, 0.0)
+            arrays = make_part(inversion, manifest, part, progress=worker.monitor.advance)
+            if self.sink == "parquet":
+                checksum = write_part(folder, manifest, part, arrays)
+            else:
+                table = part_table(manifest, part, arrays)
+                checksum = table_checksum(table)
+                worker.keep(table)
+            return PartSummary(checksum, time.monotonic() - start)
+
+        return make
+
+    def label(self, unit: Part) -> str:
+        """Return how people call a part."""
+        return unit.path
+
+
+def _committed(folder: Folder, manifest: Manifest, part: Part) -> str | None:
+    try:
+        return read_part(folder, manifest, part).checksum()
+    except PartError:
+        return None
+
+
+def make_part(
+    inversion: Inversion, manifest: Manifest, part: Part, *, progress: Callable[[float], None]
+) -> PartArrays:
+    """Synthesize the batches of one part; ``progress`` is called with the images done."""
+    batches = []
+    remaining = part.num_images
+    for batch in range(part.first_batch, part.first_batch + part.num_batches):
+        size = min(manifest.batch_size, remaining)
+        remaining -= size
+        share = size / inversion.iterations
+        synthesized = inversion.synthesize(
+            seed=manifest.seed,
+            batch=batch,
+            size=size,
+            stage=STAGES[part.split],
+            on_iteration=partial(progress, share),
+        )
+        stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
+        batches.append(
+            PartArrays(
+                images=stored,
+                labels=synthesized.labels.numpy(),
+                teacher_logits=logits_of(inversion.teacher, decode_images(stored)),
+                alphas=np.tile(np.array(synthesized.coefficients), (size, 1)),
+                batch=np.full(size, batch, dtype=np.int64),
+                seed=np.full(size, manifest.seed, dtype=np.int64),
+                losses=np.tile(synthesized.losses.numpy(), (size, 1)),
+            )
+        )
+    columns = {
+        column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
+        for column in fields(PartArrays)
+    }
+    return PartArrays(**columns)
+
+
+def logits_of(teacher: Classifier, images: np.ndarray) -> np.ndarray:
+    """Return the teacher's logits of a batch of images in [0, 1]."""
+    with torch.no_grad():
+        logits: torch.Tensor = teacher(torch.from_numpy(images).to(teacher.mean.device))
+    return logits.cpu().numpy()
