@@ -86,6 +86,7 @@ class Sum:
     crashes_once: bool = False
     waits_to_be_stopped: bool = False
     kept: dict[int, Any] = field(default_factory=dict)
+    max_workers: int = 8
 
     def run(self, worker) -> None:
         import torch

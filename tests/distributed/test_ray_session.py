@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 import dfshield
-from dfshield.distributed.session import RaySession, _prepare_token
+from dfshield.distributed.auth_token import prepare_token
+from dfshield.distributed.session import RaySession
 from dfshield.errors import InputError
 
 PACKAGE = Path(dfshield.__file__).parents[1]
@@ -269,7 +270,7 @@ def test_the_token_is_made_once_when_many_start_at_once(token):
 
     def start():
         barrier.wait()
-        _prepare_token()
+        prepare_token()
         seen.append(token.read_text())
 
     threads = [threading.Thread(target=start) for _ in range(8)]
@@ -288,14 +289,14 @@ def test_a_token_that_others_can_read_is_closed_to_them(token):
     token.parent.mkdir()
     token.write_text("mine")
     token.chmod(0o644)
-    _prepare_token()
+    prepare_token()
     assert token.read_text() == "mine"
     assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_token_lies_where_the_user_says(token, monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "a" / "token"))
-    _prepare_token()
+    prepare_token()
     assert (tmp_path / "a" / "token").stat().st_mode & 0o777 == 0o600
     assert not token.exists()
 
@@ -305,14 +306,14 @@ def test_the_token_lies_where_the_user_says(token, monkeypatch, tmp_path):
 )
 def test_no_token_is_written_that_nobody_needs(token, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    _prepare_token()
+    prepare_token()
     assert not token.parent.exists()
 
 
 def test_a_token_that_cannot_be_kept_is_said_in_one_line(token):
     token.parent.write_text("a file where the folder should be")
     with pytest.raises(InputError, match="RAY_AUTH_TOKEN_PATH"):
-        _prepare_token()
+        prepare_token()
 
 
 @pytest.mark.parametrize(

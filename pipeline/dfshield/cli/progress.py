@@ -1,31 +1,50 @@
 """Progress for people: bars on a terminal, a line now and then elsewhere."""
 
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_SAMPLES = 0.5
 
 
 class _Amount(ProgressColumn):
-    """``400/2,200 images  51.3/s``."""
+    """``400/2,200 images, 51.3/s, 0:00:35 left``; at the end the time that it took."""
 
     def render(self, task: Task) -> Text:
-        speed = task.speed or task.finished_speed
-        rate = f"  {speed:.1f}/s" if speed else ""
-        amount = f"{task.completed:,.0f}/{task.total or 0:,.0f} {task.fields['unit']}{rate}"
-        return Text(amount, style="progress.data.speed")
+        parts = [f"{task.completed:,.0f}/{task.total or 0:,.0f} {task.fields['unit']}"]
+        elapsed = task.finished_time
+        if elapsed is None:
+            rate, time_told = task.speed, _left(task.time_remaining)
+        else:
+            rate = (task.completed - task.fields["begun_with"]) / max(elapsed, 0.001)
+            time_told = f"in {timedelta(seconds=round(elapsed))}"
+        if rate and rate > 0:
+            parts.append(f"{rate:,.1f}/s")
+        if time_told:
+            parts.append(time_told)
+        return Text(", ".join(parts), style="progress.data.speed")
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None or seconds < 0 else f"{timedelta(seconds=round(seconds))} left"
+
+
+class _Bar(Progress):
+    """One bar, and a line below it for what is told beside the progress."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            told = [task.fields[name] for name in ("detail", "retries") if task.fields[name]]
+            if told:
+                text = f"  {', '.join(told)}"
+                yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class TerminalObserver:
@@ -36,14 +55,10 @@ class TerminalObserver:
         self._progress = self._new_progress()
 
     def _new_progress(self) -> Progress:
-        return Progress(
+        return _Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            _Amount(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[detail]}", style="dim"),
-            TextColumn("{task.fields[retries]}", style="yellow"),
+            BarColumn(bar_width=24),  # the only column that gives way on a narrow terminal
+            _Amount(table_column=Column(no_wrap=True)),
             console=self._console,
         )
 
@@ -52,21 +67,26 @@ class TerminalObserver:
         self._progress.stop()  # work that is begun again has not ended its bar
         self._progress = self._new_progress()
         self._task = self._progress.add_task(
-            title, total=total, completed=done, unit=unit, detail="", retries=""
+            title, total=total, completed=done, unit=unit, begun_with=done, detail="", retries=""
         )
         self._total, self._retries = total, 0
+        self._waiting, self._sampled = 0.0, time.monotonic()
         self._progress.start()
 
     def advance(self, amount: float) -> None:
-        """Move the bar."""
-        self._progress.advance(self._task, amount)
+        """Move the bar; what several workers tell at once is one sample of the rate."""
+        self._waiting += amount
+        now = time.monotonic()
+        if now - self._sampled >= SECONDS_BETWEEN_SAMPLES:
+            self._progress.update(self._task, advance=self._waiting)
+            self._waiting, self._sampled = 0.0, now
 
     def detail(self, text: str) -> None:
-        """Change the text at the end of the bar."""
+        """Change the text below the bar."""
         self._progress.update(self._task, detail=text)
 
     def retried(self) -> None:
-        """Count, behind the bar."""
+        """Count, below the bar."""
         self._retries += 1
         self._progress.update(self._task, retries=_retries_told(self._retries))
 
@@ -111,8 +131,7 @@ class LineObserver:
         rate = (self._done - self._begun_with) / (now - self._started)
         parts = [f"{self._done:,.0f}/{self._total:,.0f} {self._unit}", f"{rate:.1f}/s"]
         if rate > 0:
-            left = timedelta(seconds=round((self._total - self._done) / rate))
-            parts.append(f"{left} left")
+            parts.append(_left((self._total - self._done) / rate))
         if self._detail:
             parts.append(self._detail)
         if self._retries:

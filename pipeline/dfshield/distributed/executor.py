@@ -1,10 +1,9 @@
 """The pipeline's executor on Ray: everything that `dfshield.runs.Executor` asks for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import ray
 import torch
 
 from dfshield.distributed.group import run_group
@@ -13,6 +12,7 @@ from dfshield.distributed.plan import WorkerPlan, plan_workers
 from dfshield.distributed.pool import WorkerPool
 from dfshield.distributed.session import RaySession
 from dfshield.distributed.survey import survey
+from dfshield.distributed.worker import fetch
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
 from dfshield.storage import Folder
 
@@ -89,11 +89,12 @@ class RayExecutor:
         """Do the job with a Ray Train worker group; see `dfshield.runs.Executor`."""
         crew = self._started()
         crew.pool.release()  # the group needs their GPUs
+        self._say(f"Starting {crew.plan.workers_told()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
             run_group(
                 job,
-                plan=crew.plan,
+                plan=replace(crew.plan, num_workers=min(crew.plan.num_workers, job.max_workers)),
                 engine=engine,
                 letters=crew.letters,
                 monitor=monitor,
@@ -105,8 +106,7 @@ class RayExecutor:
 
     def fetch(self, kept: object) -> Any:
         """Bring what a worker kept into this process."""
-        assert isinstance(kept, ray.ObjectRef)
-        return ray.get(kept)
+        return fetch(kept)
 
     def _started(self) -> "_Crew":
         if self._crew is None:
@@ -114,7 +114,7 @@ class RayExecutor:
             nodes = self._session.nodes()
             plan = plan_workers(nodes, num_workers=self._num_workers)
             if self._session.local:
-                device = "cuda" if torch.cuda.is_available() else "cpu"
+                device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
                 torch_version = str(torch.__version__)
             else:
                 found = survey(nodes, self._folder)

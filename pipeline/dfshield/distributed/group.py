@@ -1,7 +1,9 @@
 """The worker group of the training: Ray Train's, without its gradient averaging."""
 
+import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,15 +11,23 @@ from typing import Any
 
 import ray
 import torch
+from ray._private.state import actors as known_actors
+from ray._private.worker import global_worker
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train import TrainingFailedError, WorkerGroupError
+from ray.train.torch import TorchConfig, get_device
+
+# What ray.train exports is, to type checkers, its first version.
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from dfshield.distributed.letters import Letters
-from dfshield.distributed.mailbox import RemoteMonitor
+from dfshield.distributed.lost_workers import GroupLosses, reason_of_group
+from dfshield.distributed.mailbox import Letter, RemoteMonitor
 from dfshield.distributed.plan import WorkerPlan
-from dfshield.distributed.pool import POLL_S, first_line
-from dfshield.distributed.worker import worker_info
+from dfshield.distributed.pool import POLL_S, SECONDS_UNTIL_WAITING_IS_SAID
+from dfshield.distributed.worker import fetch, worker_info
 from dfshield.errors import DfshieldError
 from dfshield.runs import (
     Engine,
@@ -32,6 +42,9 @@ from dfshield.training import TorchWorkerGroup
 
 # Ray Train looks at its workers this often; an epoch's report waits for the next look.
 HEALTH_CHECK_S = 0.2
+# Ray Train hears of a lost node after 20 s at most; until then it waits for its GPUs in vain.
+PLACEMENT_TIMEOUT_S = 20
+SECONDS_TO_ABANDON = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ def _work(config: Mapping[str, Any]) -> None:
         device=get_device() if engine.device == "cuda" else torch.device(engine.device),
         monitor=remote if rank == 0 else SilentMonitor(),
         group=group,
-        fetch=ray.get,
+        fetch=fetch,
         report=_report,
         stop_requested=(lambda: ray.get(mailbox.put.remote([]))) if rank == 0 else (lambda: False),
     )
@@ -103,14 +116,18 @@ def run_group(
         DfshieldError: if the job failed, or the group was lost too often.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(HEALTH_CHECK_S))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    ray.get(letters.mailbox.reset.remote())
+    letters.ask("reset")
     trainer = TorchTrainer(
         _work,
         train_loop_config={"membership": _Membership(job, engine, letters.mailbox)},
         torch_config=TorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=plan.num_workers,
+            # Any number gives the same student: a node that is lost is not waited for. Nor is a
+            # group that works stopped to make it larger.
+            num_workers=(1, plan.num_workers),
+            elastic_resize_monitor_interval_s=math.inf,
             use_gpu=plan.num_gpus > 0,
             resources_per_worker={"CPU": plan.num_cpus, "GPU": plan.num_gpus},
         ),
@@ -118,19 +135,26 @@ def run_group(
             name=f"group-{uuid.uuid4().hex}",  # never one that Ray Train could take as finished
             storage_path=storage,
             failure_config=FailureConfig(max_failures=max_retries),
+            callbacks=[GroupLosses(letters.mailbox)],
         ),
     )
     fit = _Fit(trainer)
     with deferred_interrupt() as stop:
         fit.start()
-        _watch(fit, letters, monitor, stop)
-    failure: Exception | None = ray.get(letters.mailbox.failure.remote())
+        try:
+            _watch(fit, letters, monitor, stop)
+        except BaseException:
+            fit.abandon()
+            raise
+    failure: Exception | None = letters.ask("failure")
     if failure is not None:
         raise failure
     if stop.requested:
         raise KeyboardInterrupt
-    if fit.error is not None:
-        raise DfshieldError(f"the training group was lost: {first_line(fit.error)}") from fit.error
+    if not fit.finished:
+        tried = f", after {max_retries} retries" if isinstance(fit.error, WorkerGroupError) else ""
+        reason = reason_of_group(fit.error)
+        raise DfshieldError(f"the training group was lost{tried}: {reason}") from fit.error
 
 
 class _Fit(threading.Thread):
@@ -139,6 +163,7 @@ class _Fit(threading.Thread):
     def __init__(self, trainer: TorchTrainer) -> None:
         super().__init__(name="dfshield-train", daemon=True)
         self._trainer = trainer
+        self.finished = False
         self.error: Exception | None = None
 
     def run(self) -> None:
@@ -146,13 +171,36 @@ class _Fit(threading.Thread):
             self._trainer.fit()
         except (TrainingFailedError, ray.exceptions.RayError) as error:
             self.error = error
+        else:
+            self.finished = True
+
+    def abandon(self) -> None:
+        """End the group and the thread: one that waits for Ray when it is left ends the process."""
+        worker: Any = global_worker
+        deadline = time.monotonic() + SECONDS_TO_ABANDON
+        while self.is_alive() and time.monotonic() < deadline:
+            for actor in known_actors(job_id=worker.current_job_id).values():
+                if actor["ActorClassName"] == TrainController.__name__:
+                    controller = ray.ActorID(bytes.fromhex(actor["ActorID"]))
+                    worker.core_worker.kill_actor(controller, True)
+            self.join(POLL_S)
 
 
 def _watch(fit: _Fit, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
     told = begun = False
+    waiting_since: float | None = time.monotonic()  # None while the group is at work
     while fit.is_alive():
         fit.join(POLL_S)
-        begun = letters.deliver(monitor) or begun
+        for letter in letters.deliver(monitor):
+            begun = True
+            if _tells(letter, "worker_started"):
+                waiting_since = None
+            elif _tells(letter, "worker_lost"):
+                waiting_since = time.monotonic()
+        now = time.monotonic()
+        if waiting_since is not None and now - waiting_since > SECONDS_UNTIL_WAITING_IS_SAID:
+            waiting_since = now
+            monitor.say("Waiting for training workers: Ray has no room, or is still starting them")
         if stop.requested and not begun:
             raise KeyboardInterrupt
         if stop.requested and not told:
@@ -160,3 +208,7 @@ def _watch(fit: _Fit, letters: Letters, monitor: Monitor, stop: StopRequest) -> 
             letters.mailbox.stop.remote()
             monitor.say("Stopping after this update; once more stops at once")
     letters.deliver(monitor)
+
+
+def _tells(letter: Letter, event: str) -> bool:
+    return letter.method == "emit" and letter.arguments[0] == event

@@ -7,7 +7,9 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dfshield.distributed.lost_workers import keep_ray_silent
 from dfshield.distributed.mailbox import Letter, Mailbox
+from dfshield.errors import DfshieldError
 from dfshield.runs import Monitor
 
 MONITOR_METHODS = frozenset({"begin", "advance", "detail", "retried", "end", "say", "emit"})
@@ -21,6 +23,7 @@ class Letters:
     """
 
     def __init__(self) -> None:
+        keep_ray_silent()
         here = ray.get_runtime_context().get_node_id()
         actor: Any = ray.remote(Mailbox)
         self.mailbox: ActorHandle[Any] = actor.options(
@@ -28,16 +31,34 @@ class Letters:
         ).remote()
         self._unsettled: Counter[str] = Counter()
 
-    def deliver(self, monitor: Monitor) -> bool:
-        """Read out what has come in since the last time; return whether there was anything."""
-        letters: list[Letter] = ray.get(self.mailbox.collect.remote())
+    def deliver(self, monitor: Monitor) -> list[Letter]:
+        """Read out what has come in since the last time, and return it.
+
+        Raises:
+            DfshieldError: if the mailbox is lost.
+        """
+        letters: list[Letter] = self.ask("collect")
         for letter in letters:
             if letter.method not in MONITOR_METHODS:
                 continue
             if letter.method == "advance":
                 self._unsettled[letter.sender] += letter.arguments[0]
             getattr(monitor, letter.method)(*letter.arguments, **letter.fields)
-        return bool(letters)
+        return letters
+
+    def ask(self, method: str) -> Any:
+        """Call a method of the mailbox.
+
+        Raises:
+            DfshieldError: if the mailbox is lost.
+        """
+        try:
+            return ray.get(getattr(self.mailbox, method).remote())
+        except ray.exceptions.RayActorError:
+            raise DfshieldError(
+                "the process that hears from the workers was killed; what was committed is kept: "
+                "give the same command again"
+            ) from None
 
     def settle(self, sender: str) -> None:
         """The progress that a worker told of has led to a result."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
 
 SECONDS_BETWEEN_LETTERS = 0.5
@@ -85,7 +86,8 @@ class RemoteMonitor:
         """The work went on."""
         self._amount += amount
         if time.monotonic() - self._sent > SECONDS_BETWEEN_LETTERS:
-            self.flush()
+            self._mailbox.put.remote([self._progress()])
+            self._sent = time.monotonic()
 
     def detail(self, text: str) -> None:
         """What to show beside the progress."""
@@ -108,9 +110,8 @@ class RemoteMonitor:
         self._send("emit", event, **fields)
 
     def flush(self) -> None:
-        """Send the progress that has not been sent."""
-        if self._amount:
-            self._mailbox.put.remote([self._progress()])
+        """Send the progress that has not been sent, and wait until all letters have arrived."""
+        ray.get(self._mailbox.put.remote([self._progress()]))
         self._sent = time.monotonic()
 
     def _progress(self) -> Letter:

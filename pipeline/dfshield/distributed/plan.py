@@ -27,13 +27,16 @@ class WorkerPlan:
     num_cpus: int
     threads: int
 
+    def workers_told(self) -> str:
+        """Return how many workers there are, in words."""
+        return "1 worker" if self.num_workers == 1 else f"{self.num_workers} workers"
+
     def told(self) -> str:
         """Return the plan in words."""
-        workers = "1 worker" if self.num_workers == 1 else f"{self.num_workers} workers"
         if self.num_gpus:
-            return f"{workers}, one a GPU"
+            return f"{self.workers_told()}, one a GPU"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{workers} on CPU slots, {threads} each (Ray sees no GPU)"
+        return f"{self.workers_told()} on CPU slots, {threads} each (Ray sees no GPU)"
 
 
 def plan_workers(nodes: Sequence[Node], *, num_workers: int | None = None) -> WorkerPlan:

@@ -10,6 +10,7 @@ import ray
 from ray.actor import ActorHandle
 
 from dfshield.distributed.letters import Letters
+from dfshield.distributed.lost_workers import reason_of
 from dfshield.distributed.plan import WorkerPlan
 from dfshield.distributed.work_queue import WorkQueue
 from dfshield.distributed.worker import JobTask, PoolWorker, WorkerInfo
@@ -22,10 +23,18 @@ SECONDS_UNTIL_WAITING_IS_SAID = 30.0
 
 @dataclass(eq=False)
 class Member:
-    """A worker as the driver knows it."""
+    """A worker as the driver knows it.
+
+    Attributes:
+        name: its own; the one that takes its place has another.
+        actor: its handle.
+        failed_starts: how many died, one in the place of the other, before it could start.
+        info: where it is, once it has started.
+    """
 
     name: str
     actor: ActorHandle[Any]
+    failed_starts: int = 0
     info: WorkerInfo | None = None
 
     @property
@@ -36,7 +45,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that is under way: of a unit, or (unit None) of ``prepare``."""
+    """A call that is under way: of a unit, or (unit None) of ``prepare`` or ``info``."""
 
     member: Member
     unit: Any = None
@@ -90,7 +99,7 @@ class WorkerPool:
         """The workers there are."""
         return tuple(self._members)
 
-    def add(self) -> Member:
+    def add(self, *, failed_starts: int = 0) -> Member:
         """Start a worker; Ray places it as soon as there is room."""
         name = f"worker-{next(self._numbers)}"
         actor: Any = ray.remote(PoolWorker)
@@ -100,7 +109,7 @@ class WorkerPool:
             max_restarts=0,  # a unit goes to whoever is free, not to whoever comes back
             max_task_retries=0,
         ).remote(name, self._letters.mailbox)
-        member = Member(name, handle)
+        member = Member(name, handle, failed_starts)
         self._members.append(member)
         return member
 
@@ -136,7 +145,6 @@ class _Pass:
         self.monitor = monitor
         self.calls: dict[ray.ObjectRef[Any], _Call] = {}
         self.failures: list[DfshieldError] = []
-        self.failed_starts = 0
         self.last_news = time.monotonic()
 
     def run(self) -> Iterator[Done[Any, Any]]:
@@ -176,7 +184,7 @@ class _Pass:
             self.raised(call, error)
             return None
         except ray.exceptions.RayError as error:
-            self.died(call, first_line(error))
+            self.died(call, reason_of(error))
             return None
         if call.unit is None:
             self.introduce(call.member, value)
@@ -191,7 +199,6 @@ class _Pass:
         return Done(call.unit, result, call.kept if has_kept else None, call.member.name)
 
     def introduce(self, member: Member, info: WorkerInfo) -> None:
-        self.failed_starts = 0
         if member.info is None:
             member.info = info
             self.monitor.emit("worker_started", worker=member.name, **asdict(info))
@@ -211,7 +218,7 @@ class _Pass:
             return
         # Whatever it was may have left the process, or its GPU, in a bad state.
         self.monitor.emit("worker_error", worker=call.member.name, error=str(error))
-        self.died(call, f"{type(cause).__name__}: {first_line(cause)}")
+        self.died(call, f"{type(cause).__name__}: {reason_of(cause)}")
 
     def died(self, call: _Call, reason: str) -> None:
         """Give the unit of a lost worker to others, and put a new worker in its place."""
@@ -222,10 +229,9 @@ class _Pass:
         self.queue.forget(member.name)
         self.pool.drop(member)
         if unit is None:
-            self.failed_starts += 1
-            if self.failed_starts > self.pool.max_retries:
-                raise DfshieldError(f"workers die as they start: {reason}")
-        elif self.queue.put_back(unit):
+            self.start_again(member, reason)
+            return
+        if self.queue.put_back(unit):
             self.monitor.retried()
             self.monitor.say(f"{member.place} was lost ({reason}); {label} is begun again")
             self.wake_idle()
@@ -235,12 +241,27 @@ class _Pass:
             )
         self.prepare(self.pool.add())
 
+    def start_again(self, member: Member, reason: str) -> None:
+        """Put another in the place of a worker that had no unit, finitely often."""
+        # One that had started before did its work until its node, say, was lost.
+        failed_starts = 0 if member.info else member.failed_starts + 1
+        if failed_starts <= self.pool.max_retries:
+            self.prepare(self.pool.add(failed_starts=failed_starts))
+        elif self.pool.members:
+            self.monitor.say(f"{member.name} dies whenever it starts ({reason}); others go on")
+        else:
+            raise DfshieldError(f"workers die as they start: {reason}")
+
     def wake_idle(self) -> None:
-        """Let workers that ran out of units know of one that came back."""
+        """Give what came back to workers that ran out of units.
+
+        They are called first: one that died idle, with its node, must not cost the unit a try.
+        """
         busy = {call.member.name for call in self.calls.values()}
         for member in self.pool.members:
             if member.name not in busy:
-                self.hand_out(member)
+                ref: ray.ObjectRef[Any] = member.actor.info.remote()
+                self.calls[ref] = _Call(member)
 
     def say_if_nobody_works(self) -> None:
         if (
@@ -250,9 +271,3 @@ class _Pass:
             return
         self.last_news = time.monotonic()
         self.monitor.say("Waiting for a worker: Ray has no room for one, or is still starting it")
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of an error's text, or the name of its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -4,18 +4,16 @@ import importlib
 import importlib.util
 import logging
 import os
-import signal
 import socket
-import subprocess
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dfshield.distributed.auth_token import prepare_token
+from dfshield.distributed.processes import ProcessGroup, undisturbed
 from dfshield.errors import DfshieldError, InputError
 
 LOCAL = "local"
@@ -70,7 +68,7 @@ class RaySession:
         self._connected = False
         self._owned = False
         self.local = False
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._processes: ProcessGroup | None = None
 
     def start(self) -> None:
         """Start or join Ray; nothing happens when that is done.
@@ -88,7 +86,7 @@ class RaySession:
                 "Ray is not installed: pip install 'ray[default,train,tune]', or set "
                 "cluster.address=none"
             )
-        with _defaults(_QUIET if target == LOCAL else _QUIET | _PROMPT), _kept_sigterm():
+        with _defaults(_QUIET if target == LOCAL else _QUIET | _PROMPT), undisturbed():
             import ray
 
             if ray.is_initialized():
@@ -97,7 +95,7 @@ class RaySession:
                 self._start_local()
             else:
                 self._join(target)
-        self._connected = True
+            self._connected = True
 
     def close(self) -> None:
         """Leave Ray, and end it if this session started it; nothing happens when that is done."""
@@ -105,13 +103,17 @@ class RaySession:
             return
         self._connected = False
         if self._owned:
-            _shutdown()
             self._owned = self.local = False
-        if self._watcher is not None:
-            # Killed before its pipe closes: the process ids it knows may be others' by now.
-            self._watcher.kill()
-            self._watcher.communicate()
-            self._watcher = None
+            self._shutdown()
+
+    def _shutdown(self) -> None:
+        import ray
+
+        with undisturbed():
+            ray.shutdown()
+            if self._processes is not None:
+                self._processes.kill()
+                self._processes = None
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the machines of the cluster that are alive, in a fixed order."""
@@ -152,24 +154,25 @@ class RaySession:
         import ray
 
         self._log("Starting Ray on this machine")
-        _prepare_token()
+        prepare_token()
+        self._processes = ProcessGroup()
         try:
-            ray.init(
-                address=LOCAL,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with self._processes.joined_by_children():
+                ray.init(
+                    address=LOCAL,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except Exception as error:
-            _shutdown()
+            self._shutdown()
             raise DfshieldError(
                 f"Ray did not start on this machine: {_line(error)}: {_START_HINT}"
             ) from error
         except BaseException:
-            _shutdown()
+            self._shutdown()
             raise
         self._owned = self.local = True
-        self._watcher = _watch()
 
     def _join(self, target: str) -> None:
         import ray
@@ -181,10 +184,10 @@ class RaySession:
             with _mute_stderr():
                 ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-            _shutdown()
+            self._shutdown()
             raise InputError(_why_not_joined(target, error)) from error
         except BaseException:
-            _shutdown()
+            self._shutdown()
             raise
         self._owned = True
         where = ray.get_runtime_context().gcs_address
@@ -245,12 +248,6 @@ def _why_not_joined(target: str, error: BaseException) -> str:
     )
 
 
-def _shutdown() -> None:
-    import ray
-
-    ray.shutdown()
-
-
 @contextmanager
 def _defaults(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables that are not set, for the block."""
@@ -274,80 +271,6 @@ def _mute_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-@contextmanager
-def _kept_sigterm() -> Iterator[None]:
-    """Take back what Ray does to SIGTERM: a handler of its own, and a stack trace in C++."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
-
-
-def _prepare_token() -> None:
-    """Make sure that the token of a local Ray is readable by its owner only, from its first byte.
-
-    Ray itself would write it with the permissions that the umask leaves.
-    """
-    mode = os.environ.get("RAY_AUTH_MODE", "token")
-    if mode.lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
-        return
-    location = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(location) if location else Path.home() / ".ray" / "auth_token"
-    try:
-        if not path.exists():
-            _write_token(path)
-        if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # another user's, or mounted: it is theirs to decide
-                path.chmod(0o600)
-    except OSError as error:
-        raise InputError(
-            f"{path}: Ray's token cannot be kept there: {error.strerror}: set RAY_AUTH_TOKEN_PATH "
-            "to a file that can be written"
-        ) from None
-
-
-def _write_token(path: Path) -> None:
-    from ray._private.authentication.authentication_token_generator import (
-        generate_new_authentication_token,
-    )
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(generate_new_authentication_token())
-        # A link appears whole, and only once: of two processes that start Ray, both read the same.
-        with suppress(FileExistsError):
-            path.hardlink_to(temporary)
-    finally:
-        Path(temporary).unlink()
-
-
-def _watch() -> subprocess.Popen[bytes]:
-    """Start a process that kills Ray's agents once this process is gone.
-
-    Linux kills the raylet and the GCS with the driver, and workers follow within 3 s; but the
-    agents first try for a minute to tell the dead GCS about it.
-    """
-    psutil = importlib.import_module("psutil")  # comes with Ray, and has no type information
-    agents = [
-        str(child.pid)
-        for child in psutil.Process().children(recursive=True)
-        if child.cmdline()[:1] in (["ray::DashboardAgent"], ["ray::RuntimeEnvAgent"])
-    ]
-    return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -KILL "$@"', "ray-agents", *agents],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def _line(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """The actor that does the units of tasks: one a GPU, or one a slot of the CPUs."""
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,19 +37,18 @@ class PoolWorker:
         """Load what all units of a task need; return where this worker is.
 
         Raises:
-            DfshieldError: what the task raised, with this machine's name.
+            DfshieldError: what the task raised; an `InputError` with this machine's name.
         """
         engine.bind()
-        self._kept.clear()
         self._work = None  # lets go of the last task's memory first
         worker = Worker(torch.device(engine.device), self._monitor, self._kept.append)
-        info = worker_info()
-        try:
+        with _place_named():
             self._work = task.prepare(worker)
-        except DfshieldError as error:  # the driver could load it: say where it cannot be
-            kind = InputError if isinstance(error, InputError) else DfshieldError
-            raise kind(f"{error} (on {info.host}, where a worker runs)") from None
-        return info
+        return worker_info()
+
+    def info(self) -> WorkerInfo:
+        """Return where this worker is: that it answers tells that it lives."""
+        return worker_info()
 
     def do(self, unit: Hashable) -> tuple[tuple[object, bool], object]:
         """Do a unit.
@@ -56,10 +56,17 @@ class PoolWorker:
         Returns:
             Its result with whether anything was kept, and, as an object of its own that the driver
             need not fetch, what was kept.
+
+        Raises:
+            DfshieldError: what the task raised; an `InputError` with this machine's name.
         """
         assert self._work is not None
-        result = self._work(unit)
-        self._monitor.flush()
+        self._kept.clear()
+        try:
+            with _place_named():
+                result = self._work(unit)
+        finally:
+            self._monitor.flush()  # whoever hears of the end has heard of all that was before
         kept = self._kept.pop() if self._kept else None
         return (result, kept is not None), kept
 
@@ -77,6 +84,31 @@ class JobTask:
     def label(self, unit: int) -> str:
         """Return how people call it."""
         return f"{type(self.job).__name__.removeprefix('_')} {unit}"
+
+
+@contextmanager
+def _place_named() -> Iterator[None]:
+    """Say where input was wrong: the driver, on its own machine, had found it right."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error} (on {os.uname().nodename}, where a worker runs)") from None
+
+
+def fetch(kept: object) -> Any:
+    """Bring what a worker kept into this process.
+
+    Raises:
+        DfshieldError: if it was lost with the worker's node.
+    """
+    assert isinstance(kept, ray.ObjectRef)
+    try:
+        return ray.get(kept)
+    except ray.exceptions.RayError:
+        raise DfshieldError(
+            "surrogate images in the memory of the cluster were lost with their node: give the "
+            "same command again, or keep them in files with storage.sink=parquet"
+        ) from None
 
 
 def worker_info() -> WorkerInfo:

@@ -218,11 +218,12 @@ def _slices(
     todo = [[index] for index in range(len(bounds)) if index not in done]
     if not todo:  # do not start workers for nothing
         return [done[index] for index in sorted(done)]
+    engine = context.executor.engine()
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
         SliceTask(_located(context.config), str(model.path), attack, seed),
         todo,
-        engine=context.executor.engine(),
+        engine=engine,
         monitor=context.monitor,
     )
     for finished in units:

@@ -136,6 +136,11 @@ class GroupJob(Protocol):
     It may be started again after a failure, and goes on from what it has written itself.
     """
 
+    @property
+    def max_workers(self) -> int:
+        """How many workers have something to do."""
+        ...
+
     def run(self, worker: GroupWorker) -> None:
         """Do this worker's share of it, until done or until any worker is asked to stop."""
         ...
@@ -213,6 +218,7 @@ class InProcessExecutor:
         failures: list[DfshieldError] = []
         work = task.prepare(_worker(engine, monitor, kept.append))
         for unit in units:
+            kept.clear()
             try:
                 result = work(unit)
             except InputError:

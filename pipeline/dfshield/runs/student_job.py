@@ -69,6 +69,11 @@ class StudentJob:
     num_images: int
     student: str
 
+    @property
+    def max_workers(self) -> int:
+        """K: a group has no more mini-batches to share out."""
+        return self.config.training.gradrefine.num_batches
+
     def run(self, worker: GroupWorker) -> None:
         """Train until done, or until any worker is asked to stop: then a checkpoint is written."""
         run = _StudentRun(self, worker)

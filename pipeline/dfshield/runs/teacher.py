@@ -187,10 +187,9 @@ def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier
     teacher, _, _ = job.materials()  # what is wrong shows before anything is written
     # Shows, before the work and not after it, whether the run folder can be written.
     context.log.emit("teacher_training_started", epochs=training.epochs)
+    engine = context.executor.engine()
     observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
-    state, best, num_validation = context.executor.run(
-        job, engine=context.executor.engine(), monitor=context.monitor
-    )
+    state, best, num_validation = context.executor.run(job, engine=engine, monitor=context.monitor)
     teacher.load_state_dict(state)
     observer.end()
     observer.say(

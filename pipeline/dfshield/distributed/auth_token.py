@@ -1,0 +1,51 @@
+"""The token file of a local Ray: readable by its owner only."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from dfshield.errors import InputError
+
+
+def prepare_token() -> None:
+    """Make sure that the token of a local Ray is readable by its owner only, from its first byte.
+
+    Ray itself would write it with the permissions that the umask leaves.
+
+    Raises:
+        InputError: if it cannot be kept where Ray looks for it.
+    """
+    mode = os.environ.get("RAY_AUTH_MODE", "token")
+    if mode.lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    location = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(location) if location else Path.home() / ".ray" / "auth_token"
+    try:
+        if not path.exists():
+            _write_token(path)
+        if path.stat().st_mode & 0o077:
+            with suppress(PermissionError):  # another user's, or mounted: it is theirs to decide
+                path.chmod(0o600)
+    except OSError as error:
+        raise InputError(
+            f"{path}: Ray's token cannot be kept there: {error.strerror}: set RAY_AUTH_TOKEN_PATH "
+            "to a file that can be written"
+        ) from None
+
+
+def _write_token(path: Path) -> None:
+    from ray._private.authentication.authentication_token_generator import (
+        generate_new_authentication_token,
+    )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(generate_new_authentication_token())
+        # A link appears whole, and only once: of two processes that start Ray, both read the same.
+        with suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        Path(temporary).unlink()

@@ -1,0 +1,104 @@
+"""The processes of a local Ray: out of the way of this one's signals, and gone when it is."""
+
+import importlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+
+class ProcessGroup:
+    """A process group that children of this process can join, killed when this process ends.
+
+    Signals for the group of this process, such as Ctrl-C and the SIGTERM of a batch system, do not
+    reach them. Linux ends Ray's raylet and GCS with their driver anyhow; but the agents would first
+    try for a minute to tell the dead GCS about it.
+    """
+
+    def __init__(self) -> None:
+        # The leader waits for its standard input to close, and takes the group with it.
+        self._leader = subprocess.Popen(
+            ["/bin/sh", "-c", "read -r _; kill -KILL 0"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+
+    @contextmanager
+    def joined_by_children(self) -> Iterator[None]:
+        """Let the processes that Ray starts inside the block begin in this group."""
+        _groups_to_join.append(self._leader.pid)
+        try:
+            yield
+        finally:
+            _groups_to_join.remove(self._leader.pid)
+
+    def kill(self) -> None:
+        """End whatever is left of the group."""
+        self._leader.communicate()
+
+
+_groups_to_join: list[int] = []
+
+
+def _join_group() -> None:
+    for leader in _groups_to_join:
+        with suppress(OSError):
+            os.setpgid(0, leader)
+
+
+os.register_at_fork(after_in_child=_join_group)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ray start or stop inside the block, and be interrupted when it can stand it.
+
+    While this process connects to Ray or leaves it, an exception may abort the process or get
+    lost. Then SIGINT and SIGTERM wait for the end of the block; a second one does not. Else, and
+    after the block, they do what they did before it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    worker = importlib.import_module("ray._private.worker")
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1 or worker._global_node is None:
+            raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, on_signal) for number in _STOP_SIGNALS}
+    try:
+        with _without_handlers_of_ray():
+            yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for late in received:
+        signal.raise_signal(late)
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _without_handlers_of_ray() -> Iterator[None]:
+    """Keep Ray from giving SIGTERM a handler in Python, and one in C++ that aborts with a trace."""
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    utils: Any = importlib.import_module("ray._private.utils")
+    kept = constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler
+    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
+    utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler = kept
