@@ -28,7 +28,7 @@ from dfshield.runs.synthesis_task import SynthesisTask, make_part
 from dfshield.storage import Folder, Part, read_manifest, write_part
 from dfshield.synthesis import CoefficientSampler, Inversion
 
-SIZE, ITERATIONS, PARTS = 200, 1500, 4
+SIZE, ITERATIONS, PARTS = 200, 1500, 3
 
 
 def settings(folder: str, name: str) -> dict:
@@ -36,6 +36,7 @@ def settings(folder: str, name: str) -> dict:
         "name": name,
         "teacher": {
             "source": "dfshield:resnet8",
+            "options": {"width": 8},
             "input_shape": [1, 8, 8],
             "train": {"data": {"name": "digits"}, "epochs": 2},
         },

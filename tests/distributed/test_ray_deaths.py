@@ -285,6 +285,8 @@ def test_a_group_that_loses_a_worker_starts_again(on_cluster, recorder, tmp_path
 @on_ray
 def test_a_group_whose_worker_always_dies_is_given_up_in_one_line(on_cluster, recorder, tmp_path):
     class Deadly:
+        max_workers = 2
+
         def run(self, worker):
             import os
 

@@ -8,68 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ray_head import PACKAGE, descendants, gone_within, living, new_home, running_head
 
 import dfshield
 from dfshield.distributed.auth_token import prepare_token
 from dfshield.distributed.session import RaySession
 from dfshield.errors import InputError
 
-PACKAGE = Path(dfshield.__file__).parents[1]
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes below one, at any depth."""
-    table = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid="], capture_output=True, text=True)
-    pairs = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
-    found: set[int] = set()
-    while grown := {child for child, parent in pairs if parent in found | {pid}} - found:
-        found |= grown
-    return found
-
-
-def living(pids: set[int]) -> dict[int, str]:
-    """Those of the processes that live, with their command lines."""
-    table = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,stat=,args="], capture_output=True, text=True
-    )
-    rows = [line.split(maxsplit=2) for line in table.stdout.splitlines()]
-    return {int(row[0]): row[2] for row in rows if int(row[0]) in pids and row[1][0] != "Z"}
-
-
-def gone_within(pids: set[int], seconds: float) -> dict[int, str]:
-    """Wait until none of the processes lives; return those that still do."""
-    deadline = time.monotonic() + seconds
-    while (left := living(pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
-
 
 @pytest.fixture
 def ray_home() -> Iterator[dict[str, str]]:
     """An environment in which Ray has a home and a temporary folder of its own."""
-    yield from _ray_home()
-
-
-def _ray_home() -> Iterator[dict[str, str]]:
-    root = Path(tempfile.mkdtemp(prefix="dfs-", dir="/tmp"))  # sockets need a short path
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    folders = {"HOME": root / "home", "RAY_TMPDIR": root / "ray"}
-    for folder in folders.values():
-        folder.mkdir()
-    yield {
-        **kept,
-        **{name: str(folder) for name, folder in folders.items()},
-        "PYTHONPATH": str(PACKAGE),
-    }
-    shutil.rmtree(root, ignore_errors=True)
+    yield from new_home()
 
 
 @pytest.fixture
@@ -88,7 +44,7 @@ def drive(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="module")
 def head() -> Iterator[dict[str, str]]:
     """A running Ray with a token and two logical GPUs; the environment of who may join it."""
-    yield from _head({})
+    yield from running_head()
 
 
 @pytest.fixture(scope="module")
@@ -97,41 +53,7 @@ def head_without_dfshield(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     broken = tmp_path_factory.mktemp("path") / "dfshield"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise ModuleNotFoundError('no dfshield here')")
-    yield from _head({"PYTHONPATH": str(broken.parent)})
-
-
-def _head(changes: dict[str, str]) -> Iterator[dict[str, str]]:
-    homes = _ray_home()
-    env = next(homes) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("", 0))
-        other.bind(("", 0))
-        port, client_port = one.getsockname()[1], other.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
-            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=2"),
-            *("--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"),
-            *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={client_port}"),
-        ],
-        env=env | {"RAY_USAGE_STATS_ENABLED": "0"} | changes,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = []
-        while "Ray runtime started" not in (line := process.stdout.readline()):
-            said.append(line)
-            assert line, "".join(said)
-        yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-    finally:
-        for pid in descendants(process.pid) | {process.pid}:
-            with suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        process.communicate()
-        next(homes, None)
+    yield from running_head({"PYTHONPATH": str(broken.parent)})
 
 
 LOCAL = """

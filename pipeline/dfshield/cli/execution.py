@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dfshield.errors import InputError
-
 if TYPE_CHECKING:
     from dfshield.config import ClusterConfig, Config
     from dfshield.runs import Executor, Observer
@@ -75,21 +73,13 @@ def execute(
 @contextmanager
 def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
     """Give what does the work; Ray is started only when there is any."""
+    from dfshield.distributed import RayExecutor
     from dfshield.runs import InProcessExecutor, RunLayout
 
     address = _address(config.cluster)
     if address == "none":
         yield InProcessExecutor()
         return
-    try:
-        from dfshield.distributed import RayExecutor
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "ray":
-            raise
-        raise InputError(
-            f"cluster.address: {address} needs Ray: pip install 'ray[default,train,tune]', "
-            "or work in this process with cluster.address=none"
-        ) from None
     with RayExecutor(
         address,
         folder=RunLayout.of(config).root,

@@ -97,7 +97,7 @@ class TerminalObserver:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Give the terminal back, also after an error."""

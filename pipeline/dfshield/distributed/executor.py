@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from dfshield.distributed.group import run_group
-from dfshield.distributed.letters import Letters
 from dfshield.distributed.plan import WorkerPlan, plan_workers
-from dfshield.distributed.pool import WorkerPool
 from dfshield.distributed.session import RaySession
 from dfshield.distributed.survey import survey
-from dfshield.distributed.worker import fetch
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
 from dfshield.storage import Folder
+
+if TYPE_CHECKING:
+    from dfshield.distributed.letters import Letters
+    from dfshield.distributed.pool import WorkerPool
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 class RayExecutor:
     """Works on every GPU, or CPU slot, of a Ray cluster. A context manager.
 
-    Ray is started or joined when work first needs it, so that a run with nothing to do is quick.
+    Ray is imported, and started or joined, when work first needs it, so that a run with nothing to
+    do is quick.
 
     Args:
         address: ``local`` (a Ray of our own), ``auto`` or ``host:port``.
@@ -88,13 +89,16 @@ class RayExecutor:
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job with a Ray Train worker group; see `dfshield.runs.Executor`."""
         crew = self._started()
+        from dfshield.distributed.group import run_group
+
         crew.pool.release()  # the group needs their GPUs
-        self._say(f"Starting {crew.plan.workers_told()} for the training")
+        plan = replace(crew.plan, num_workers=min(crew.plan.num_workers, job.max_workers))
+        self._say(f"Starting {plan.workers_told()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
             run_group(
                 job,
-                plan=replace(crew.plan, num_workers=min(crew.plan.num_workers, job.max_workers)),
+                plan=plan,
                 engine=engine,
                 letters=crew.letters,
                 monitor=monitor,
@@ -106,11 +110,16 @@ class RayExecutor:
 
     def fetch(self, kept: object) -> Any:
         """Bring what a worker kept into this process."""
+        from dfshield.distributed.worker import fetch
+
         return fetch(kept)
 
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
+            from dfshield.distributed.letters import Letters
+            from dfshield.distributed.pool import WorkerPool
+
             nodes = self._session.nodes()
             plan = plan_workers(nodes, num_workers=self._num_workers)
             if self._session.local:
@@ -136,5 +145,5 @@ class _Crew:
 
     plan: WorkerPlan
     engine: Engine
-    letters: Letters
-    pool: WorkerPool
+    letters: "Letters"
+    pool: "WorkerPool"

@@ -1,7 +1,5 @@
 """Starting a Ray on this machine, joining one that runs, and leaving either without a trace."""
 
-import importlib
-import importlib.util
 import logging
 import os
 import socket
@@ -81,14 +79,16 @@ class RaySession:
         if self._connected:
             return
         target = self._target()
-        if importlib.util.find_spec("ray") is None:
-            raise InputError(
-                "Ray is not installed: pip install 'ray[default,train,tune]', or set "
-                "cluster.address=none"
-            )
-        with _defaults(_QUIET if target == LOCAL else _QUIET | _PROMPT), undisturbed():
+        try:
             import ray
-
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "ray":
+                raise
+            raise InputError(
+                "Ray is not installed: pip install 'ray[default,train,tune]', or work in this "
+                "process with cluster.address=none"
+            ) from None
+        with _defaults(_QUIET if target == LOCAL else _QUIET | _PROMPT), undisturbed():
             if ray.is_initialized():
                 self._log("Using the Ray that this process has initialised")
             elif target == LOCAL:
