@@ -178,6 +178,34 @@ def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
     assert driver.communicate()[0] == b""
 
 
+STARTED_UNDER_SIGNALS = """
+import os, signal, threading
+from dfshield.distributed.session import RaySession
+import ray
+seen = []
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
+signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+session = RaySession("local", log=lambda _: None)
+for number in (signal.SIGINT, signal.SIGTERM):
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    try:
+        session.start()
+        print("started", ray.is_initialized())
+    except KeyboardInterrupt:
+        print("interrupted", ray.is_initialized())
+    session.close()
+print(seen)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hears(ray_home, drive):
+    done = drive(STARTED_UNDER_SIGNALS, ray_home)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["started True", "interrupted False", "[15]"]
+
+
 @pytest.fixture
 def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):

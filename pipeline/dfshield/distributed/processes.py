@@ -68,23 +68,30 @@ def undisturbed() -> Iterator[None]:
         return
     worker = importlib.import_module("ray._private.worker")
     received: list[int] = []
+    interrupt: KeyboardInterrupt | None = None
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 1 or worker._global_node is None:
             raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, on_signal) for number in _STOP_SIGNALS}
+    previous = {
+        number: signal.signal(number, on_signal)
+        for number in _STOP_SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         with _without_handlers_of_ray():
             yield
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt as raised:
+        interrupt = raised
     finally:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
     for late in received:
         signal.raise_signal(late)
+    if interrupt is not None:  # the handlers of before were content with less
+        raise interrupt
 
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
