@@ -28,7 +28,7 @@ from dfshield.runs.synthesis_task import SynthesisTask, make_part
 from dfshield.storage import Folder, Part, read_manifest, write_part
 from dfshield.synthesis import CoefficientSampler, Inversion
 
-SIZE, ITERATIONS, PARTS = 200, 1500, 3
+SIZE, ITERATIONS, PARTS = 200, 1800, 3
 
 
 def settings(folder: str, name: str) -> dict:

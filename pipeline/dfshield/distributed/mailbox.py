@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-SECONDS_BETWEEN_LETTERS = 0.5
+SECONDS_BETWEEN_LETTERS = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Mailbox:
 class RemoteMonitor:
     """The driver's monitor as workers see it; see `dfshield.runs.Monitor`.
 
-    Progress is added up and sent twice a second at most, all else at once.
+    Progress is added up and sent once a second at most, all else at once.
     """
 
     def __init__(self, mailbox: ActorHandle[Any], sender: str) -> None:

@@ -17,7 +17,7 @@ from dfshield.distributed.worker import JobTask, PoolWorker, WorkerInfo
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import Done, Engine, Job, Monitor, Task, raise_failures
 
-POLL_S = 0.25
+POLL_S = 1.0
 SECONDS_UNTIL_WAITING_IS_SAID = 30.0
 
 
