@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import call, ended, start, succeed, wait_until
+from tiny_run import call, ended, run_of, start, succeed, wait_until
 
 from dfshield import __version__
 from dfshield.config import load_config
@@ -96,7 +96,7 @@ def test_the_table_shows_what_the_json_says(tiny):
 
 def test_status_before_and_after(tiny):
     config = tiny(keep=("teacher",))
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     assert "not a run folder" in call("status", run).refusal()
     succeed("teacher", config)
     state = json.loads(succeed("status", run, "--json").out)
@@ -125,7 +125,7 @@ def test_status_before_and_after(tiny):
 
 
 def test_status_of_a_finished_data_set_that_lost_a_part(tiny):
-    run = tiny().parent / "runs" / "tiny"
+    run = run_of(tiny())
     next(run.rglob("part-0001.parquet")).unlink()
     synthesis = json.loads(succeed("status", run, "--json").out)["seeds"][0]["synthesize"]
     assert (synthesis["state"], synthesis["parts_done"], synthesis["parts"]) == ("begun", 2, 3)
@@ -134,7 +134,7 @@ def test_status_of_a_finished_data_set_that_lost_a_part(tiny):
 @pytest.mark.slow
 def test_status_while_a_synthesis_runs(tiny):
     config = tiny(keep=("teacher",), synthesis__num_images=160, synthesis__iterations=400)
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     process = start("synthesize", config)
     try:
         wait_until(lambda: list(run.rglob("*.parquet")), process)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 import dfshield
 
 PACKAGE = Path(dfshield.__file__).parents[1]
@@ -41,6 +43,18 @@ def gone_within(pids: set[int], seconds: float) -> dict[int, str]:
     while (left := living(pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+def processes(env: Mapping[str, str]) -> dict[int, str]:
+    """The processes that were started under an environment's RAY_TMPDIR, with their names."""
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("RAY_TMPDIR") == env["RAY_TMPDIR"]:
+                found[process.pid] = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+    return found
 
 
 def new_home() -> Iterator[dict[str, str]]:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_run import call, contents, events, stamps, succeed
+from tiny_run import call, contents, events, run_of, stamps, succeed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -18,10 +18,6 @@ TRAINING = {
     "training__inner": {"steps": 3},
     "training__epochs": 3,
 }
-
-
-def run_of(config):
-    return config.parent / "runs" / "tiny"
 
 
 @pytest.fixture

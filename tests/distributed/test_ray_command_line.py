@@ -12,10 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from ray_head import PACKAGE, new_home, running_head
-from tiny_run import Answer, call, contents, events, resuming_command, write_config
+from ray_head import PACKAGE, new_home, processes, running_head
+from tiny_run import Answer, call, contents, events, resuming_command, run_of, start, write_config
 
 import dfshield
 
@@ -80,18 +79,6 @@ def command(env, *args, **changes):
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def processes(env):
-    """The processes that were started under an environment's RAY_TMPDIR, with their names."""
-    found = {}
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("RAY_TMPDIR") == env["RAY_TMPDIR"]:
-                found[process.pid] = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-    return found
 
 
 def wait_until(condition, seconds=60):
@@ -204,7 +191,7 @@ def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, env, m
 @pytest.mark.slow
 def test_a_second_ctrl_c_does_not_wait_for_the_update(tiny, env):
     config = tiny(keep=("teacher", "synthetic"), training__inner={"steps": 100_000})
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     before = len(events(run, "training_started"))
     process, answer = begin(env, "train", config, "cluster.address=local")
     wait_until(lambda: len(events(run, "training_started")) > before)
@@ -220,14 +207,7 @@ def begin(env, *args):
     """Start `dfshield` in a process group of its own; return it and what tells its answer."""
     path = Path(env["HOME"]) / "stderr"
     with path.open("w") as stderr:
-        process = subprocess.Popen(
-            [PROGRAM, *map(str, args)],
-            env=env,
-            stdout=stderr,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        process = start(*args, env=env, stderr=stderr)
     return process, lambda: Answer(process.poll(), "", path.read_text())
 
 
@@ -239,7 +219,7 @@ def stop(process, env, number):
 
 
 def nothing_is_left(config):
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     assert not [name for name in contents(run) if ".ray-train" in name or "tmp" in name]
     assert not (run / "student" / "checkpoint.pt").exists()
 
@@ -337,7 +317,7 @@ def test_a_missing_ray_is_one_line(without_ray, tmp_path):
 )
 def test_what_needs_no_work_needs_no_ray(tiny, without_ray, words):
     config = tiny()
-    names = {"CONFIG": config, "RUN": config.parent / "runs" / "tiny"}
+    names = {"CONFIG": config, "RUN": run_of(config)}
     answer = command(without_ray, *(names.get(word, word) for word in words.split()))
     assert answer.code == 0, answer
     assert "Ray" not in answer.err

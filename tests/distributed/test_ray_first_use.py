@@ -1,16 +1,15 @@
 """What users see who never heard of Ray: a quiet start, nothing left, their own Ray honoured."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from ray_head import new_home
 from tiny_run import TINY, changed, contents, events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -29,11 +28,11 @@ def network(width: int = 8):
 @pytest.fixture
 def user(tmp_path):
     """A function that runs `dfshield` for a user with a home and a folder of their own."""
-    ray = tempfile.mkdtemp(prefix="dfs-", dir="/tmp")  # sockets need a short path
-    for name in ("home", "work"):
-        (tmp_path / name).mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "PYTHONPATH"}
-    env = {**kept, "HOME": str(tmp_path / "home"), "RAY_TMPDIR": ray, "MPLCONFIGDIR": ray}
+    homes = new_home()
+    env = next(homes)
+    del env["PYTHONPATH"]
+    env["MPLCONFIGDIR"] = env["RAY_TMPDIR"]
+    (tmp_path / "work").mkdir()
     tree = {key: value for key, value in TINY.items() if key != "cluster"}
 
     def run(*args, **changes):
@@ -48,9 +47,9 @@ def user(tmp_path):
             timeout=120,
         )
 
-    run.env, run.home, run.work = env, tmp_path / "home", tmp_path / "work"
+    run.env, run.home, run.work = env, Path(env["HOME"]), tmp_path / "work"
     yield run
-    subprocess.run(["rm", "-rf", ray], check=True)
+    next(homes, None)
 
 
 def test_a_run_is_quiet_and_leaves_nothing_behind(user):

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 from ray_head import PACKAGE, descendants, gone_within, living, new_home, running_head
 
 import dfshield
-from dfshield.distributed.auth_token import prepare_token
 from dfshield.distributed.session import RaySession
 from dfshield.errors import InputError
 
@@ -116,7 +114,8 @@ try:
     found = survey(session.nodes(), Folder.at("store"))
     import torch
     assert found.torch == torch.__version__
-    print(len(found.nodes), found.nodes[0].gpus, found.device, session.local)
+    (node,) = session.nodes()
+    print(node.gpus, found.device, session.local)
     {after}
 except DfshieldError as error:
     print(type(error).__name__, error)
@@ -206,66 +205,6 @@ def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hea
     assert done.stdout.splitlines() == ["started True", "interrupted False", "[15]"]
 
 
-@pytest.fixture
-def token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path / ".ray" / "auth_token"
-
-
-def test_the_token_is_made_once_when_many_start_at_once(token):
-    seen = []
-    barrier = threading.Barrier(8)
-
-    def start():
-        barrier.wait()
-        prepare_token()
-        seen.append(token.read_text())
-
-    threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(seen) == 8
-    assert len(set(seen)) == 1
-    assert len(seen[0]) == 64
-    assert token.stat().st_mode & 0o777 == 0o600
-    assert list(token.parent.iterdir()) == [token]
-
-
-def test_a_token_that_others_can_read_is_closed_to_them(token):
-    token.parent.mkdir()
-    token.write_text("mine")
-    token.chmod(0o644)
-    prepare_token()
-    assert token.read_text() == "mine"
-    assert token.stat().st_mode & 0o777 == 0o600
-
-
-def test_the_token_lies_where_the_user_says(token, monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "a" / "token"))
-    prepare_token()
-    assert (tmp_path / "a" / "token").stat().st_mode & 0o777 == 0o600
-    assert not token.exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("RAY_AUTH_TOKEN", "t" * 64), ("RAY_AUTH_MODE", "disabled")]
-)
-def test_no_token_is_written_that_nobody_needs(token, monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    prepare_token()
-    assert not token.parent.exists()
-
-
-def test_a_token_that_cannot_be_kept_is_said_in_one_line(token):
-    token.parent.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match="RAY_AUTH_TOKEN_PATH"):
-        prepare_token()
-
-
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -334,7 +273,7 @@ def test_a_cluster_is_joined_surveyed_and_left_running(head, drive, tmp_path):
         assert done.stderr == ""
         joined, found = done.stdout.splitlines()
         assert joined.startswith("Joined the Ray at")
-        assert found == "1 2 cpu False"  # two logical GPUs that torch does not see
+        assert found == "2 cpu False"  # two logical GPUs that torch does not see
     assert list((tmp_path / "store").iterdir()) == []
 
 
@@ -342,7 +281,7 @@ def test_a_cluster_is_joined_surveyed_and_left_running(head, drive, tmp_path):
 def test_a_ray_that_the_process_has_initialised_is_used_and_kept(head, drive):
     begin = "import ray; ray.init(logging_level=40, log_to_driver=False)"
     script = joining("local", before=begin) + "print(ray.is_initialized())"
-    assert drive(script, head).stdout.splitlines()[1:] == ["1 2 cpu False", "True"]
+    assert drive(script, head).stdout.splitlines()[1:] == ["2 cpu False", "True"]
 
 
 @pytest.mark.ray

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_run import TINY, call, changed, contents, parts, succeed, write_config
+from tiny_run import TINY, call, changed, contents, parts, run_of, succeed, write_config
 
 from dfshield.classifiers import build
 
@@ -210,10 +210,10 @@ def test_real_images_that_do_not_fit_are_refused(tiny, tmp_path, images, num_cla
     file = tmp_path / "real.npz"
     np.savez(file, images=images, labels=np.arange(20) % num_classes)
     config = tiny(evaluation__data={"name": "npz", "path": str(file)})
-    results = contents(config.parent / "runs" / "tiny")
+    results = contents(run_of(config))
     line = call("evaluate", config).refusal()
     assert said in line
-    assert contents(config.parent / "runs" / "tiny") == results
+    assert contents(run_of(config)) == results
 
 
 def test_real_images_that_are_missing_are_named(tiny, tmp_path):
@@ -257,7 +257,7 @@ def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(tiny, small_
     tree = yaml.safe_load(roomy.read_text())
     tight.write_text(yaml.safe_dump(changed(tree, storage__path=str(small_disk))))
     run = small_disk / "tiny"
-    shutil.copytree(roomy.parent / "runs" / "tiny", run)
+    shutil.copytree(run_of(roomy), run)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700_000))
 
@@ -270,6 +270,6 @@ def test_a_full_disk_stops_in_one_line_and_the_same_command_goes_on(tiny, small_
     ballast.unlink()
     succeed("synthesize", tight)
     succeed("synthesize", roomy)
-    for name, file in parts(roomy.parent / "runs" / "tiny").items():
+    for name, file in parts(run_of(roomy)).items():
         assert parts(run)[name].read_bytes() == file.read_bytes()
     assert "21 of 21 parts verify" in succeed("verify", run).out

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny_run import call, contents, succeed
+from tiny_run import call, contents, run_of, succeed
 
 from dfshield.errors import InputError
 from dfshield.runs.events import read_events
@@ -19,7 +19,7 @@ PICTURE = "summary/shard-00000.png"
 
 @pytest.fixture
 def run(tiny):
-    return tiny().parent / "runs" / "tiny"
+    return run_of(tiny())
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@
 
 import json
 
-from tiny_run import call, contents, events, parts, stamps, succeed
-
-
-def run_of(config):
-    return config.parent / "runs" / "tiny"
+from tiny_run import call, contents, events, parts, run_of, stamps, succeed
 
 
 def made(run):

@@ -4,7 +4,7 @@ import socket
 import subprocess
 
 import pytest
-from tiny_run import call, parts, stamps, succeed
+from tiny_run import call, parts, run_of, stamps, succeed
 
 
 def truncate(file):
@@ -20,7 +20,7 @@ def tamper(file):
 @pytest.mark.parametrize("damage", [truncate, tamper, lambda file: file.unlink()])
 def test_a_broken_part_is_found_said_and_made_again(tiny, damage):
     config = tiny()
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     name = "data/shard=00000/part-0001.parquet"
     part = parts(run)[name]
     whole = part.read_bytes()
@@ -46,7 +46,7 @@ def test_a_broken_part_is_found_said_and_made_again(tiny, damage):
 
 def test_what_a_killed_process_was_writing_is_cleared_away(tiny):
     config = tiny(keep=("teacher",))
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     dead = subprocess.Popen(["true"])
     dead.wait()
     left = [
@@ -66,7 +66,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tiny):
 
 def test_training_on_a_broken_part_is_refused_by_its_name(tiny):
     config = tiny(keep=("teacher", "synthetic"))
-    run = config.parent / "runs" / "tiny"
+    run = run_of(config)
     tamper(parts(run)["data/shard=00000/part-0000.parquet"])
     line = call("train", config).refusal(code=3)
     assert "data/shard=00000/part-0000.parquet" in line

@@ -12,6 +12,7 @@ from tiny_run import (
     finish,
     parts,
     resuming_command,
+    run_of,
     stamps,
     start,
     succeed,
@@ -26,10 +27,6 @@ SLOW = {
     "training__epochs": 3,
 }
 NUM_PARTS, UPDATES_PER_EPOCH = 5, 4
-
-
-def run_of(config):
-    return config.parent / "runs" / "tiny"
 
 
 def leftovers(config):

@@ -3,11 +3,7 @@
 import json
 
 import pytest
-from tiny_run import call, contents, events, parts, stamps, succeed, write_config
-
-
-def run_of(config):
-    return config.parent / "runs" / "tiny"
+from tiny_run import call, contents, events, parts, run_of, stamps, succeed, write_config
 
 
 def results_of(run):

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
@@ -113,14 +115,25 @@ def succeed(*args: object) -> Answer:
     return answer
 
 
-def start(*args: object, command: list[str] = STARTED) -> subprocess.Popen:
-    """Start the command line as a process of its own, on one thread."""
+def run_of(config: Path) -> Path:
+    """The run folder of a configuration that `write_config` wrote."""
+    return config.parent / "runs" / "tiny"
+
+
+def start(
+    *args: object,
+    command: list[str] = STARTED,
+    env: Mapping[str, str] = os.environ,
+    stderr: int | IO[str] = subprocess.PIPE,
+) -> subprocess.Popen:
+    """Start the command line on one thread, in a process group of its own."""
     return subprocess.Popen(
         [*command, *map(str, args)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**env, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
         # A shell that runs the tests in the background has SIGINT ignored, which is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

@@ -16,9 +16,9 @@ from ray._private.worker import global_worker
 from ray.actor import ActorHandle
 from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchConfig, get_device
-
-# What ray.train exports is, to type checkers, its first version.
 from ray.train.v2._internal.execution.controller import TrainController
+
+# What ray.train exports under these names is, to type checkers, its first version.
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 

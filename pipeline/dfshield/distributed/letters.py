@@ -12,8 +12,6 @@ from dfshield.distributed.mailbox import Letter, Mailbox
 from dfshield.errors import DfshieldError
 from dfshield.runs import Monitor
 
-MONITOR_METHODS = frozenset({"begin", "advance", "detail", "retried", "end", "say", "emit"})
-
 
 class Letters:
     """Starts the mailbox beside the driver and reads its letters to a monitor.
@@ -39,8 +37,6 @@ class Letters:
         """
         letters: list[Letter] = self.ask("collect")
         for letter in letters:
-            if letter.method not in MONITOR_METHODS:
-                continue
             if letter.method == "advance":
                 self._unsettled[letter.sender] += letter.arguments[0]
             getattr(monitor, letter.method)(*letter.arguments, **letter.fields)

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from dfshield.runs import STOP_SIGNALS
+
 
 class ProcessGroup:
     """A process group that children of this process can join, killed when this process ends.
@@ -77,7 +79,7 @@ def undisturbed() -> Iterator[None]:
 
     previous = {
         number: signal.signal(number, on_signal)
-        for number in _STOP_SIGNALS
+        for number in STOP_SIGNALS
         if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
@@ -92,9 +94,6 @@ def undisturbed() -> Iterator[None]:
         signal.raise_signal(late)
     if interrupt is not None:  # the handlers of before were content with less
         raise interrupt
-
-
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager

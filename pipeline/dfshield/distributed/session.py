@@ -18,7 +18,9 @@ LOCAL = "local"
 AUTO = "auto"
 
 _CONNECT_TIMEOUT_S = 5.0
-_START_HINT = "free memory and disk space in its temporary folder (RAY_TMPDIR), or use none"
+_START_HINT = (
+    "free memory and disk space in its temporary folder (RAY_TMPDIR), or set cluster.address=none"
+)
 
 # Read by Ray while it starts; whatever the user has set stays.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}

@@ -22,12 +22,10 @@ class Survey:
     """What the work can be planned with.
 
     Attributes:
-        nodes: the machines to use: those with GPUs if there are any, else those with CPUs.
         device: ``cuda`` if the nodes' GPUs are seen by torch, else ``cpu``.
         torch: version of torch on the nodes.
     """
 
-    nodes: tuple[Node, ...]
     device: str
     torch: str
 
@@ -63,7 +61,7 @@ def survey(nodes: Sequence[Node], folder: Folder) -> Survey:
         if node.gpus:
             _check("CUDA", node, found["cuda"], f"node {used[0].host}", findings[0]["cuda"])
     cuda = used[0].gpus > 0 and findings[0]["cuda"] == "True"
-    return Survey(nodes=used, device="cuda" if cuda else "cpu", torch=findings[0]["torch"])
+    return Survey(device="cuda" if cuda else "cpu", torch=findings[0]["torch"])
 
 
 def _ask(used: Sequence[Node], uri: str, marker: str, nonce: bytes) -> list[dict[str, str]]:

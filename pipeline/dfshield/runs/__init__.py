@@ -13,12 +13,18 @@ from dfshield.runs.executor import (
     Worker,
     raise_failures,
 )
-from dfshield.runs.interrupt import StopRequest, deferred_interrupt, terminate_as_interrupt
+from dfshield.runs.interrupt import (
+    STOP_SIGNALS,
+    StopRequest,
+    deferred_interrupt,
+    terminate_as_interrupt,
+)
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.status import run_status, verify_run
 
 __all__ = [
+    "STOP_SIGNALS",
     "Done",
     "Engine",
     "Executor",

@@ -1,5 +1,6 @@
 """Reading a surrogate data set back: tensors for training, and a check of every file."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,9 +36,60 @@ class SurrogateTensors:
         return len(self.images)
 
 
+class SurrogateReader(ABC):
+    """What reads the parts of a surrogate data set.
+
+    Attributes:
+        manifest: what the set holds.
+    """
+
+    manifest: Manifest
+
+    @abstractmethod
+    def read(self, part: Part) -> PartArrays:
+        """Return one part, checked.
+
+        Raises:
+            PartError: when it is missing or does not verify.
+        """
+
+    def load(
+        self,
+        split: Split = "data",
+        *,
+        num_images: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> SurrogateTensors:
+        """Read the first ``num_images`` images (None: all) onto a device, checking every part.
+
+        Never holds more than the result and one part.
+
+        Raises:
+            PartError: when a part is missing or does not verify.
+            InputError: if fewer images are planned.
+        """
+        manifest = self.manifest
+        parts = manifest.covering(split, num_images)  # refuses what is not planned
+        total = sum(part.num_images for part in parts) if num_images is None else num_images
+        images = torch.empty((total, *manifest.image_shape), device=device)
+        labels = torch.empty(total, dtype=torch.int64, device=device)
+        logits = torch.empty((total, manifest.num_classes), device=device)
+        start = 0
+        for part in parts:
+            arrays = self.read(part)
+            size = min(len(arrays), total - start)
+            rows = slice(start, start + size)
+            images[rows] = torch.tensor(decode_images(arrays.images[:size]))
+            labels[rows] = torch.tensor(arrays.labels[:size])
+            logits[rows] = torch.tensor(arrays.teacher_logits[:size])
+            start += size
+            del arrays  # else it would live until the next part has been read
+        return SurrogateTensors(images, labels, logits)
+
+
 @dataclass(frozen=True)
-class SurrogateDataset:
-    """The reader of a surrogate data set.
+class SurrogateDataset(SurrogateReader):
+    """The reader of a surrogate data set in a folder.
 
     Attributes:
         folder: where it lies.
@@ -70,36 +122,15 @@ class SurrogateDataset:
         return [part for part in self._parts(split) if part.path not in present]
 
     def read(self, part: Part) -> PartArrays:
-        """Return one part, checked.
-
-        Raises:
-            PartError: when it is missing or does not verify.
-        """
+        """Return one part from its file, checked; see `SurrogateReader`."""
         return read_part(self.folder, self.manifest, part)
-
-    def load(
-        self,
-        split: Split = "data",
-        *,
-        num_images: int | None = None,
-        device: str | torch.device = "cpu",
-    ) -> SurrogateTensors:
-        """Read the first ``num_images`` images (None: all) onto a device, checking every part.
-
-        Never holds more than the result and one part.
-
-        Raises:
-            PartError: when a part is missing or does not verify.
-            InputError: if fewer images are planned.
-        """
-        return _assembled(self.manifest, self.read, split, num_images, device)
 
     def _parts(self, split: Split | None) -> tuple[Part, ...]:
         return self.manifest.parts if split is None else self.manifest.split(split)
 
 
 @dataclass(frozen=True)
-class SurrogateTables:
+class SurrogateTables(SurrogateReader):
     """The reader of a surrogate data set whose parts are tables outside any folder.
 
     Attributes:
@@ -111,52 +142,8 @@ class SurrogateTables:
     fetch: Callable[[Part], pa.Table]
 
     def read(self, part: Part) -> PartArrays:
-        """Return one part, checked.
-
-        Raises:
-            PartError: when its table does not verify.
-        """
+        """Return one part from its table, checked; see `SurrogateReader`."""
         return part_arrays(self.fetch(part), self.manifest, part)
-
-    def load(
-        self,
-        split: Split = "data",
-        *,
-        num_images: int | None = None,
-        device: str | torch.device = "cpu",
-    ) -> SurrogateTensors:
-        """Copy the first ``num_images`` images (None: all) to a device; see `SurrogateDataset`.
-
-        Raises:
-            PartError: when a table does not verify.
-            InputError: if fewer images are planned.
-        """
-        return _assembled(self.manifest, self.read, split, num_images, device)
-
-
-def _assembled(
-    manifest: Manifest,
-    read: Callable[[Part], PartArrays],
-    split: Split,
-    num_images: int | None,
-    device: str | torch.device,
-) -> SurrogateTensors:
-    parts = manifest.covering(split, num_images)  # refuses what is not planned
-    total = sum(part.num_images for part in parts) if num_images is None else num_images
-    images = torch.empty((total, *manifest.image_shape), device=device)
-    labels = torch.empty(total, dtype=torch.int64, device=device)
-    logits = torch.empty((total, manifest.num_classes), device=device)
-    start = 0
-    for part in parts:
-        arrays = read(part)
-        size = min(len(arrays), total - start)
-        rows = slice(start, start + size)
-        images[rows] = torch.tensor(decode_images(arrays.images[:size]))
-        labels[rows] = torch.tensor(arrays.labels[:size])
-        logits[rows] = torch.tensor(arrays.teacher_logits[:size])
-        start += size
-        del arrays  # else it would live until the next part has been read
-    return SurrogateTensors(images, labels, logits)
 
 
 @dataclass(frozen=True)
