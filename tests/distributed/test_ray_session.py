@@ -157,6 +157,8 @@ def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        # A shell that runs the tests in the background has SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         scratch = Path(ray_home["RAY_TMPDIR"])
