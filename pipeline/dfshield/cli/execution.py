@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,18 @@ def execute(
 
     Ctrl-C or SIGTERM ends it with exit code 130 and the command that resumes.
     """
+    with _no_trace_of_matplotlib():
+        _execute(config, overrides, stages, as_json=as_json, replan=replan)
+
+
+def _execute(
+    config: str,
+    overrides: Sequence[str] | None,
+    stages: Sequence[str],
+    *,
+    as_json: bool,
+    replan: bool,
+) -> None:
     # python: classifiers may lie in the folder where the command is given.
     sys.path.insert(0, str(Path.cwd()))
     from rich.console import Console
@@ -68,6 +81,21 @@ def execute(
         )
     elif run.results:
         print_results(run.results)
+
+
+@contextmanager
+def _no_trace_of_matplotlib() -> Iterator[None]:
+    """Let matplotlib keep its list of fonts elsewhere than in the user's home; ours are its own."""
+    name = "MPLCONFIGDIR"
+    if name in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="dfshield-") as folder:
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            del os.environ[name]
 
 
 @contextmanager

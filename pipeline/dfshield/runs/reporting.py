@@ -3,13 +3,12 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfshield import __version__
 from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
-from dfshield.report import ReportData, SeedOutcome, render_model_card, render_page
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import read_results
 from dfshield.runs.events import read_events
@@ -18,6 +17,9 @@ from dfshield.runs.student import trained_student
 from dfshield.runs.student_job import HISTORY
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, SurrogateDataset
+
+if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
+    from dfshield.report import SeedOutcome
 
 PAGE = "index.html"
 PACKAGES = ("torch", "numpy", "pyarrow", "pyautoattack")
@@ -29,6 +31,8 @@ def report_stage(context: RunContext) -> None:
     Raises:
         InputError: if a stage has not been done yet.
     """
+    from dfshield.report import ReportData, render_model_card, render_page
+
     outcomes = tuple(_outcome(context, seed) for seed in context.layout.seeds)
     shared: dict[str, Any] = {
         "name": context.config.name,
@@ -51,7 +55,9 @@ def report_stage(context: RunContext) -> None:
     context.log.emit("report")
 
 
-def _outcome(context: RunContext, seed: int) -> SeedOutcome:
+def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
+    from dfshield.report import SeedOutcome
+
     student = trained_student(context, seed)
     results = read_results(context, seed)
     history = student.read_json(HISTORY)

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from dfshield.errors import InputError
-from dfshield.report import image_grid
 from dfshield.storage import Folder, Manifest, Part, PartArrays, decode_images, read_part
 
 IMAGES_PER_CLASS = 8
@@ -132,6 +131,8 @@ def _summarise(
         "teacher_agreement": agreeing / num_images,
         "class_counts": counts.tolist(),
     }
+    from dfshield.report import image_grid  # brings matplotlib, which workers can do without
+
     picture = image_grid(
         torch.from_numpy(np.stack(shown)),
         torch.tensor(shown_labels),
