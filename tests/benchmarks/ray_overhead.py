@@ -3,9 +3,10 @@
     python tests/benchmarks/ray_overhead.py
 
 Makes the same parts, of at least 20 s each, in a plain loop and through one Ray actor with as many
-threads, and prints the CPU time per part: of this process in the plain loop, and of this process
-with all of Ray's (driver, raylet, GCS, mailbox, actor). Starting is left out: it is printed by
-itself, as the time from the command to the start of the first part.
+threads, by turns, since a shared machine is not always equally fast. Prints the CPU time per part:
+of this process in the plain loop, and of this process with all of Ray's (driver, raylet, GCS,
+mailbox, actor). Starting is left out: it is printed by itself, as the time from the command to the
+start of the first part.
 """
 
 import json
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import time
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
@@ -25,10 +25,10 @@ from dfshield.config import Config, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor, StageName
 from dfshield.runs.synthesis_task import SynthesisTask, make_part
-from dfshield.storage import Folder, Part, read_manifest, write_part
+from dfshield.storage import Folder, read_manifest, write_part
 from dfshield.synthesis import CoefficientSampler, Inversion
 
-SIZE, ITERATIONS, PARTS = 200, 1800, 3
+SIZE, ITERATIONS, PARTS = 200, 1800, 4
 
 
 def settings(folder: str, name: str) -> dict:
@@ -60,36 +60,29 @@ def cpu_seconds() -> float:
     return sum(t.user + t.system for t in times)
 
 
-def plain_loop(config: Config, root: Folder) -> list[float]:
-    """Make the parts in a loop; return the CPU seconds of each."""
-    manifest = read_manifest(root.child("synthetic"))
-    teacher = dfshield.load(f"{root}/teacher")
+def compared(config: Config, root: Folder) -> tuple[list[float], list[float]]:
+    """Make every part both ways, by turns; return the CPU seconds of each but the first."""
+    folder = root.child("synthetic")
+    manifest = read_manifest(folder)
     inversion = Inversion(
-        teacher,
+        dfshield.load(f"{root}/teacher"),
         iterations=ITERATIONS,
         jitter=0,
         coefficients=CoefficientSampler(**config.synthesis.coefficients.model_dump()),
     )
-    seconds = []
-    for part in manifest.parts:
-        start = cpu_seconds()
-        arrays = make_part(inversion, manifest, part, progress=lambda _: None)
-        write_part(root.child("plain"), manifest, part, arrays)
-        seconds.append(cpu_seconds() - start)
-    return seconds
-
-
-def through_ray(config: Config, root: Folder) -> list[float]:
-    """Make the parts with one actor; return the CPU seconds of each but the first."""
-    folder = root.child("synthetic")
-    manifest = read_manifest(folder)
     task = SynthesisTask(f"{root}/teacher", folder.uri, config.synthesis, "parquet")
-    parts: list[list[Part]] = [list(manifest.parts)]
+    engine, monitor = Engine.from_json(manifest.engine), SilentMonitor()
+    plain, driven = [], []
     with RayExecutor("local", folder=root, num_workers=1) as executor:
-        engine = Engine.from_json(manifest.engine)
-        made = executor.map(task, parts, engine=engine, monitor=SilentMonitor())
-        marks = [cpu_seconds() for _ in made]
-    return [after - before for before, after in pairwise(marks)]
+        for part in manifest.parts:
+            start = time.process_time()
+            arrays = make_part(inversion, manifest, part, progress=lambda _: None)
+            write_part(root.child("plain"), manifest, part, arrays)
+            plain.append(time.process_time() - start)
+            start = cpu_seconds()
+            (_,) = executor.map(task, [[part]], engine=engine, monitor=monitor)
+            driven.append(cpu_seconds() - start)
+    return plain[1:], driven[1:]
 
 
 def seconds_to_first_part(config: Config, folder: str) -> float:
@@ -120,7 +113,7 @@ def main() -> None:
         run.run([StageName.TEACHER])
         print(f"first part after {seconds_to_first_part(config, folder):.1f} s")
         root = Folder.at(folder).child("run")
-        plain, driven = plain_loop(config, root), through_ray(config, root)
+        plain, driven = compared(config, root)
     print(f"CPU time per part: plain loop {mean(plain):.2f} s, through Ray {mean(driven):.2f} s")
     print(f"ratio {mean(driven) / mean(plain):.3f}")
 
