@@ -9,11 +9,13 @@ from dfshield.classifiers.base import (
 from dfshield.classifiers.cifar_resnet import CifarResNet
 from dfshield.classifiers.families import FAMILIES
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
-from dfshield.classifiers.saving import load, save
+from dfshield.classifiers.saving import CONFIG_FILE, WEIGHTS_FILE, load, save, serialised
 from dfshield.classifiers.sources import build
 
 __all__ = [
+    "CONFIG_FILE",
     "FAMILIES",
+    "WEIGHTS_FILE",
     "Architecture",
     "CifarResNet",
     "Classifier",
@@ -23,4 +25,5 @@ __all__ = [
     "load",
     "require_batchnorm",
     "save",
+    "serialised",
 ]

@@ -35,6 +35,17 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
         InputError: if the folder cannot be written; nothing is left half-written.
     """
     folder = Path(folder)
+    files = {} if card is None else {CARD_FILE: card.encode()}
+    files |= serialised(classifier)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, files)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def serialised(classifier: Classifier) -> dict[str, bytes]:
+    """Return the files that `save` writes, by name, in the order in which they are written."""
     # One metadata key: with more, the order of the header's bytes would vary.
     weights = safetensors.torch.save(classifier.tensors(), metadata={"format": "pt"})
     config = {
@@ -44,14 +55,8 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
         "std": decimals(classifier.std),
         "fingerprint": classifier.fingerprint(),
     }
-    files = {} if card is None else {CARD_FILE: card.encode()}
-    files[WEIGHTS_FILE] = weights
-    files[CONFIG_FILE] = (json.dumps(config, indent=2) + "\n").encode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, files)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    text = json.dumps(config, indent=2) + "\n"
+    return {WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

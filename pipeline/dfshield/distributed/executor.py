@@ -102,7 +102,7 @@ class RayExecutor:
                 engine=engine,
                 letters=crew.letters,
                 monitor=monitor,
-                storage=scratch.uri,
+                storage=scratch,
                 max_retries=self._max_retries,
             )
         finally:

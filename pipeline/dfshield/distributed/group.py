@@ -38,6 +38,7 @@ from dfshield.runs import (
     StopRequest,
     deferred_interrupt,
 )
+from dfshield.storage import Folder
 from dfshield.training import TorchWorkerGroup
 
 # Ray Train looks at its workers this often; an epoch's report waits for the next look.
@@ -98,7 +99,7 @@ def run_group(
     engine: Engine,
     letters: Letters,
     monitor: Monitor,
-    storage: str,
+    storage: Folder,
     max_retries: int,
 ) -> None:
     """Do a job with a Ray Train worker group; see `dfshield.runs.Executor.run_group`.
@@ -133,7 +134,8 @@ def run_group(
         ),
         run_config=RunConfig(
             name=f"group-{uuid.uuid4().hex}",  # never one that Ray Train could take as finished
-            storage_path=storage,
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=max_retries),
             callbacks=[GroupLosses(letters.mailbox)],
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfshield.attacks import Attack, make_attack
-from dfshield.classifiers import Classifier, load
+from dfshield.classifiers import Classifier
 from dfshield.config import AttackConfig, Config, EvaluationData, ThreatConfig, expand
 from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
@@ -18,9 +18,9 @@ from dfshield.evaluation import (
     slice_bounds,
     summarise,
 )
+from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
-from dfshield.runs.layout import local_path
 from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.runs.student import trained_student
 from dfshield.runs.teacher import load_teacher
@@ -93,7 +93,7 @@ class SliceTask:
 
     def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
         """Load model and images onto the worker."""
-        classifier = load(self.model, device=worker.device, trust_python=True)
+        classifier = load_classifier(Folder.at(self.model), device=worker.device)
         images = real_images(self.config, classifier)
         bounds = slice_bounds(len(images), self.config.evaluation.slice_size)
 
@@ -123,7 +123,7 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
         One result per model and attack, clean first.
     """
     models = [_subject(context, name, seed) for name in context.config.evaluation.models]
-    images = real_images(context.config, load(models[0].path, trust_python=True))
+    images = real_images(context.config, load_classifier(models[0].folder))
     info = DataInfo(
         name=images.name,
         split=images.split,
@@ -146,16 +146,16 @@ class _Subject:
     """A model to measure: what it is called, where it lies, its fingerprint."""
 
     name: str
-    path: Path
+    folder: Folder
     fingerprint: str
 
 
 def _subject(context: RunContext, name: str, seed: int) -> _Subject:
     if name == "student":
-        path = local_path(trained_student(context, seed))
-        return _Subject(name, path, load(path, trust_python=True).fingerprint())
+        folder = trained_student(context, seed)
+        return _Subject(name, folder, load_classifier(folder).fingerprint())
     teacher = load_teacher(context)
-    return _Subject(name, local_path(context.layout.teacher), teacher.fingerprint())
+    return _Subject(name, context.layout.teacher, teacher.fingerprint())
 
 
 def _measured(
@@ -221,7 +221,7 @@ def _slices(
     engine = context.executor.engine()
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
-        SliceTask(_located(context.config), str(model.path), attack, seed),
+        SliceTask(_located(context.config), model.folder.uri, attack, seed),
         todo,
         engine=engine,
         monitor=context.monitor,

@@ -1,10 +1,8 @@
 """Where everything of a run lies."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dfshield.config import Config, expand
-from dfshield.errors import InputError
 from dfshield.storage import Folder
 
 CONFIG_FILE = "config.yaml"
@@ -21,8 +19,6 @@ class RunLayout:
     def of(cls, config: Config) -> "RunLayout":
         """Return the layout of a configuration's run."""
         base = Folder.at(expand(config.storage.path, key="storage.path"))
-        if base.local is None:
-            raise InputError(f"storage.path: {config.storage.path!r} is not a local folder")
         return cls(base.child(config.name), config.all_seeds)
 
     def _of_seed(self, seed: int) -> Folder:
@@ -49,9 +45,3 @@ class RunLayout:
     def report(self) -> Folder:
         """The page."""
         return self.root.child("report")
-
-
-def local_path(folder: Folder) -> Path:
-    """Return the path of a folder that `RunLayout.of` has made sure is local."""
-    assert folder.local is not None
-    return folder.local

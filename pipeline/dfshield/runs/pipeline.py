@@ -90,7 +90,7 @@ class Run:
                 self.results[seed] = evaluation_stage(context, seed)
         if StageName.REPORT in stages:
             report_stage(context)
-            context.observer.say(f"Report: {context.layout.report.local}/{PAGE}")
+            context.observer.say(f"Report: {context.layout.report}/{PAGE}")
         self._write_config()
 
     @property

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dfshield.classifiers import Classifier, load
+from dfshield.classifiers import Classifier
 from dfshield.config import Config, check_group, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
+from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
-from dfshield.runs.layout import local_path
 from dfshield.runs.student_job import CHECKPOINT, StudentJob
 from dfshield.runs.synthesis import synthesis_identity
 from dfshield.runs.teacher import intact, load_teacher
@@ -46,14 +46,14 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
     job = StudentJob(
         config=context.config,
         seed=seed,
-        teacher=str(local_path(context.layout.teacher)),
+        teacher=context.layout.teacher.uri,
         data=dataset.folder.uri,
         kept=context.kept.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
     )
     context.executor.run_group(job, engine=engine, monitor=context.monitor)
-    student = load(local_path(folder), trust_python=True)
+    student = load_classifier(folder)
     finish(folder, record, fingerprint=student.fingerprint())
     folder.delete(CHECKPOINT)
     context.log.emit("training_done", seed=seed)

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from dfshield.classifiers import load, save
 from dfshield.config import Config, TrainingConfig
+from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.executor import GroupWorker
-from dfshield.runs.layout import local_path
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     Folder,
@@ -103,7 +102,7 @@ class _StudentRun:
         self.worker = worker
         self.folder = Folder.at(job.student)
         training = job.config.training
-        teacher = load(job.teacher, device=worker.device, trust_python=True)
+        teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
         dataset = self._dataset()
         data = dataset.load("data", num_images=job.num_images, device=worker.device)
         self.holdout = dataset.load("holdout", device=worker.device)
@@ -237,4 +236,4 @@ class _StudentRun:
         if self.best["student"]:
             self.student.load_state_dict(self.best["student"])
         self.folder.write_json(HISTORY, self.history)
-        save(self.student.cpu().eval(), local_path(self.folder))
+        save_classifier(self.student.cpu().eval(), self.folder)

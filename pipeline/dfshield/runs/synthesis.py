@@ -89,7 +89,7 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
     log.emit("synthesis_started", seed=seed, images=done, total=total)
     observer.begin("Synthesizing", total=total, done=done, unit="images")
     task = SynthesisTask(
-        teacher=str(context.layout.teacher.local),
+        teacher=context.layout.teacher.uri,
         data=folder.uri,
         synthesis=context.config.synthesis,
         sink=context.config.storage.sink,

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dfshield.classifiers import Classifier, load
+from dfshield.classifiers import Classifier
 from dfshield.config import SynthesisConfig
+from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.executor import Worker
 from dfshield.seeds import Stage
 from dfshield.storage import (
@@ -58,7 +59,7 @@ class SynthesisTask:
 
     def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
         """Load the teacher onto the worker's device."""
-        teacher = load(self.teacher, device=worker.device, trust_python=True)
+        teacher = load_classifier(Folder.at(self.teacher), device=worker.device)
         options = self.synthesis
         inversion = Inversion(
             teacher,

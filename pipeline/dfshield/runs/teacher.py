@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dfshield.classifiers import Classifier, build, load, save
+from dfshield.classifiers import Classifier, build
 from dfshield.config import Config, TeacherTraining, expand
 from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
+from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
-from dfshield.runs.layout import local_path
 from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
@@ -35,7 +35,7 @@ def load_teacher(context: RunContext) -> Classifier:
         raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
     claim(folder, _identity(context.config, record))
     # The configuration has named this classifier's source.
-    return load(local_path(folder), trust_python=True)
+    return load_classifier(folder)
 
 
 def teacher_stage(context: RunContext) -> None:
@@ -53,7 +53,7 @@ def teacher_stage(context: RunContext) -> None:
     else:
         classifier, metrics = _trained(context, train)
     record = claim(folder, identity)
-    save(classifier, local_path(folder))
+    save_classifier(classifier, folder)
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
     context.log.emit("teacher", source=context.config.teacher.source, **metrics)
 
@@ -61,7 +61,7 @@ def teacher_stage(context: RunContext) -> None:
 def intact(context: RunContext, folder: Folder) -> bool:
     """Return whether a finished classifier still loads; say so if it has to be made again."""
     try:
-        load(local_path(folder), trust_python=True)
+        load_classifier(folder)
     except InputError as error:
         context.observer.say(f"{error}; it is made again")
         return False
