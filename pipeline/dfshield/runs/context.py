@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from dfshield.config import Config
-from dfshield.runs.events import EventLog, Monitor, Observer, RunMonitor
+from dfshield.runs.event_log import EventLog
+from dfshield.runs.events import Monitor, Observer, RunMonitor
 from dfshield.runs.executor import Executor
 from dfshield.runs.layout import RunLayout
 

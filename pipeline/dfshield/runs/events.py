@@ -1,13 +1,8 @@
 """What a run tells while it works: a log for machines and an observer for people."""
 
-import json
-from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
-from dfshield.storage import Folder
-
-EVENTS_FILE = "events.jsonl"
-KEYS = ("time", "event")  # every event has these
+from dfshield.runs.event_log import EventLog
 
 
 @runtime_checkable
@@ -70,21 +65,6 @@ class SilentMonitor(SilentObserver):
         """Ignore."""
 
 
-class EventLog:
-    """Appends events to ``events.jsonl`` of a run folder, one JSON object a line.
-
-    Every event has ``time`` (UTC, ISO 8601) and ``event``; what else it has depends on the event.
-    """
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-
-    def emit(self, event: str, **fields: Any) -> None:
-        """Append one event."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._folder.append_line(EVENTS_FILE, json.dumps({"time": now, "event": event, **fields}))
-
-
 class RunMonitor:
     """The monitor of a run: its event log and its observer."""
 
@@ -96,21 +76,3 @@ class RunMonitor:
         self.retried = observer.retried
         self.end = observer.end
         self.say = observer.say
-
-
-def read_events(folder: Folder) -> list[dict[str, Any]]:
-    """Return the events of a run, each with ``event`` and ``time``.
-
-    A line that is no such event, as a killed process may leave one, is passed over.
-    """
-    if not folder.exists(EVENTS_FILE):
-        return []
-    events = []
-    for line in folder.read_bytes(EVENTS_FILE).decode("utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and all(isinstance(event.get(k), str) for k in KEYS):
-            events.append(event)
-    return events

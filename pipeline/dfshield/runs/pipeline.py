@@ -8,9 +8,11 @@ from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import attacks_of, evaluation_stage, require_evaluation_data
-from dfshield.runs.events import EventLog, Observer, SilentObserver
+from dfshield.runs.event_log import EventLog
+from dfshield.runs.events import Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
+from dfshield.runs.lease import Holder, Lease
 from dfshield.runs.reporting import PAGE, report_stage
 from dfshield.runs.student import student_is_done, training_stage
 from dfshield.runs.synthesis import synthesis_stage
@@ -64,16 +66,40 @@ class Run:
         """Do these stages, all by default.
 
         Raises:
+            InputError: if another driver is at work on this run.
             DfshieldError: if the job cannot go on; what was committed stays.
         """
-        context = self.context
         if StageName.EVALUATE in stages:
-            require_evaluation_data(context.config)
+            require_evaluation_data(self.context.config)
         if self._in_memory and StageName.SYNTHESIZE in stages and StageName.TRAIN not in stages:
             raise InputError(
                 "storage.sink: object_store keeps surrogate images only while a command lasts: "
                 "use `dfshield run`, which trains on them, or storage.sink=parquet"
             )
+        log = self.context.log
+        with Lease(self.context.layout.root, on_beat=log.flush) as lease:
+            if lease.taken_from is not None:
+                self._tell_lost(lease.taken_from)
+            try:
+                self._run(stages)
+            except KeyboardInterrupt:
+                log.emit("interrupted")
+                raise
+            finally:
+                log.flush()
+
+    def _tell_lost(self, driver: Holder) -> None:
+        self.context.observer.say(f"Taking over from a dfshield that has died: {driver.told()}")
+        self.context.log.emit(
+            "driver_lost",
+            host=driver.host,
+            process=driver.process,
+            since=driver.since,
+            heartbeat=driver.heartbeat,
+        )
+
+    def _run(self, stages: Sequence[StageName]) -> None:
+        context = self.context
         if StageName.TEACHER in stages or context.config.teacher.train is None:
             teacher_stage(context)
         # A configuration that is refused below must not replace the one that made what exists.

@@ -11,7 +11,7 @@ from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import read_results
-from dfshield.runs.events import read_events
+from dfshield.runs.event_log import read_events
 from dfshield.runs.shards import shard_picture, shard_summaries
 from dfshield.runs.student import trained_student
 from dfshield.runs.student_job import HISTORY

@@ -5,7 +5,7 @@ from typing import Any
 
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.events import read_events
+from dfshield.runs.event_log import read_events
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import CONFIG_FILE
 from dfshield.storage import MANIFEST, Folder, SurrogateDataset, VerifyReport, verify

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import filelock
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -18,6 +19,8 @@ from dfshield.storage.local_files import append_line, is_abandoned, is_temporary
 from dfshield.storage.locations import errors_told, one_line, open_store, patiently
 
 Value = TypeVar("Value")
+
+LOCK_TIMEOUT_S = 10.0
 
 # Stores without folders: an object's name may hold any path, and shows once the object is whole.
 _OBJECT_STORES = (pafs.S3FileSystem, pafs.GcsFileSystem)
@@ -185,6 +188,26 @@ class Folder:
                 self.filesystem.delete_dir(self.path)
 
         self._ask("", remove)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes out of the block, by a lock file; elsewhere than on a disk, do not.
+
+        Raises:
+            InputError: if the folder cannot be written.
+            DfshieldError: if another process keeps the lock for long.
+        """
+        if self.local is None:
+            yield
+            return
+        lock = filelock.FileLock(self.local / name, timeout=LOCK_TIMEOUT_S)
+        with errors_told(self._shown(name)):
+            self.local.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextmanager
     def as_path(self, *names: str) -> Iterator[Path]:
