@@ -1,11 +1,16 @@
 """Small surrogate data sets, made of random numbers that depend on the batch alone."""
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from s3_server import s3
 
 from dfshield.storage import (
     Folder,
@@ -17,6 +22,8 @@ from dfshield.storage import (
     write_manifest,
     write_part,
 )
+
+__all__ = ["s3"]
 
 MakeManifest = Callable[..., Manifest]
 MakeArrays = Callable[[Manifest, Part], PartArrays]
