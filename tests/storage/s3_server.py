@@ -75,7 +75,7 @@ class S3Server:
 class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log(self, type: str, message: str, *args: object) -> None:
+    def log(self, *args: object) -> None:
         pass
 
 
@@ -98,8 +98,10 @@ def run_server() -> Iterator[S3Server]:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        status, code = ("400 Bad Request", "ExpiredToken") if what == "expired" else (
-            f"{what} Error", "InternalError"
+        status, code = (
+            ("400 Bad Request", "ExpiredToken")
+            if what == "expired"
+            else (f"{what} Error", "InternalError")
         )
         body = _ERROR.format(code, "The provided token has expired.").encode()
         headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]

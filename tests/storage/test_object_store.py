@@ -1,6 +1,7 @@
 """Folders on an object store: a real S3 server, and what goes wrong with one."""
 
 import pytest
+
 from dfshield.errors import DfshieldError, InputError
 from dfshield.storage import Folder, MissingFileError, locations
 

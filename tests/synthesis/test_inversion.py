@@ -1,5 +1,6 @@
 """The inversion engine: against a plain loop, on a real teacher, and what it leaves untouched."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_the_teacher_is_left_as_it_was(tiny_teacher):
     before = tiny_teacher.fingerprint()
     calls = []
     Inversion(tiny_teacher, iterations=3).synthesize(
-        seed=0, batch=0, size=4, on_iteration=lambda: calls.append(len(hooks(tiny_teacher)))
+        seed=0, batch=0, size=4, on_iteration=lambda *_: calls.append(len(hooks(tiny_teacher)))
     )
     assert calls == [3, 3, 3]  # one hook on each BatchNorm layer, in each iteration
     assert hooks(tiny_teacher) == []
@@ -184,7 +185,7 @@ def test_the_teacher_is_left_as_it_was(tiny_teacher):
 
 
 def test_hooks_are_removed_when_an_iteration_is_interrupted(tiny_teacher):
-    def interrupt():
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     inversion = Inversion(tiny_teacher, iterations=3)
@@ -266,3 +267,26 @@ def test_global_generators_are_untouched_and_unknown_names_refused():
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_a_batch_that_goes_on_from_a_state_equals_one_that_never_stopped(tiny_teacher, stop_after):
+    inversion = Inversion(tiny_teacher, iterations=7, jitter=1)
+    whole = inversion.synthesize(seed=0, batch=3, size=4)
+    kept = []
+
+    def keep(done, state):
+        if done == stop_after:
+            kept.append(copy.deepcopy(state()))
+
+    inversion.synthesize(seed=0, batch=3, size=4, on_iteration=keep)
+    (state,) = kept
+    assert state.iteration == stop_after
+    done = []
+    for _ in range(2):  # going on does not use the state up
+        again = inversion.synthesize(
+            seed=0, batch=3, size=4, resume=state, on_iteration=lambda n, _: done.append(n)
+        )
+        assert torch.equal(again.images, whole.images)
+        assert torch.equal(again.losses, whole.losses)
+    assert done == 2 * list(range(stop_after + 1, 8))

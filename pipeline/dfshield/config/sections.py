@@ -157,6 +157,11 @@ class SynthesisConfig(Section):
     jitter: Annotated[int, Field(ge=0)] = 2
     labels: Literal["per_batch", "random", "balanced"] = "per_batch"
     coefficients: CoefficientsConfig = CoefficientsConfig()
+    checkpoint_every: Count | None = Field(
+        None,
+        description="Keep the state of an unfinished part every so many iterations, so that an "
+        "interruption costs no more than these. None: only when a node is about to be taken away.",
+    )
 
 
 class SoftLabelConfig(Section):

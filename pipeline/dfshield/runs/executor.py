@@ -62,11 +62,14 @@ class Worker:
         monitor: who is told how it goes; progress is counted in the task's own unit.
         keep: takes what is too large to travel with a unit's result; it stays where it was made,
             and comes out as `Done.kept`.
+        preempted: whether this machine is about to be taken away: keep what would be a pity to
+            lose.
     """
 
     device: torch.device
     monitor: Monitor
     keep: Callable[[object], None]
+    preempted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)

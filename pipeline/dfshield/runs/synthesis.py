@@ -9,6 +9,7 @@ from dfshield.config import Config
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Engine
 from dfshield.runs.identity import claim, finish, resumed_engine
+from dfshield.runs.part_checkpoint import UNFINISHED
 from dfshield.runs.shards import summarise_shards
 from dfshield.runs.synthesis_task import SynthesisTask
 from dfshield.runs.teacher import load_teacher
@@ -111,6 +112,7 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             worker=made.worker,
         )
         observer.detail(_shards_told(manifest, open_parts))
+    folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
 
@@ -146,7 +148,7 @@ def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[s
         "teacher_fingerprint": teacher.fingerprint(),
         "seed": seed,
         "synthesis": config.synthesis.model_dump(
-            mode="json", exclude={"num_images", "num_holdout"}
+            mode="json", exclude={"num_images", "num_holdout", "checkpoint_every"}
         ),
         "storage": {"image_dtype": config.storage.image_dtype},
     }

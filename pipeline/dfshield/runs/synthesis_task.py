@@ -1,9 +1,8 @@
 """Making parts of the surrogate data set: what a worker does."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from dfshield.classifiers import Classifier
 from dfshield.config import SynthesisConfig
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.executor import Worker
+from dfshield.runs.part_checkpoint import PartCheckpoint
 from dfshield.seeds import Stage
 from dfshield.storage import (
     Folder,
@@ -28,7 +28,13 @@ from dfshield.storage import (
     table_checksum,
     write_part,
 )
-from dfshield.synthesis import CoefficientSampler, Inversion
+from dfshield.synthesis import (
+    CoefficientSampler,
+    Inversion,
+    InversionState,
+    OnIteration,
+    SynthesizedBatch,
+)
 
 STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
 
@@ -77,13 +83,23 @@ class SynthesisTask:
             committed = _committed(folder, manifest, part) if self.sink == "parquet" else None
             if committed is not None:  # by a worker that was lost before it could say so
                 return PartSummary(committed, 0.0)
-            arrays = make_part(inversion, manifest, part, progress=worker.monitor.advance)
+            checkpoint = PartCheckpoint(
+                folder,
+                manifest,
+                part,
+                every=options.checkpoint_every,
+                preempted=worker.preempted,
+            )
+            arrays = make_part(
+                inversion, manifest, part, checkpoint=checkpoint, progress=worker.monitor.advance
+            )
             if self.sink == "parquet":
                 checksum = write_part(folder, manifest, part, arrays)
             else:
                 table = part_table(manifest, part, arrays)
                 checksum = table_checksum(table)
                 worker.keep(table)
+            checkpoint.delete()
             return PartSummary(checksum, time.monotonic() - start)
 
         return make
@@ -101,39 +117,73 @@ def _committed(folder: Folder, manifest: Manifest, part: Part) -> str | None:
 
 
 def make_part(
-    inversion: Inversion, manifest: Manifest, part: Part, *, progress: Callable[[float], None]
+    inversion: Inversion,
+    manifest: Manifest,
+    part: Part,
+    *,
+    checkpoint: PartCheckpoint,
+    progress: Callable[[float], None],
 ) -> PartArrays:
-    """Synthesize the batches of one part; ``progress`` is called with the images done."""
-    batches = []
-    remaining = part.num_images
-    for batch in range(part.first_batch, part.first_batch + part.num_batches):
-        size = min(manifest.batch_size, remaining)
-        remaining -= size
+    """Synthesize the batches of one part, going on from its checkpoint.
+
+    ``progress`` is called with the images done, those of the checkpoint included.
+    """
+    kept = checkpoint.load()
+    batches, resume = kept.batches, kept.inversion
+    progress(float(sum(len(arrays) for arrays in batches)))
+    for batch in part.batches[len(batches) :]:
+        first = (batch - part.first_batch) * manifest.batch_size
+        size = min(manifest.batch_size, part.num_images - first)
         share = size / inversion.iterations
+        progress(share * (resume.iteration if resume else 0))
         synthesized = inversion.synthesize(
             seed=manifest.seed,
             batch=batch,
             size=size,
             stage=STAGES[part.split],
-            on_iteration=partial(progress, share),
+            resume=resume,
+            on_iteration=_keeping(checkpoint, batches, inversion.iterations, share, progress),
         )
-        stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
-        batches.append(
-            PartArrays(
-                images=stored,
-                labels=synthesized.labels.numpy(),
-                teacher_logits=logits_of(inversion.teacher, decode_images(stored)),
-                alphas=np.tile(np.array(synthesized.coefficients), (size, 1)),
-                batch=np.full(size, batch, dtype=np.int64),
-                seed=np.full(size, manifest.seed, dtype=np.int64),
-                losses=np.tile(synthesized.losses.numpy(), (size, 1)),
-            )
-        )
+        resume = None
+        batches.append(_stored(inversion.teacher, manifest, batch, synthesized))
     columns = {
         column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
         for column in fields(PartArrays)
     }
     return PartArrays(**columns)
+
+
+def _keeping(
+    checkpoint: PartCheckpoint,
+    batches: Sequence[PartArrays],
+    iterations: int,
+    share: float,
+    progress: Callable[[float], None],
+) -> OnIteration:
+    """Return what counts the iterations of a batch and lets the part's checkpoint be kept."""
+    done_before = len(batches) * iterations
+
+    def after_iteration(done: int, state: Callable[[], InversionState]) -> None:
+        progress(share)
+        checkpoint.after_iteration(done_before + done, batches, state)
+
+    return after_iteration
+
+
+def _stored(
+    teacher: Classifier, manifest: Manifest, batch: int, synthesized: SynthesizedBatch
+) -> PartArrays:
+    stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
+    size = len(stored)
+    return PartArrays(
+        images=stored,
+        labels=synthesized.labels.numpy(),
+        teacher_logits=logits_of(teacher, decode_images(stored)),
+        alphas=np.tile(np.array(synthesized.coefficients), (size, 1)),
+        batch=np.full(size, batch, dtype=np.int64),
+        seed=np.full(size, manifest.seed, dtype=np.int64),
+        losses=np.tile(synthesized.losses.numpy(), (size, 1)),
+    )
 
 
 def logits_of(teacher: Classifier, images: np.ndarray) -> np.ndarray:

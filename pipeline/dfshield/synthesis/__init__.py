@@ -2,7 +2,13 @@
 
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Rule
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
-from dfshield.synthesis.inversion import Inversion, SynthesizedBatch, optimise
+from dfshield.synthesis.inversion import (
+    Inversion,
+    InversionState,
+    OnIteration,
+    SynthesizedBatch,
+    optimise,
+)
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
 
 __all__ = [
@@ -11,7 +17,9 @@ __all__ = [
     "Coefficients",
     "FeatureStatistics",
     "Inversion",
+    "InversionState",
     "LabelRule",
+    "OnIteration",
     "Rule",
     "SynthesizedBatch",
     "class_prior_loss",

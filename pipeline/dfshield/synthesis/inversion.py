@@ -1,8 +1,9 @@
 """The inversion engine: images from a classifier by gradient descent on the pixels."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +32,29 @@ class SynthesizedBatch:
     labels: Int[Tensor, " n"]
     coefficients: Coefficients
     losses: Float[Tensor, "4"]
+
+
+@dataclass(frozen=True, eq=False)
+class InversionState:
+    """Where the optimisation of a batch stands: all that its remaining iterations depend on.
+
+    Attributes:
+        iteration: how many iterations are done.
+        pixels: in the teacher's normalised space.
+        optimizer: Adam's ``state_dict``.
+        losses: as in `SynthesizedBatch`, of the last iteration.
+    """
+
+    iteration: int
+    pixels: Float[Tensor, "n c h w"]
+    optimizer: dict[str, Any]
+    losses: Float[Tensor, "4"]
+
+
+OnIteration = Callable[[int, Callable[[], InversionState]], None]
+"""Called after each iteration with the number of those done, and with what tells the state then.
+
+The state shares memory with the work that goes on."""
 
 
 class Inversion:
@@ -84,7 +108,8 @@ class Inversion:
         batch: int,
         size: int = 200,
         stage: Stage = Stage.SYNTHESIS,
-        on_iteration: Callable[[], None] | None = None,
+        resume: InversionState | None = None,
+        on_iteration: OnIteration | None = None,
     ) -> SynthesizedBatch:
         """Return batch number ``batch`` of a run: the same images whatever was made before.
 
@@ -93,7 +118,8 @@ class Inversion:
             batch: global index of the batch.
             size: images in it.
             stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced under every rule.
-            on_iteration: called after each step.
+            resume: go on from here; the images are those of an optimisation that never stopped.
+            on_iteration: called after each iteration; see `OnIteration`.
 
         Raises:
             DfshieldError: if the optimisation diverges.
@@ -115,6 +141,7 @@ class Inversion:
             draws,
             learning_rate=self.learning_rate,
             device=self.teacher.mean.device,
+            resume=resume,
             on_iteration=on_iteration,
         )
         # Before clipping, which would hide infinite pixels. Losses overflow before pixels do.
@@ -138,7 +165,8 @@ def optimise(
     *,
     learning_rate: float,
     device: torch.device,
-    on_iteration: Callable[[], None] | None = None,
+    resume: InversionState | None = None,
+    on_iteration: OnIteration | None = None,
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
     """Run the optimisation of one batch and return its pixels in normalised space and last losses.
 
@@ -147,17 +175,27 @@ def optimise(
         draws: the batch's random part; one iteration per row of ``draws.shifts``.
         learning_rate: Adam's.
         device: where ``network`` lies.
-        on_iteration: called after each step.
+        resume: the state to go on from.
+        on_iteration: called after each iteration; see `OnIteration`.
     """
     # A copy: on the CPU the tensor would share memory with the draws, which Adam would overwrite.
-    pixels = torch.tensor(draws.noise, device=device, requires_grad=True)
+    start = torch.tensor(draws.noise) if resume is None else resume.pixels.clone()
+    pixels = start.to(device).requires_grad_()
     labels = torch.from_numpy(draws.labels).to(device)
     weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
     optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
     statistics = FeatureStatistics(network)
     losses = torch.zeros(4, device=device)
+    done = 0
+    if resume is not None:
+        optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
+        losses, done = resume.losses.to(device), resume.iteration
+
+    def state() -> InversionState:
+        return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
+
     with statistics.recording():
-        for down, right in draws.shifts.tolist():
+        for down, right in draws.shifts[done:].tolist():
             shifted = torch.roll(pixels, (down, right), dims=(2, 3))
             logits = network(shifted)
             terms = torch.stack(
@@ -171,6 +209,7 @@ def optimise(
             (pixels.grad,) = torch.autograd.grad(total, [pixels])
             optimizer.step()
             losses = torch.cat([terms, total[None]]).detach()
+            done += 1
             if on_iteration is not None:
-                on_iteration()
+                on_iteration(done, state)
     return pixels.detach(), losses
