@@ -29,7 +29,7 @@ def execute(
 ) -> None:
     """Run stages with progress on standard error and results on standard output.
 
-    Ctrl-C or SIGTERM ends it with exit code 130 and the command that resumes.
+    Ctrl-C, SIGTERM or a closed terminal ends it with exit code 130 and the command that resumes.
     """
     with _no_trace_of_matplotlib():
         _execute(config, overrides, stages, as_json=as_json, replan=replan)
@@ -50,13 +50,13 @@ def _execute(
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.cli.tables import print_results
     from dfshield.config import load_config
-    from dfshield.runs import Run, StageName, run_status, terminate_as_interrupt
+    from dfshield.runs import Run, StageName, run_status, stop_signals_as_interrupt
 
     console = Console(stderr=True)
     observer = TerminalObserver(console) if console.is_terminal else LineObserver(console)
     settings = load_config(config, overrides or ())
     try:
-        with terminate_as_interrupt(), _executor(settings, observer) as executor:
+        with stop_signals_as_interrupt(), _executor(settings, observer) as executor:
             run = Run(settings, executor=executor, observer=observer, replan=replan)
             run.run([StageName(stage) for stage in stages])
     except KeyboardInterrupt:

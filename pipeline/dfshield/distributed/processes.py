@@ -4,13 +4,11 @@ import importlib
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import Any
 
-from dfshield.runs import STOP_SIGNALS
+from dfshield.runs import stop_signals_go_to
 
 
 class ProcessGroup:
@@ -62,34 +60,23 @@ def undisturbed() -> Iterator[None]:
     """Let Ray start or stop inside the block, and be interrupted when it can stand it.
 
     While this process connects to Ray or leaves it, an exception may abort the process or get
-    lost. Then SIGINT and SIGTERM wait for the end of the block; a second one does not. Else, and
-    after the block, they do what they did before it.
+    lost. Then a signal to stop waits for the end of the block; a second one does not. Else, and
+    after the block, signals do what they did before it.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     worker = importlib.import_module("ray._private.worker")
     received: list[int] = []
     interrupt: KeyboardInterrupt | None = None
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         received.append(number)
         if len(received) > 1 or worker._global_node is None:
             raise KeyboardInterrupt
 
-    previous = {
-        number: signal.signal(number, on_signal)
-        for number in STOP_SIGNALS
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
     try:
-        with _without_handlers_of_ray():
+        with stop_signals_go_to(on_signal), _without_handlers_of_ray():
             yield
     except KeyboardInterrupt as raised:
         interrupt = raised
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     for late in received:
         signal.raise_signal(late)
     if interrupt is not None:  # the handlers of before were content with less

@@ -14,17 +14,16 @@ from dfshield.runs.executor import (
     raise_failures,
 )
 from dfshield.runs.interrupt import (
-    STOP_SIGNALS,
     StopRequest,
     deferred_interrupt,
-    terminate_as_interrupt,
+    stop_signals_as_interrupt,
+    stop_signals_go_to,
 )
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.status import run_status, verify_run
 
 __all__ = [
-    "STOP_SIGNALS",
     "Done",
     "Engine",
     "Executor",
@@ -45,6 +44,7 @@ __all__ = [
     "deferred_interrupt",
     "raise_failures",
     "run_status",
-    "terminate_as_interrupt",
+    "stop_signals_as_interrupt",
+    "stop_signals_go_to",
     "verify_run",
 ]

@@ -1,12 +1,51 @@
-"""Ctrl-C and SIGTERM at a moment that suits the work."""
+"""Ctrl-C, SIGTERM and a closed terminal at a moment that suits the work."""
 
+import os
 import signal
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def stop_signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
+    """Call ``handler`` with what asks this process to stop; afterwards all is as it was before.
+
+    A signal that is ignored, as ``nohup`` and the background of a script have it, stays ignored.
+    Outside the main thread, where Python delivers no signals, nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _write_to_nobody()
+        handler(number)
+
+    previous = {
+        number: signal.signal(number, on_signal)
+        for number in _STOP_SIGNALS
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+
+
+def _write_to_nobody() -> None:
+    """Keep what is still said from failing: the terminal is gone."""
+    with Path(os.devnull).open("w") as nowhere:
+        for descriptor in (1, 2):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere.fileno(), descriptor)
 
 
 class StopRequest:
@@ -17,37 +56,24 @@ class StopRequest:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM inside the block into a request; the second raises at once.
-
-    Outside the main thread, where Python delivers no signals, the request is never made.
-    """
+    """Turn the first signal to stop into a request; the second raises KeyboardInterrupt at once."""
     stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_: int) -> None:
         if stop.requested:
             raise KeyboardInterrupt
         stop.requested = True
 
-    previous = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
-    try:
+    with stop_signals_go_to(on_signal):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
+def stop_signals_as_interrupt() -> Iterator[None]:
+    """Let every signal to stop raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_: int) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, on_signal)
-    try:
+    with stop_signals_go_to(on_signal):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
