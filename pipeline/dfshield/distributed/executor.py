@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from dfshield.distributed.plan import WorkerPlan, plan_workers
+from dfshield.distributed.plan import plan_workers
 from dfshield.distributed.session import RaySession
 from dfshield.distributed.survey import survey
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
@@ -15,6 +15,7 @@ from dfshield.storage import Folder
 if TYPE_CHECKING:
     from dfshield.distributed.letters import Letters
     from dfshield.distributed.pool import WorkerPool
+    from dfshield.distributed.room import Room
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -92,7 +93,9 @@ class RayExecutor:
         from dfshield.distributed.group import run_group
 
         crew.pool.release()  # the group needs their GPUs
-        plan = replace(crew.plan, num_workers=min(crew.plan.num_workers, job.max_workers))
+        room = crew.room
+        num_workers = max(1, min(room.num_workers(), job.max_workers))
+        plan = replace(room.plan, num_workers=num_workers)
         self._say(f"Starting {plan.workers_told()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
@@ -118,7 +121,9 @@ class RayExecutor:
         if self._crew is None:
             self._session.start()
             from dfshield.distributed.letters import Letters
+            from dfshield.distributed.members import Members
             from dfshield.distributed.pool import WorkerPool
+            from dfshield.distributed.room import Room
 
             nodes = self._session.nodes()
             plan = plan_workers(nodes, num_workers=self._num_workers)
@@ -129,12 +134,14 @@ class RayExecutor:
                 found = survey(nodes, self._folder)
                 device, torch_version = found.device, found.torch
             letters = Letters()
+            fixed = self._num_workers is not None or self._session.local
+            room = Room(plan, self._session.nodes, fixed)
             self._say(f"Ray: {plan.told()}")
             self._crew = _Crew(
-                plan=plan,
                 engine=Engine(device=device, threads=plan.threads, torch=torch_version),
                 letters=letters,
-                pool=WorkerPool(plan, letters, max_retries=self._max_retries),
+                room=room,
+                pool=WorkerPool(Members(room, letters), letters, max_retries=self._max_retries),
             )
         return self._crew
 
@@ -143,7 +150,7 @@ class RayExecutor:
 class _Crew:
     """What is known and at work once Ray has started."""
 
-    plan: WorkerPlan
     engine: Engine
     letters: "Letters"
+    room: "Room"
     pool: "WorkerPool"

@@ -29,6 +29,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._letters: list[Letter] = []
+        self._preempted: set[str] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -50,6 +51,14 @@ class Mailbox:
     def stop(self) -> None:
         """Ask the workers to stop."""
         self._stop = True
+
+    def preempt(self, worker: str) -> None:
+        """Note that a worker's node is about to be taken away."""
+        self._preempted.add(worker)
+
+    def is_preempted(self, worker: str) -> bool:
+        """Return whether a worker's node is about to be taken away."""
+        return worker in self._preempted
 
     def started(self) -> int:
         """Note that rank 0 of a worker group has started; return how often it had before."""
@@ -76,7 +85,19 @@ class RemoteMonitor:
         self._mailbox = mailbox
         self._sender = sender
         self._amount = 0.0
-        self._sent = time.monotonic()
+        self._sent = self._asked = time.monotonic()
+        self._question: ray.ObjectRef[bool] | None = None
+        self._preempted = False
+
+    def preempted(self) -> bool:
+        """Return whether this worker's node is about to be taken away; asks once a second."""
+        if self._question is None and time.monotonic() - self._asked > SECONDS_BETWEEN_LETTERS:
+            self._asked = time.monotonic()
+            self._question = self._mailbox.is_preempted.remote(self._sender)
+        if self._question is not None and ray.wait([self._question], timeout=0)[0]:
+            self._preempted = self._preempted or ray.get(self._question)
+            self._question = None
+        return self._preempted
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Long work starts."""

@@ -27,6 +27,12 @@ class WorkerPlan:
     num_cpus: int
     threads: int
 
+    def room_on(self, nodes: Sequence[Node]) -> int:
+        """Return how many such workers these nodes have room for."""
+        if self.num_gpus:
+            return sum(node.gpus for node in nodes)
+        return sum(min(node.cpus // self.num_cpus, MAX_SLOTS_PER_NODE) for node in nodes)
+
     def workers_told(self) -> str:
         """Return how many workers there are, in words."""
         return "1 worker" if self.num_workers == 1 else f"{self.num_workers} workers"

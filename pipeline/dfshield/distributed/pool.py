@@ -3,44 +3,22 @@
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
 from dfshield.distributed.letters import Letters
 from dfshield.distributed.lost_workers import reason_of
-from dfshield.distributed.plan import WorkerPlan
+from dfshield.distributed.members import Member, Members
+from dfshield.distributed.room import leaving_nodes
 from dfshield.distributed.work_queue import WorkQueue
-from dfshield.distributed.worker import JobTask, PoolWorker, WorkerInfo
+from dfshield.distributed.worker import JobTask, WorkerInfo
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import Done, Engine, Job, Monitor, Task, raise_failures
 
 POLL_S = 1.0
 SECONDS_UNTIL_WAITING_IS_SAID = 30.0
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker as the driver knows it.
-
-    Attributes:
-        name: its own; the one that takes its place has another.
-        actor: its handle.
-        failed_starts: how many died, one in the place of the other, before it could start.
-        info: where it is, once it has started.
-    """
-
-    name: str
-    actor: ActorHandle[Any]
-    failed_starts: int = 0
-    info: WorkerInfo | None = None
-
-    @property
-    def place(self) -> str:
-        """Where it is, for people."""
-        return f"{self.name} on {self.info.host}" if self.info else self.name
+SECONDS_BETWEEN_LOOKS = 3.0
 
 
 @dataclass(frozen=True)
@@ -56,17 +34,15 @@ class WorkerPool:
     """Workers on every GPU or CPU slot, kept from one task to the next until they are released.
 
     Args:
-        plan: how many, and what each takes.
+        members: the workers, none of which need have been started.
         letters: what the workers have to say.
         max_retries: how often a unit is begun again.
     """
 
-    def __init__(self, plan: WorkerPlan, letters: Letters, *, max_retries: int) -> None:
-        self._plan = plan
+    def __init__(self, members: Members, letters: Letters, *, max_retries: int) -> None:
+        self._members = members
         self._letters = letters
-        self.max_retries = max_retries
-        self._members: list[Member] = []
-        self._numbers = count()
+        self._max_retries = max_retries
 
     def map(
         self,
@@ -77,14 +53,12 @@ class WorkerPool:
         monitor: Monitor,
     ) -> Iterator[Done[Any, Any]]:
         """Do every unit; see `dfshield.runs.Executor.map`."""
-        queue = WorkQueue(groups, max_retries=self.max_retries)
-        num_units = sum(len(group) for group in groups)
-        if not num_units:
+        queue = WorkQueue(groups, max_retries=self._max_retries)
+        if not queue.unfinished:
             return
-        while len(self._members) < min(num_units, self._plan.num_workers):
-            self.add()
+        self._members.fill(queue.unfinished)
         try:
-            yield from _Pass(self, self._letters, task, queue, engine, monitor).run()
+            yield from _Pass(self._members, self._letters, task, queue, engine, monitor).run()
         except BaseException:
             self.release()  # they are in the middle of something
             raise
@@ -94,34 +68,9 @@ class WorkerPool:
         (done,) = self.map(JobTask(job), [[0]], engine=engine, monitor=monitor)
         return done.result
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The workers there are."""
-        return tuple(self._members)
-
-    def add(self, *, failed_starts: int = 0) -> Member:
-        """Start a worker; Ray places it as soon as there is room."""
-        name = f"worker-{next(self._numbers)}"
-        actor: Any = ray.remote(PoolWorker)
-        handle = actor.options(
-            num_gpus=self._plan.num_gpus,
-            num_cpus=self._plan.num_cpus,
-            max_restarts=0,  # a unit goes to whoever is free, not to whoever comes back
-            max_task_retries=0,
-        ).remote(name, self._letters.mailbox)
-        member = Member(name, handle, failed_starts)
-        self._members.append(member)
-        return member
-
-    def drop(self, member: Member) -> None:
-        """Let go of one worker, dead or not."""
-        ray.kill(member.actor)
-        self._members.remove(member)
-
     def release(self) -> None:
         """Let go of all workers and their GPUs."""
-        for member in self.members:
-            self.drop(member)
+        self._members.release()
 
 
 class _Pass:
@@ -129,14 +78,14 @@ class _Pass:
 
     def __init__(
         self,
-        pool: WorkerPool,
+        members: Members,
         letters: Letters,
         task: Task[Any, Any],
         queue: WorkQueue[Any],
         engine: Engine,
         monitor: Monitor,
     ) -> None:
-        self.pool = pool
+        self.members = members
         self.letters = letters
         self.task = task
         self.task_ref = ray.put(task)
@@ -145,14 +94,16 @@ class _Pass:
         self.monitor = monitor
         self.calls: dict[ray.ObjectRef[Any], _Call] = {}
         self.failures: list[DfshieldError] = []
-        self.last_news = time.monotonic()
+        self.refused = 0
+        self.last_news = self.last_look = time.monotonic()
 
     def run(self) -> Iterator[Done[Any, Any]]:
-        for member in self.pool.members:
+        for member in self.members.all:
             self.prepare(member)
         while self.queue.unfinished:
-            ready, _ = ray.wait(list(self.calls), timeout=POLL_S)
+            ready = self.wait()
             self.letters.deliver(self.monitor)
+            self.look_around()
             if not ready:
                 self.say_if_nobody_works()
             for ref in ready:
@@ -161,13 +112,44 @@ class _Pass:
                 if done is not None:
                     yield done
         # Workers that are still starting stay, for the next task.
+        for member in self.members.all:
+            if member.leaving:
+                self.members.drop(member)
         raise_failures(self.failures)
+
+    def wait(self) -> "list[ray.ObjectRef[Any]]":
+        """Return the calls that have ended within a second."""
+        if not self.calls:  # every node is about to be taken away
+            time.sleep(POLL_S)
+            return []
+        ready, _ = ray.wait(list(self.calls), timeout=POLL_S)
+        return ready
+
+    def look_around(self) -> None:
+        """Take notice of nodes that are about to be taken away, and of room for more workers."""
+        if time.monotonic() - self.last_look < SECONDS_BETWEEN_LOOKS:
+            return
+        self.last_look = time.monotonic()
+        nodes = leaving_nodes()
+        for member in self.members.all:
+            if member.info is not None and member.info.node in nodes and not member.leaving:
+                member.leaving = True
+                self.letters.mailbox.preempt.remote(member.name)
+                self.monitor.emit("node_leaving", worker=member.name, node=member.info.node)
+                self.monitor.say(f"{member.place}: the node is about to be taken away")
+        wanted = min(self.members.room.num_workers() - self.refused, self.queue.unfinished)
+        for _ in range(wanted - len(self.members.staying)):
+            self.prepare(self.members.add())
 
     def prepare(self, member: Member) -> None:
         ref: ray.ObjectRef[Any] = member.actor.prepare.remote(self.task_ref, self.engine)
         self.calls[ref] = _Call(member)
 
     def hand_out(self, member: Member) -> None:
+        if member.leaving and any(other.info for other in self.members.staying):
+            self.queue.forget(member.name)
+            self.members.drop(member)
+            return
         unit = self.queue.take(member.name)
         if unit is not None:
             label = self.task.label(unit)
@@ -209,9 +191,20 @@ class _Pass:
         if isinstance(cause, InputError) or (
             isinstance(cause, DfshieldError) and call.unit is None
         ):
-            raise cause
+            if not (call.unit is None and call.member.late and self.others_work(call.member)):
+                raise cause
+            self.refused += 1
+            self.monitor.say(f"{call.member.name} cannot take part: {cause}; others go on")
+            self.members.drop(call.member)
+            return
         if isinstance(cause, DfshieldError):
             self.failures.append(cause)
+            self.monitor.emit(
+                "unit_failed",
+                worker=call.member.name,
+                unit=self.task.label(call.unit),
+                reason=str(cause),
+            )
             self.letters.withdraw(call.member.name, self.monitor)
             self.queue.done(call.unit)
             self.hand_out(call.member)
@@ -220,6 +213,10 @@ class _Pass:
         self.monitor.emit("worker_error", worker=call.member.name, error=str(error))
         self.died(call, f"{type(cause).__name__}: {reason_of(cause)}")
 
+    def others_work(self, member: Member) -> bool:
+        """Return whether any other worker has started well."""
+        return any(other.info for other in self.members.all if other is not member)
+
     def died(self, call: _Call, reason: str) -> None:
         """Give the unit of a lost worker to others, and put a new worker in its place."""
         member, unit = call.member, call.unit
@@ -227,27 +224,31 @@ class _Pass:
         self.monitor.emit("worker_lost", worker=member.name, unit=label, reason=reason)
         self.letters.withdraw(member.name, self.monitor)
         self.queue.forget(member.name)
-        self.pool.drop(member)
+        self.members.drop(member)
         if unit is None:
-            self.start_again(member, reason)
+            if not member.leaving:
+                self.start_again(member, reason)
             return
-        if self.queue.put_back(unit):
+        if self.queue.put_back(unit, counted=not member.leaving):
             self.monitor.retried()
+            self.monitor.emit("unit_retried", unit=label)
             self.monitor.say(f"{member.place} was lost ({reason}); {label} is begun again")
             self.wake_idle()
         else:
             self.failures.append(
-                DfshieldError(f"{label}: given up after {self.pool.max_retries} retries: {reason}")
+                DfshieldError(f"{label}: given up after {self.queue.max_retries} retries: {reason}")
             )
-        self.prepare(self.pool.add())
+            self.monitor.emit("unit_failed", worker=member.name, unit=label, reason=reason)
+        if not member.leaving:
+            self.prepare(self.members.add())
 
     def start_again(self, member: Member, reason: str) -> None:
         """Put another in the place of a worker that had no unit, finitely often."""
         # One that had started before did its work until its node, say, was lost.
         failed_starts = 0 if member.info else member.failed_starts + 1
-        if failed_starts <= self.pool.max_retries:
-            self.prepare(self.pool.add(failed_starts=failed_starts))
-        elif self.pool.members:
+        if failed_starts <= self.queue.max_retries:
+            self.prepare(self.members.add(failed_starts=failed_starts))
+        elif self.members.all:
             self.monitor.say(f"{member.name} dies whenever it starts ({reason}); others go on")
         else:
             raise DfshieldError(f"workers die as they start: {reason}")
@@ -258,7 +259,7 @@ class _Pass:
         They are called first: one that died idle, with its node, must not cost the unit a try.
         """
         busy = {call.member.name for call in self.calls.values()}
-        for member in self.pool.members:
+        for member in self.members.all:
             if member.name not in busy:
                 ref: ray.ObjectRef[Any] = member.actor.info.remote()
                 self.calls[ref] = _Call(member)

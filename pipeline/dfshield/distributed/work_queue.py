@@ -19,13 +19,8 @@ class WorkQueue(Generic[Unit]):
         self._group_of = {unit: i for i, group in enumerate(groups) for unit in group}
         self._owned: dict[str, int] = {}
         self._tries: Counter[Unit] = Counter()
-        self._max_retries = max_retries
+        self.max_retries = max_retries
         self.in_flight: set[Unit] = set()
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a unit is waiting or being worked on."""
-        return bool(self.in_flight) or any(self._groups)
 
     def take(self, worker: str) -> Unit | None:
         """Return the next unit for a worker, or None if none is waiting."""
@@ -53,10 +48,20 @@ class WorkQueue(Generic[Unit]):
         """A unit is done, or set aside for good."""
         self.in_flight.discard(unit)
 
-    def put_back(self, unit: Unit) -> bool:
-        """Let a unit be tried again, before others of its group; False if it was often enough."""
+    @property
+    def unfinished(self) -> int:
+        """How many units are waiting or being worked on."""
+        return len(self.in_flight) + sum(map(len, self._groups))
+
+    def put_back(self, unit: Unit, *, counted: bool = True) -> bool:
+        """Let a unit be tried again, before others of its group; False if it was often enough.
+
+        ``counted`` tells whether the try that has failed counts.
+        """
         self.in_flight.discard(unit)
-        if self._tries[unit] > self._max_retries:
+        if not counted:
+            self._tries[unit] -= 1
+        elif self._tries[unit] > self.max_retries:
             return False
         self._groups[self._group_of[unit]].appendleft(unit)
         return True

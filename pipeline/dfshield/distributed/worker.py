@@ -10,6 +10,7 @@ import ray
 import torch
 from ray.actor import ActorHandle
 
+from dfshield import __version__
 from dfshield.distributed.mailbox import RemoteMonitor
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import Engine, Job, Task, Worker
@@ -28,7 +29,8 @@ class WorkerInfo:
 class PoolWorker:
     """Prepares a task once and then does one unit a call. An actor; it dies with its process."""
 
-    def __init__(self, name: str, mailbox: ActorHandle[Any]) -> None:
+    def __init__(self, name: str, mailbox: ActorHandle[Any], version: str) -> None:
+        self._driver_version = version
         self._monitor = RemoteMonitor(mailbox, name)
         self._kept: list[object] = []
         self._work: Callable[[Any], Any] | None = None
@@ -37,12 +39,20 @@ class PoolWorker:
         """Load what all units of a task need; return where this worker is.
 
         Raises:
-            DfshieldError: what the task raised; an `InputError` with this machine's name.
+            DfshieldError: what the task raised; an `InputError` with this machine's name, also if
+                it has another version of dfshield or torch.
         """
         engine.bind()
         self._work = None  # lets go of the last task's memory first
-        worker = Worker(torch.device(engine.device), self._monitor, self._kept.append)
+        worker = Worker(
+            torch.device(engine.device),
+            self._monitor,
+            keep=self._kept.append,
+            preempted=self._monitor.preempted,
+        )
         with _place_named():
+            _require("dfshield", __version__, self._driver_version)
+            _require("torch", str(torch.__version__), engine.torch)
             self._work = task.prepare(worker)
         return worker_info()
 
@@ -84,6 +94,12 @@ class JobTask:
     def label(self, unit: int) -> str:
         """Return how people call it."""
         return f"{type(self.job).__name__.removeprefix('_')} {unit}"
+
+
+def _require(name: str, here: str, wanted: str) -> None:
+    """The nodes were looked at before the work began, but others may have joined since."""
+    if here != wanted:
+        raise InputError(f"{name} {here} is installed, but {wanted} is needed: install that")
 
 
 @contextmanager

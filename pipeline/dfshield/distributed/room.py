@@ -1,0 +1,37 @@
+"""How many workers a cluster has room for while it changes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ray._private.state import state as global_state
+
+from dfshield.distributed.plan import WorkerPlan
+from dfshield.distributed.session import Node
+
+
+@dataclass(frozen=True)
+class Room:
+    """Looks at a cluster whose nodes come and go.
+
+    Attributes:
+        plan: what a worker takes, and how many there are at the start.
+        nodes: returns the nodes that are alive.
+        fixed: whether the plan's number of workers was asked for, and does not grow.
+    """
+
+    plan: WorkerPlan
+    nodes: Callable[[], Sequence[Node]]
+    fixed: bool
+
+    def num_workers(self) -> int:
+        """Return how many workers the cluster has room for, on nodes that will stay."""
+        if self.fixed:
+            return self.plan.num_workers
+        leaving = leaving_nodes()
+        return self.plan.room_on([node for node in self.nodes() if node.id not in leaving])
+
+
+def leaving_nodes() -> frozenset[str]:
+    """Return the ids of nodes that Ray has been told will be taken away, as on preemption."""
+    draining: dict[str, int] = global_state.get_draining_nodes()
+    return frozenset(draining)
