@@ -21,6 +21,7 @@ class Stage(IntEnum):
     HOLDOUT = 2
     TRAINING = 3
     EVALUATION = 4
+    VERIFICATION = 5
 
 
 def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
     from dfshield.runs import Executor, Observer
 
@@ -45,15 +46,11 @@ def _execute(
 ) -> None:
     # python: classifiers may lie in the folder where the command is given.
     sys.path.insert(0, str(Path.cwd()))
-    from rich.console import Console
-
-    from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.cli.tables import print_results
     from dfshield.config import load_config
     from dfshield.runs import Run, StageName, run_status, stop_signals_as_interrupt
 
-    console = Console(stderr=True)
-    observer = TerminalObserver(console) if console.is_terminal else LineObserver(console)
+    observer = new_observer()
     settings = load_config(config, overrides or ())
     try:
         with stop_signals_as_interrupt(), _executor(settings, observer) as executor:
@@ -81,6 +78,16 @@ def _execute(
         )
     elif run.results:
         print_results(run.results)
+
+
+def new_observer() -> "TerminalObserver | LineObserver":
+    """Return what shows progress on standard error: a bar on a terminal, lines elsewhere."""
+    from rich.console import Console
+
+    from dfshield.cli.progress import LineObserver, TerminalObserver
+
+    console = Console(stderr=True)
+    return TerminalObserver(console) if console.is_terminal else LineObserver(console)
 
 
 @contextmanager

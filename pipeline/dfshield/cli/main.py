@@ -157,22 +157,29 @@ def status(
 
 
 @app.command()
-def verify(run: RunFolder, as_json: AsJson = False) -> None:
+def verify(
+    run: RunFolder,
+    resynthesize: Annotated[
+        int,
+        typer.Option(
+            min=0, help="So many images, drawn at random, are also made again and compared."
+        ),
+    ] = 0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make again what is missing or broken.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check every part of a run's surrogate data against its checksum and the manifest.
 
-    RUN may be a run folder or a data set. Exit code 3 if anything is missing or broken.
+    RUN may be a run folder or, without --resynthesize and --repair, a data set. Exit code 3 if
+    anything is missing, broken or other than it was made.
 
-    Example: dfshield verify runs/digits
+    Example: dfshield verify runs/digits --resynthesize 20 --repair
     """
-    from dfshield.cli.tables import print_verification
-    from dfshield.runs import verify_run
+    from dfshield.cli.verification import verify_command
 
-    reports = verify_run(run)
-    if as_json:
-        typer.echo(json.dumps([report.to_json() for report in reports]))
-    else:
-        print_verification(reports)
-    if not all(report.ok for report in reports):
+    if not verify_command(run, resynthesize=resynthesize, repair=repair, as_json=as_json):
         raise typer.Exit(DfshieldError.exit_code)
 
 

@@ -88,7 +88,7 @@ class TerminalObserver:
     def retried(self) -> None:
         """Count, below the bar."""
         self._retries += 1
-        self._progress.update(self._task, retries=_retries_told(self._retries))
+        self._progress.update(self._task, retries=retries_told(self._retries))
 
     def end(self) -> None:
         """Leave the finished bar on the screen."""
@@ -135,7 +135,7 @@ class LineObserver:
         if self._detail:
             parts.append(self._detail)
         if self._retries:
-            parts.append(_retries_told(self._retries))
+            parts.append(retries_told(self._retries))
         return ", ".join(parts)
 
     def detail(self, text: str) -> None:
@@ -158,5 +158,6 @@ class LineObserver:
         """Nothing to give back."""
 
 
-def _retries_told(count: int) -> str:
+def retries_told(count: int) -> str:
+    """Return a number of retries in words."""
     return "1 retry" if count == 1 else f"{count} retries"

@@ -1,14 +1,17 @@
 """Results, status and verification as tables on the terminal."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from dfshield.cli.progress import retries_told
 from dfshield.evaluation import EvaluationResult, mean_and_spread
 from dfshield.report import format_eps
-from dfshield.storage import VerifyReport
+
+DEATHS_SHOWN = 10
 
 
 def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
@@ -87,7 +90,8 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     console = Console()
     if clear:
         console.clear()
-    table = Table(title=str(state["run"]), title_justify="left")
+    title = f"{state['run']}: {_driver(state['driver'])}"
+    table = Table(title=title, title_justify="left")
     for column in ("Seed", "Stage", "State", "Progress"):
         table.add_column(column)
     table.add_row("", "teacher", state["teacher"]["state"], "")
@@ -103,17 +107,69 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
             )
     table.add_row("", "report", "done" if state["report"] else "pending", "")
     console.print(table)
+    for of_seed in state["seeds"]:
+        _print_workers(console, of_seed["synthesize"])
+    deaths = state["deaths"]
+    if len(deaths) > DEATHS_SHOWN:
+        console.print(f"{len(deaths) - DEATHS_SHOWN} earlier deaths are in --json")
+    for death in deaths[-DEATHS_SHOWN:]:
+        unit = f" at {death['unit']}" if death["unit"] else ""
+        console.print(f"{_clock(death['time'])} {death['who']} died{unit}: {death['reason']}")
     if state["last_event"]:
         console.print(f"Last event: {state['last_event']['event']} {state['last_event']['time']}")
+
+
+def _print_workers(console: Console, synthesis: Mapping[str, Any]) -> None:
+    for failed in synthesis.get("failed", ()):
+        console.print(f"{failed['part']} failed: {failed['reason']}", style="red")
+    if not synthesis.get("running"):
+        return
+    table = Table("Worker", "Host", "GPU", "Works on", "Images", "Images/s")
+    for worker in synthesis["workers"]:
+        if worker["state"] != "lost":
+            rate = worker["images_per_second"]
+            table.add_row(
+                worker["worker"],
+                worker["host"],
+                " ".join(worker["gpus"]),
+                worker["part"],
+                f"{worker['images']:,}",
+                "" if rate is None else f"{rate:,.1f}",
+            )
+    console.print(table)
+
+
+def _driver(driver: Mapping[str, Any]) -> str:
+    if driver["state"] == "none":
+        return "nobody is at work"
+    who = f"process {driver['process']} on {driver['host']}, since {_clock(driver['since'])}"
+    if driver["state"] == "dead":
+        return f"{who}, has died; last sign of life {_clock(driver['heartbeat'])}"
+    return f"{who}, is at work"
+
+
+def _clock(moment: str) -> str:
+    """Return a time of the event log as local time."""
+    try:
+        return datetime.fromisoformat(moment).astimezone().isoformat(" ", "seconds")
+    except ValueError:
+        return moment
 
 
 def _parts(synthesis: Mapping[str, Any]) -> str:
     if "parts" not in synthesis:
         return ""
-    return (
-        f"{synthesis['parts_done']}/{synthesis['parts']} parts, "
-        f"{synthesis['images_done']:,}/{synthesis['images']:,} images"
-    )
+    told = [
+        f"{synthesis['parts_done']}/{synthesis['parts']} parts",
+        f"{synthesis['images_done']:,}/{synthesis['images']:,} images",
+    ]
+    told += [f"{len(synthesis[k])} {k}" for k in ("running", "failed") if synthesis[k]]
+    if synthesis["eta_seconds"] is not None:
+        left = timedelta(seconds=round(synthesis["eta_seconds"]))
+        told.append(f"{synthesis['images_per_second']:,.1f}/s, {left} left")
+    if synthesis["retries"]:
+        told.append(retries_told(synthesis["retries"]))
+    return ", ".join(told)
 
 
 def _updates(training: Mapping[str, Any]) -> str:
@@ -122,20 +178,3 @@ def _updates(training: Mapping[str, Any]) -> str:
     last = training["last_update"]
     total = f", of {training['updates']} updates" if "updates" in training else ""
     return f"epoch {last['epoch'] + 1}, loss {last['loss']:.3f}{total}"
-
-
-def print_verification(reports: Sequence[VerifyReport]) -> None:
-    """Print one line per data set and one per part that does not verify."""
-    console = Console(soft_wrap=True, highlight=False)
-    for report in reports:
-        console.print(
-            f"{report.location}: {report.count('ok')} of {len(report.parts)} parts verify, "
-            f"{report.num_valid_images:,} of {report.num_images:,} images"
-        )
-        for part in report.parts:
-            if part.verdict != "ok":
-                console.print(f"  {part.path}: {part.verdict} {part.reason}".rstrip())
-        for name in report.extra_files:
-            console.print(f"  {name}: not planned by the manifest")
-    if not all(report.ok for report in reports):
-        console.print("The command that made the data set makes again what is missing or broken.")

@@ -249,6 +249,7 @@ class _Pass:
         if failed_starts <= self.queue.max_retries:
             self.prepare(self.members.add(failed_starts=failed_starts))
         elif self.members.all:
+            self.refused += 1
             self.monitor.say(f"{member.name} dies whenever it starts ({reason}); others go on")
         else:
             raise DfshieldError(f"workers die as they start: {reason}")

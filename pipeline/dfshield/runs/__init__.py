@@ -21,7 +21,8 @@ from dfshield.runs.interrupt import (
 )
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run, StageName
-from dfshield.runs.status import run_status, verify_run
+from dfshield.runs.status import run_status
+from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
 
 __all__ = [
     "Done",
@@ -33,6 +34,7 @@ __all__ = [
     "Job",
     "Monitor",
     "Observer",
+    "Resynthesis",
     "Run",
     "RunLayout",
     "SilentMonitor",
@@ -43,6 +45,7 @@ __all__ = [
     "Worker",
     "deferred_interrupt",
     "raise_failures",
+    "resynthesize",
     "run_status",
     "stop_signals_as_interrupt",
     "stop_signals_go_to",

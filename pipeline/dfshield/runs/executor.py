@@ -222,13 +222,17 @@ class InProcessExecutor:
         work = task.prepare(_worker(engine, monitor, kept.append))
         for unit in units:
             kept.clear()
+            told = {"worker": Done.worker, "unit": task.label(unit)}
+            monitor.emit("unit_started", **told)
             try:
                 result = work(unit)
             except InputError:
                 raise
             except DfshieldError as error:
                 failures.append(error)
+                monitor.emit("unit_failed", **told, reason=str(error))
                 continue
+            monitor.emit("unit_done", **told)
             yield Done(unit, result, kept.pop() if kept else None)
         raise_failures(failures)
 

@@ -8,7 +8,11 @@ from dfshield.evaluation import EvaluationResult
 from dfshield.runs.event_log import read_events
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import CONFIG_FILE
-from dfshield.storage import MANIFEST, Folder, SurrogateDataset, VerifyReport, verify
+from dfshield.runs.lease import read_holder
+from dfshield.runs.synthesis_status import synthesis_progress
+from dfshield.storage import MANIFEST, Folder, SurrogateDataset
+
+DEATHS = ("worker_lost", "driver_lost", "interrupted")
 
 
 def run_status(location: str) -> dict[str, Any]:
@@ -21,14 +25,18 @@ def run_status(location: str) -> dict[str, Any]:
     if not root.exists(CONFIG_FILE):
         raise InputError(f"{root}: not a run folder (it has no {CONFIG_FILE})")
     events = read_events(root)
+    driver = _driver(root)
+    at_work = driver["state"] == "at work"
     return {
         "run": str(root),
+        "driver": driver,
+        "deaths": [_death(event) for event in events if event["event"] in DEATHS],
         "last_event": events[-1] if events else None,
         "teacher": _stage(root.child("teacher")),
         "seeds": [
             {
                 "seed": seed,
-                "synthesize": _synthesis(folder.child("synthetic")),
+                "synthesize": _synthesis(folder.child("synthetic"), events, at_work=at_work),
                 "train": _training(folder.child("student"), seed, events),
                 "evaluate": list(_results(folder.child("evaluation"))),
             }
@@ -36,6 +44,30 @@ def run_status(location: str) -> dict[str, Any]:
         ],
         "report": root.exists("report/index.html"),
     }
+
+
+def _driver(root: Folder) -> dict[str, Any]:
+    holder = read_holder(root)
+    if holder is None:
+        return {"state": "none"}
+    return {
+        "state": "dead" if holder.gone else "at work",
+        "host": holder.host,
+        "process": holder.process,
+        "since": holder.since,
+        "heartbeat": holder.heartbeat,
+    }
+
+
+def _death(event: dict[str, Any]) -> dict[str, Any]:
+    if event["event"] == "worker_lost":
+        who, reason = event.get("worker"), event.get("reason")
+    elif event["event"] == "driver_lost":
+        who = f"driver (process {event.get('process')} on {event.get('host')})"
+        reason = f"no sign of life after {event.get('heartbeat')}"
+    else:
+        who, reason = "driver", "stopped by a signal"
+    return {"time": event["time"], "who": who, "unit": event.get("unit"), "reason": reason}
 
 
 def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
@@ -52,7 +84,7 @@ def _stage(folder: Folder) -> dict[str, Any]:
     return {"state": state, **(record or {}).get("summary", {})}
 
 
-def _synthesis(folder: Folder) -> dict[str, Any]:
+def _synthesis(folder: Folder, events: list[dict[str, Any]], *, at_work: bool) -> dict[str, Any]:
     state = _stage(folder)
     if folder.exists(MANIFEST):
         data = SurrogateDataset.open(folder)
@@ -66,6 +98,7 @@ def _synthesis(folder: Folder) -> dict[str, Any]:
             "parts_done": len(parts) - len(missing),
             "images": sum(part.num_images for part in parts),
             "images_done": sum(p.num_images for p in parts) - sum(p.num_images for p in missing),
+            **synthesis_progress(events, data.manifest, missing, at_work=at_work),
         }
     return state
 
@@ -92,19 +125,3 @@ def _results(folder: Folder) -> Iterator[dict[str, Any]]:
             text = folder.read_bytes(name).decode("utf-8", errors="replace")
             result = EvaluationResult.from_json(text, source=f"{folder}/{name}")
             yield result.model_dump(include={"model", "label", "accuracy", "num_images"})
-
-
-def verify_run(location: str) -> list[VerifyReport]:
-    """Verify the surrogate data of a run folder, of every seed, or a single data set.
-
-    Raises:
-        InputError: if there is none.
-    """
-    folder = Folder.at(location)
-    if folder.exists(MANIFEST):
-        return [verify(folder)]
-    synthetic = [of_seed.child("synthetic") for _, of_seed in seed_folders(folder)]
-    present = [data for data in synthetic if data.exists(MANIFEST)]
-    if not present:
-        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
-    return [verify(data) for data in present]

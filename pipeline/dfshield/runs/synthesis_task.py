@@ -67,14 +67,7 @@ class SynthesisTask:
         """Load the teacher onto the worker's device."""
         teacher = load_classifier(Folder.at(self.teacher), device=worker.device)
         options = self.synthesis
-        inversion = Inversion(
-            teacher,
-            iterations=options.iterations,
-            learning_rate=options.learning_rate,
-            jitter=options.jitter,
-            labels=options.labels,
-            coefficients=CoefficientSampler(**options.coefficients.model_dump()),
-        )
+        inversion = inversion_of(teacher, options)
         folder = Folder.at(self.data)
         manifest = read_manifest(folder)
 
@@ -107,6 +100,18 @@ class SynthesisTask:
     def label(self, unit: Part) -> str:
         """Return how people call a part."""
         return unit.path
+
+
+def inversion_of(teacher: Classifier, options: SynthesisConfig) -> Inversion:
+    """Return the inversion engine of a configuration."""
+    return Inversion(
+        teacher,
+        iterations=options.iterations,
+        learning_rate=options.learning_rate,
+        jitter=options.jitter,
+        labels=options.labels,
+        coefficients=CoefficientSampler(**options.coefficients.model_dump()),
+    )
 
 
 def _committed(folder: Folder, manifest: Manifest, part: Part) -> str | None:
@@ -145,7 +150,7 @@ def make_part(
             on_iteration=_keeping(checkpoint, batches, inversion.iterations, share, progress),
         )
         resume = None
-        batches.append(_stored(inversion.teacher, manifest, batch, synthesized))
+        batches.append(stored_batch(inversion.teacher, manifest, batch, synthesized))
     columns = {
         column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
         for column in fields(PartArrays)
@@ -170,9 +175,10 @@ def _keeping(
     return after_iteration
 
 
-def _stored(
+def stored_batch(
     teacher: Classifier, manifest: Manifest, batch: int, synthesized: SynthesizedBatch
 ) -> PartArrays:
+    """Return a batch as it is stored, with the teacher's logits of the stored images."""
     stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
     size = len(stored)
     return PartArrays(

@@ -14,7 +14,7 @@ from dfshield.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from dfshield.storage.parts import check_part, read_part, write_part
+from dfshield.storage.parts import check_part, part_engine, read_part, write_part
 from dfshield.storage.surrogate import (
     PartVerdict,
     SurrogateDataset,
@@ -47,6 +47,7 @@ __all__ = [
     "identity_hash",
     "load_checkpoint",
     "part_arrays",
+    "part_engine",
     "part_table",
     "plan_parts",
     "read_manifest",

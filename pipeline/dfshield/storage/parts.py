@@ -4,13 +4,22 @@ Nothing is compressed: optimised pixels hardly shrink (zstd: 0-6 % as uint8, 12-
 would be read two to six times more slowly. Equal arrays give equal bytes with equal pyarrow.
 """
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.manifest import Manifest, Part
-from dfshield.storage.tables import PartError, damaged, part_arrays, part_table, table_checksum
+from dfshield.storage.tables import (
+    PartError,
+    damaged,
+    part_arrays,
+    part_table,
+    recorded_engine,
+    table_checksum,
+)
 
 # What pyarrow raises for a damaged Parquet file, depending on where the damage is.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError)
@@ -61,6 +70,11 @@ def read_part(folder: Folder, manifest: Manifest, part: Part) -> PartArrays:
         return part_arrays(table, manifest, part)
     except PartError as error:
         raise PartError(part, error.reason, str(folder)) from None
+
+
+def part_engine(folder: Folder, part: Part) -> dict[str, Any]:
+    """Return the engine that made a part which verifies."""
+    return recorded_engine(pq.read_schema(pa.BufferReader(folder.read_bytes(part.path))))
 
 
 def check_part(folder: Folder, manifest: Manifest, part: Part) -> str | None:

@@ -16,6 +16,7 @@ and check the arrays (every key begins with ``dfshield.``):
 
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -186,6 +187,12 @@ def _place(manifest: Manifest, part: Part) -> dict[str, str]:
         "image_shape": json.dumps(manifest.image_shape),
         "class_names": json.dumps(manifest.class_names, ensure_ascii=False),
     }
+
+
+def recorded_engine(schema: pa.Schema) -> dict[str, Any]:
+    """Return the engine that a part's table carries, which `part_table` has put there."""
+    engine: dict[str, Any] = json.loads(_metadata(schema)["engine"])
+    return engine
 
 
 def _metadata(schema: pa.Schema) -> dict[str, str]:

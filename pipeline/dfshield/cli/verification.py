@@ -1,0 +1,74 @@
+"""The command ``verify``."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+
+import typer
+from rich.console import Console
+
+from dfshield.cli.execution import execute, new_observer
+from dfshield.errors import InputError
+from dfshield.runs import Resynthesis, resynthesize, verify_run
+from dfshield.runs.layout import CONFIG_FILE
+from dfshield.storage import Folder, VerifyReport
+
+
+def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: bool) -> bool:
+    """Verify, repair if asked and needed, print what was found; return whether all is well."""
+    reports = verify_run(location)
+    if repair and not all(report.ok for report in reports):
+        _repair(location)
+        reports = verify_run(location)
+    compared = _resynthesized(location, resynthesize) if resynthesize else []
+    if as_json:
+        shown = [report.to_json() for report in reports]
+        for report, comparison in zip(shown, compared, strict=False):
+            report["resynthesis"] = comparison.to_json()
+        typer.echo(json.dumps(shown))
+    else:
+        _print(reports, compared)
+    return all(report.ok for report in reports) and not any(c.differing for c in compared)
+
+
+def _resynthesized(location: str, num_images: int) -> list[Resynthesis]:
+    with closing(new_observer()) as observer:
+        return resynthesize(location, num_images, observer=observer)
+
+
+def _repair(location: str) -> None:
+    """Let the stage that made the data make what is missing, wherever the run lies by now."""
+    run = Folder.at(location)
+    if not run.exists(CONFIG_FILE):
+        raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
+    parent, _, name = str(run).rstrip("/").rpartition("/")
+    with run.as_path(CONFIG_FILE) as path:
+        place = [f"storage.path={parent}", f"name={name}", "storage.sink=parquet"]
+        execute(str(path / CONFIG_FILE), place, ("synthesize",))
+
+
+def _print(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> None:
+    """Print one line per data set and one per part that does not verify."""
+    console = Console(soft_wrap=True, highlight=False)
+    for report in reports:
+        console.print(
+            f"{report.location}: {report.count('ok')} of {len(report.parts)} parts verify, "
+            f"{report.num_valid_images:,} of {report.num_images:,} images"
+        )
+        for part in report.parts:
+            if part.verdict != "ok":
+                console.print(f"  {part.path}: {part.verdict} {part.reason}".rstrip())
+        for name in report.extra_files:
+            console.print(f"  {name}: not planned by the manifest")
+    for comparison in compared:
+        console.print(
+            f"{comparison.location}: {comparison.num_images:,} images made again in "
+            f"{comparison.num_batches} batches, {len(comparison.differing)} differ"
+        )
+        for name in comparison.differing:
+            console.print(f"  {name}: not what the engine makes")
+    if not all(report.ok for report in reports):
+        console.print(
+            "The command that made the data set makes again what is missing or broken; so does "
+            "--repair."
+        )

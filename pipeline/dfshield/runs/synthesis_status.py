@@ -1,0 +1,114 @@
+"""How a synthesis goes, told from the event log and the manifest."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from dfshield.storage import Manifest, Part
+
+Event = dict[str, Any]
+
+ENDS_OF_A_UNIT = {"unit_done", "unit_failed", "unit_retried", "part_committed", "part_made"}
+
+
+def synthesis_progress(
+    events: Sequence[Event], manifest: Manifest, missing: Sequence[Part], *, at_work: bool
+) -> dict[str, Any]:
+    """Return what is known of the parts that are not there, of the workers, and of the rest.
+
+    Args:
+        events: those of the run, in order.
+        manifest: the plan.
+        missing: its parts that are not there.
+        at_work: whether a driver is alive; else nothing is running, whatever the log says.
+
+    Returns:
+        ``running`` and ``failed`` parts, ``workers`` with their rates (images per second of their
+        own time), ``images_per_second`` of those at work together, ``eta_seconds`` (None if
+        unknown), and ``retries`` over the whole history of the data set.
+    """
+    missing_paths = {part.path for part in missing}
+    sessions = _sessions(events, manifest.seed)
+    session = sessions[-1] if sessions else []
+    paths = {part.path for part in manifest.parts}
+    running = _running(session, missing_paths) if at_work else {}
+    workers = _workers(session, running)
+    rate = sum(w["images_per_second"] or 0.0 for w in workers if w["state"] == "at work")
+    remaining = sum(part.num_images for part in missing)
+    return {
+        "running": [{"part": part, **told} for part, told in sorted(running.items())],
+        "failed": [
+            {"part": e["unit"], "time": e["time"], "reason": e.get("reason", "")}
+            for e in session
+            if e["event"] == "unit_failed" and e.get("unit") in missing_paths
+        ],
+        "workers": workers,
+        "images_per_second": round(rate, 3),
+        "eta_seconds": round(remaining / rate, 1) if rate and remaining else None,
+        "retries": sum(
+            e["event"] == "unit_retried" and e.get("unit") in paths for s in sessions for e in s
+        ),
+    }
+
+
+def _sessions(events: Sequence[Event], seed: int) -> list[list[Event]]:
+    """Return what happened each time that the data set of a seed was worked on."""
+    sessions: list[list[Event]] = []
+    mine = False
+    for event in events:
+        if event["event"] == "synthesis_started":
+            mine = event.get("seed") == seed
+            if mine:
+                sessions.append([])
+        if mine:
+            sessions[-1].append(event)
+        if event["event"] == "synthesis_done":
+            mine = False
+    return sessions
+
+
+def _running(session: Sequence[Event], missing: set[str]) -> dict[str, dict[str, Any]]:
+    running: dict[str, dict[str, Any]] = {}
+    for event in session:
+        unit = str(event.get("unit", event.get("path")))
+        if event["event"] == "unit_started" and unit in missing:
+            running[unit] = {"worker": event.get("worker"), "since": event["time"]}
+        elif event["event"] in ENDS_OF_A_UNIT:
+            running.pop(unit, None)
+    return running
+
+
+def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str, Any]]:
+    images: dict[str, int] = defaultdict(int)
+    seconds: dict[str, float] = defaultdict(float)
+    places: dict[str, Event] = {}
+    gone = set()
+    for event in session:
+        worker = str(event.get("worker"))
+        if event["event"] == "worker_started":
+            places[worker] = event
+        elif event["event"] == "unit_started":
+            places.setdefault(worker, {})
+        elif event["event"] == "worker_lost":
+            gone.add(worker)
+        elif event["event"] in ("part_committed", "part_made"):
+            images[worker] += int(_number(event, "images"))
+            seconds[worker] += _number(event, "seconds")
+    at_work = {told["worker"]: part for part, told in running.items()}
+    return [
+        {
+            "worker": name,
+            "host": place.get("host"),
+            "gpus": place.get("gpus", []),
+            "state": "lost" if name in gone else "at work" if name in at_work else "idle",
+            "part": at_work.get(name),
+            "images": images[name],
+            "images_per_second": round(images[name] / seconds[name], 3) if seconds[name] else None,
+        }
+        for name, place in places.items()
+    ]
+
+
+def _number(event: Event, key: str) -> float:
+    value = event.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
