@@ -31,6 +31,7 @@ class S3Server:
     Attributes:
         environment: lets clients find it, and have credentials.
         requests: all that was asked, in order.
+        stored: the objects that were written, as often as they were.
         fault: called with every request; whatever it returns is done instead of answering: a
             number is an HTTP status, ``expired`` refuses the credentials, ``cut`` closes the
             connection in the middle of the upload; None answers as S3 would.
@@ -38,6 +39,7 @@ class S3Server:
 
     environment: dict[str, str]
     requests: list[Request] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
     fault: Callable[[Request], int | str | None] = lambda _: None
 
     def times(self, number: int, what: int | str, method: str, words: str = "") -> None:
@@ -63,20 +65,16 @@ class S3Server:
 
         self.fault = fault
 
-    def puts(self, words: str = "") -> list[str]:
-        """Return the paths of objects that were written, as often as they were."""
-        return [
-            request.path
-            for request in self.requests
-            if request.method == "PUT" and words in request.path
-        ]
-
 
 class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, *args: object) -> None:
         pass
+
+
+def _completes(request: Request) -> bool:
+    return request.method == "POST" and "uploadId" in request.query
 
 
 def run_server() -> Iterator[S3Server]:
@@ -91,7 +89,14 @@ def run_server() -> Iterator[S3Server]:
         what = server.fault(request)
         server.requests.append(request)
         if what is None:
-            return s3(environ, start_response)
+
+            def answered(status, headers, *rest):
+                whole = request.method == "PUT" and "uploadId" not in request.query
+                if status.startswith("200") and (whole or _completes(request)):
+                    server.stored.append(request.path)
+                return start_response(status, headers, *rest)
+
+            return s3(environ, answered)
         if what == "cut":
             size = int(environ.get("CONTENT_LENGTH") or 0)
             environ["wsgi.input"].read(size // 2)
@@ -138,5 +143,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     server.requests.clear()
+    server.stored.clear()
     yield server
     next(running, None)

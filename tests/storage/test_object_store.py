@@ -15,7 +15,7 @@ def test_files_come_back(folder, s3):
     assert folder.list() == []
     assert not folder.exists("a/b.bin")
     folder.write_bytes("a/b.bin", b"\0" * 3_000_000)
-    assert s3.puts() == ["/bucket/runs/x/a/b.bin"]
+    assert s3.stored == ["/bucket/runs/x/a/b.bin"]
     assert {r.method for r in s3.requests} <= {"GET", "HEAD", "PUT"}
     folder.write_json("c.json", {"a": 1})
     assert folder.list() == ["a/b.bin", "c.json"]

@@ -29,6 +29,11 @@ class PartState:
     batches: list[PartArrays] = field(default_factory=list)
     inversion: InversionState | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been done."""
+        return bool(self.batches) or self.inversion is not None
+
 
 class PartCheckpoint:
     """The checkpoint of one unfinished part, in the folder ``unfinished`` of the data set.

@@ -12,7 +12,7 @@ from dfshield.classifiers import Classifier
 from dfshield.config import SynthesisConfig
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.executor import Worker
-from dfshield.runs.part_checkpoint import PartCheckpoint
+from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
 from dfshield.seeds import Stage
 from dfshield.storage import (
     Folder,
@@ -83,8 +83,16 @@ class SynthesisTask:
                 every=options.checkpoint_every,
                 preempted=worker.preempted,
             )
+            state = checkpoint.load()
+            if state.begun:
+                worker.monitor.emit("part_resumed", path=part.path, batches=len(state.batches))
             arrays = make_part(
-                inversion, manifest, part, checkpoint=checkpoint, progress=worker.monitor.advance
+                inversion,
+                manifest,
+                part,
+                state=state,
+                checkpoint=checkpoint,
+                progress=worker.monitor.advance,
             )
             if self.sink == "parquet":
                 checksum = write_part(folder, manifest, part, arrays)
@@ -126,15 +134,15 @@ def make_part(
     manifest: Manifest,
     part: Part,
     *,
+    state: PartState,
     checkpoint: PartCheckpoint,
     progress: Callable[[float], None],
 ) -> PartArrays:
-    """Synthesize the batches of one part, going on from its checkpoint.
+    """Synthesize the batches of one part, going on from a state.
 
-    ``progress`` is called with the images done, those of the checkpoint included.
+    ``progress`` is called with the images done, those of the state included.
     """
-    kept = checkpoint.load()
-    batches, resume = kept.batches, kept.inversion
+    batches, resume = list(state.batches), state.inversion
     progress(float(sum(len(arrays) for arrays in batches)))
     for batch in part.batches[len(batches) :]:
         first = (batch - part.first_batch) * manifest.batch_size

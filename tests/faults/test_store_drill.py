@@ -1,0 +1,195 @@
+"""Rows of the drill: object stores that fail, two drivers at once, disks full or closed to us."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from drill import SYNTHESIS, finished
+from tiny_run import STARTED, ended, start, wait_until, write_config
+
+from dfshield.runs.lease import LEASE_FILE
+from dfshield.storage import Folder
+
+pytestmark = pytest.mark.slow
+
+
+# Object stores
+
+
+class StoredJob:
+    """A job whose run lies on the object store; what was written there is known to the server."""
+
+    def __init__(self, config, reference, account, s3):
+        self.config, self.reference, self.account, self.s3 = config, reference, account, s3
+        self.run = Folder.at("s3://bucket/runs/tiny")
+        teacher = reference / "teacher"
+        for file in teacher.iterdir():
+            self.run.child("teacher").write_bytes(file.name, file.read_bytes())
+        s3.stored.clear()
+        self.seen = 0
+        self.began = time.monotonic()
+
+    def parts(self):
+        return [path for path in self.s3.stored if path.endswith(".parquet")]
+
+    def ripe(self):
+        return self.seen < len(set(self.parts())) < 11
+
+    def strike(self, kill):
+        there = len(set(self.parts()))
+        kill()
+        self.seen = there
+        self.account.kills += 1
+        self.account.committed.append(there)
+
+    def account_for(self, *, writers=1):
+        data = self.run.child("synthetic")
+        made = {name: data.read_bytes(name) for name in data.list()}
+        folder = self.reference / "synthetic"
+        expected = {
+            str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        }
+        assert made == expected
+        times = Counter(self.parts())
+        assert len(times) == 11
+        assert max(times.values()) <= writers
+        assert not self.run.exists(LEASE_FILE)
+        self.account.seconds = time.monotonic() - self.began
+
+
+@pytest.fixture
+def stored(s3, disturbed, reference, tmp_path):
+    """A function that gives a job on the object store."""
+
+    def make(victim, **changes):
+        account = disturbed(victim, "synthesis to S3").account
+        changes = {**SYNTHESIS, **changes, "storage__path": "s3://bucket/runs"}
+        config = write_config(tmp_path / "stored", **changes)
+        return StoredJob(config, reference, account, s3)
+
+    return make
+
+
+def test_driver(stored):
+    job = stored("driver: SIGKILL, thrice")
+    for _ in range(3):
+        process = start("synthesize", job.config)
+        wait_until(job.ripe, process)
+        job.strike(process.kill)
+        assert ended(process).code == -signal.SIGKILL
+    answer = finished(job)
+    assert "has died" in answer.err
+    job.account_for()
+
+
+def test_a_store_that_fails_now_and_then(stored, s3):
+    job = stored("store: 500, slow, connections cut")
+    count = Counter()
+
+    def fault(request):
+        count[request.method] += 1
+        number = count[request.method]
+        if number % 5 == 0:
+            time.sleep(0.3)
+        if number % 7 == 0:
+            return 500
+        return "cut" if number % 11 == 0 and request.method in ("PUT", "GET") else None
+
+    s3.fault = fault
+    answer = finished(job)
+    job.account.kills = count.total() // 7
+    assert "Traceback" not in answer.err
+    job.account_for()
+
+
+def test_credentials_that_expire(stored, s3):
+    job = stored("store: credentials expire")
+    process = start("synthesize", job.config)
+    wait_until(job.ripe, process)
+    job.strike(lambda: s3.times(10**9, "expired", "PUT"))
+    line = ended(process).refusal()
+    assert "s3://bucket/runs/tiny" in line
+    assert "the credentials have expired: renew them and run the same command again" in line
+    assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in line
+    s3.times(0, 500, "PUT")
+    finished(job)
+    job.account_for()
+
+
+def test_two_drivers_on_a_store(stored, s3):
+    job = stored("store: two drivers at once")
+    first = start("synthesize", job.config)
+    wait_until(job.ripe, first)
+    line = ended(start("synthesize", job.config)).refusal()
+    assert f"process {first.pid} on " in line
+    job.strike(lambda: job.run.delete(LEASE_FILE))  # the lease is advice here, no lock
+    second = start("synthesize", job.config)
+    answers = [ended(process) for process in (first, second)]
+    assert [answer.code for answer in answers] == [0, 0], answers
+    job.account_for(writers=2)
+
+
+# Disks
+
+
+def test_full_disk(disturbed, small_disk):
+    job = disturbed("disk: full")
+    filler = small_disk / "filler"
+
+    def fill():
+        with suppress(OSError), filler.open("wb", buffering=0) as stream:
+            while stream.write(b"\0" * 512):
+                pass
+
+    job.move_to(small_disk)
+    process = start("synthesize", job.config)
+    wait_until(job.ripe, process)
+    job.strike(fill)
+    line = ended(process).refusal()
+    assert str(small_disk) in line
+    assert "free some space and run the same command again" in line
+    filler.unlink()
+    finished(job)
+    job.account_for()
+
+
+def remount(folder, how):
+    command = ["mount", "-o", f"remount,{how}", str(folder)]
+    while subprocess.run(command, capture_output=True, check=False).returncode:
+        time.sleep(0.001)  # a file is open for writing just now
+
+
+def test_read_only_disk(disturbed, small_disk):
+    job = disturbed("disk: read-only")
+    job.move_to(small_disk)
+    process = start("synthesize", job.config)
+    wait_until(job.ripe, process)
+    job.strike(lambda: remount(small_disk, "ro"))
+    line = ended(process).refusal()
+    assert "Read-only file system: make it writable" in line
+    remount(small_disk, "rw")
+    finished(job)
+    job.account_for()
+
+
+# Root may write everywhere, unless this is taken from it.
+MORTAL = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
+
+
+def test_permission_lost(disturbed):
+    job = disturbed("disk: permission lost")
+    program = [*MORTAL, *STARTED]
+    process = start("synthesize", job.config, command=program)
+    wait_until(job.ripe, process)
+    folders = [p for p in (job.run, *job.run.rglob("*")) if p.is_dir()]
+    job.strike(lambda: [folder.chmod(0o555) for folder in folders])
+    line = ended(process).refusal()
+    assert "Permission denied: grant the permission or choose another folder" in line
+    for folder in folders:
+        folder.chmod(0o755)
+    finished(job)
+    job.account_for()
