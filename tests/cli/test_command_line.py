@@ -108,14 +108,13 @@ def test_status_before_and_after(tiny):
     succeed("run", config)
     state = json.loads(succeed("status", run, "--json").out)
     (seed,) = state["seeds"]
-    assert seed["synthesize"] == {
-        "state": "done",
-        "sink": "parquet",
-        "parts": 3,
-        "parts_done": 3,
-        "images": 100,
-        "images_done": 100,
-    }
+    counts = {"parts": 3, "parts_done": 3, "images": 100, "images_done": 100, "retries": 0}
+    synthesis = {"state": "done", "sink": "parquet", **counts, "running": [], "failed": []}
+    assert synthesis.items() <= seed["synthesize"].items()
+    (worker,) = seed["synthesize"]["workers"]
+    assert (worker["worker"], worker["images"], worker["state"]) == ("driver", 100, "idle")
+    assert state["driver"] == {"state": "none"}
+    assert state["deaths"] == []
     assert seed["train"]["state"] == "done"
     assert seed["train"]["updates"] == 4
     assert len(seed["evaluate"]) == 4
@@ -139,6 +138,7 @@ def test_status_while_a_synthesis_runs(tiny):
     try:
         wait_until(lambda: list(run.rglob("*.parquet")), process)
         state = json.loads(succeed("status", run, "--json").out)
+        shown = succeed("status", run).out
         assert process.poll() is None
     finally:
         process.kill()
@@ -146,6 +146,18 @@ def test_status_while_a_synthesis_runs(tiny):
     synthesis = state["seeds"][0]["synthesize"]
     assert synthesis["state"] == "begun"
     assert 1 <= synthesis["parts_done"] < synthesis["parts"] == 5
+    assert state["driver"]["process"] == process.pid
+    (running,) = synthesis["running"]
+    (worker,) = synthesis["workers"]
+    assert running["worker"] == worker["worker"] == "driver"
+    assert running["part"] == worker["part"]
+    assert synthesis["images_per_second"] == pytest.approx(worker["images_per_second"])
+    remaining = synthesis["images"] - synthesis["images_done"]
+    assert synthesis["eta_seconds"] == pytest.approx(
+        remaining / synthesis["images_per_second"], rel=0.01
+    )
+    for words in (f"process {process.pid} on ", "is at work", "1 running", "left", "driver"):
+        assert words in shown
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

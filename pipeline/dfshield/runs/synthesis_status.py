@@ -84,11 +84,12 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
     places: dict[str, Event] = {}
     gone = set()
     for event in session:
-        worker = str(event.get("worker"))
+        worker = event.get("worker")
+        if not isinstance(worker, str):
+            continue
+        places.setdefault(worker, {})
         if event["event"] == "worker_started":
             places[worker] = event
-        elif event["event"] == "unit_started":
-            places.setdefault(worker, {})
         elif event["event"] == "worker_lost":
             gone.add(worker)
         elif event["event"] in ("part_committed", "part_made"):

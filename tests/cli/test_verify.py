@@ -1,0 +1,116 @@
+"""`dfshield verify` and what mends what it finds."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from tiny_run import call, contents, run_of, stamps, succeed
+
+from dfshield.storage import Folder, SurrogateDataset, part_table, write_part
+
+
+@pytest.fixture
+def run(tiny):
+    return run_of(tiny())
+
+
+def data_of(run):
+    return SurrogateDataset.open(Folder.at(run / "synthetic"))
+
+
+def break_two(run):
+    """Cut one part short and lose another."""
+    cut, gone, _ = (run / "synthetic" / part.path for part in data_of(run).manifest.parts)
+    cut.write_bytes(cut.read_bytes()[:-10])
+    gone.unlink()
+
+
+def forge(run, index=0):
+    """Replace a part by one that verifies, with an image that the engine has not made."""
+    data = data_of(run)
+    part = data.manifest.parts[index]
+    arrays = data.read(part)
+    images = arrays.images.copy()
+    images[3] = 1 - images[3]
+    forged = type(arrays)(**{**vars(arrays), "images": images})
+    (run / "synthetic" / part.path).unlink()
+    write_part(data.folder, data.manifest, part, forged)
+    return f"{part.path} image 3"
+
+
+def test_what_is_broken_is_made_again_to_the_byte(run):
+    before, expected = stamps(run / "synthetic"), contents(run / "synthetic")
+    break_two(run)
+    assert call("verify", run).code == 3
+    answer = succeed("verify", run, "--repair")
+    assert "3 of 3 parts verify" in answer.out
+    assert contents(run / "synthetic") == expected
+    kept = data_of(run).manifest.parts[2].path
+    assert stamps(run / "synthetic")[kept] == before[kept]
+    after = stamps(run)
+    succeed("verify", run, "--repair")
+    assert {n: s for n, s in stamps(run).items() if n != "events.jsonl"} == {
+        n: s for n, s in after.items() if n != "events.jsonl"
+    }
+
+
+def test_a_run_that_was_moved_is_mended_where_it_is(run, tmp_path):
+    moved = tmp_path / "else where" / "moved"
+    moved.parent.mkdir()
+    run.rename(moved)
+    expected = contents(moved / "synthetic")
+    break_two(moved)
+    succeed("verify", moved, "--repair")
+    assert contents(moved / "synthetic") == expected
+    assert not run.exists()
+
+
+def test_repair_needs_a_run(run):
+    break_two(run)
+    line = call("verify", run / "synthetic", "--repair").refusal()
+    assert "--repair needs a run folder" in line
+
+
+def test_a_sample_is_made_again_and_equal(run):
+    answer = succeed("verify", run, "--resynthesize", "5")
+    assert "5 images made again in" in answer.out
+    assert ", 0 differ" in answer.out
+    (report,) = json.loads(succeed("verify", run, "--resynthesize", "1000", "--json").out)
+    assert report["resynthesis"]["num_images"] == 100
+    assert report["resynthesis"]["num_batches"] == 5
+    assert report["resynthesis"]["differing"] == []
+
+
+def test_an_image_that_the_engine_has_not_made_is_named(run):
+    name = forge(run)
+    assert succeed("verify", run)
+    answer = call("verify", run, "--resynthesize", "1000")
+    assert answer.code == 3
+    assert ", 1 differ" in answer.out
+    assert name in answer.out
+
+
+def test_a_sample_skips_what_is_broken(run):
+    break_two(run)
+    answer = call("verify", run, "--resynthesize", "1000", "--json")
+    assert answer.code == 3
+    (report,) = json.loads(answer.out)
+    assert report["resynthesis"]["num_images"] == 20
+    assert report["resynthesis"]["differing"] == []
+
+
+def test_another_engine_cannot_compare(run):
+    file = run / "synthetic" / "data" / "shard=00000" / "part-0000.parquet"
+    data = data_of(run)
+    part = data.manifest.parts[0]
+    engine = {**data.manifest.engine, "device": "cuda"}
+    manifest = data.manifest.model_copy(update={"engine": engine})
+    pq.write_table(part_table(manifest, part, data.read(part)), file)
+    line = call("verify", run, "--resynthesize", "1000").refusal()
+    assert "device: cuda → cpu" in line
+
+
+def test_resynthesis_needs_the_teacher(run):
+    line = call("verify", run / "synthetic", "--resynthesize", "5").refusal()
+    assert "teacher" in line
+    assert call("verify", run, "--resynthesize", "-1").code == 2
