@@ -20,7 +20,9 @@ QUICK_DEATH = {
 def cluster():
     """Two nodes with two logical GPUs each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # where workers find contract_tasks
+    # Where workers find contract_tasks.
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(

@@ -70,3 +70,15 @@ def test_every_unit_is_handed_out_exactly_once_whoever_asks():
     assert set(taken.values()) == {1}
     assert len(taken) == sum(sizes)
     assert not queue.unfinished
+
+
+def test_a_try_that_does_not_count_costs_none():
+    queue = WorkQueue(shards(1), max_retries=1)
+    for _ in range(5):
+        assert queue.take("a") == (0, 0)
+        assert queue.put_back((0, 0), counted=False)
+    assert queue.take("a") == (0, 0)
+    assert queue.put_back((0, 0))
+    assert queue.take("a") == (0, 0)
+    assert not queue.put_back((0, 0))
+    assert queue.unfinished == 0

@@ -56,3 +56,12 @@ def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
 def test_an_empty_cluster_is_refused():
     with pytest.raises(InputError, match="no CPU and no GPU"):
         plan_workers([node(0)])
+
+
+def test_a_cluster_that_grows_has_room_for_more_of_the_same():
+    on_gpus = plan_workers([node(8, 2)])
+    assert on_gpus.room_on([node(8, 2), node(4, 1)]) == 3
+    assert on_gpus.room_on([node(8)]) == 0
+    on_slots = plan_workers([node(8)])  # four, of two CPUs each
+    assert on_slots.room_on([node(8), node(3), node(1)]) == 5
+    assert on_slots.room_on([]) == 0

@@ -1,5 +1,6 @@
 """Fixtures of the drill, and the table at its end."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from drill import HEADER, SYNTHESIS, Account, Disturbed
 from ray_cluster import cluster
 from ray_head import new_home
 from s3_server import s3
-from tiny_run import finish, finished, run_of, small_disk, tiny, write_config
+from tiny_run import finished, run_of, small_disk, start, tiny, write_config
 
 __all__ = ["cluster", "finished", "s3", "small_disk", "tiny"]
 
@@ -31,23 +32,48 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def reference(finished, tmp_path_factory) -> Path:
-    """The run folder that the drill's synthesis gives when nobody disturbs it."""
-    config = write_config(tmp_path_factory.mktemp("reference"), **SYNTHESIS)
-    shutil.copytree(run_of(finished / "tiny.yaml") / "teacher", run_of(config) / "teacher")
-    finish("synthesize", config)
-    return run_of(config)
+def reference(finished, tmp_path_factory):
+    """A function that gives the run folder of a synthesis that nobody disturbs."""
+    made: dict[str, Path] = {}
+
+    def of(**changes) -> Path:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in made:
+            config = write_config(tmp_path_factory.mktemp("reference"), **changes)
+            shutil.copytree(run_of(finished / "tiny.yaml") / "teacher", run_of(config) / "teacher")
+            process = start("synthesize", config)
+            assert process.wait(1800) == 0
+            made[key] = run_of(config)
+        return made[key]
+
+    return of
 
 
 @pytest.fixture
-def disturbed(tiny, reference):
+def counted():
+    """A function that opens an account in the table."""
+
+    def make(victim: str, phase: str) -> Account:
+        _table.append(Account(victim, phase))
+        return _table[-1]
+
+    return make
+
+
+@pytest.fixture
+def disturbed(tiny, reference, counted):
     """A function that gives a job to disturb, and counts it in the table."""
 
-    def make(victim: str, phase: str = "synthesis", *, workers: int = 1, **changes) -> Disturbed:
-        account = Account(victim, phase)
-        _table.append(account)
-        config = tiny(keep=("teacher",), **{**SYNTHESIS, **changes})
-        return Disturbed(config, reference, account, workers=workers)
+    def make(
+        victim: str,
+        phase: str = "synthesis",
+        *,
+        workers: int = 1,
+        synthesis: dict[str, object] = SYNTHESIS,
+        **changes,
+    ) -> Disturbed:
+        config = tiny(keep=("teacher",), **{**synthesis, **changes})
+        return Disturbed(config, reference(**synthesis), counted(victim, phase), workers=workers)
 
     return make
 

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 from clusters import changing
-from drill import SYNTHESIS, at_work, finished, part_stamps
+from drill import SLOWER, SYNTHESIS, at_work, finished, part_stamps
 from tiny_run import contents, ended, events, finish, run_of, start, wait_until, write_config
 
 from dfshield.config import load_config
@@ -15,6 +15,9 @@ from dfshield.seeds import Stage
 from dfshield.synthesis import CoefficientSampler, draw_batch
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+LONG = {**SYNTHESIS, "synthesis__num_images": 140, "synthesis__iterations": 1500}
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def kill_a_worker(job):
 
 @pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.drill)])
 def test_actor(disturbed, cluster, times):
-    job = disturbed("actor: SIGKILL", workers=1)
+    job = disturbed("actor: SIGKILL", synthesis=SLOWER)
     process = start("synthesize", job.config, f"cluster.address={cluster.address}")
     for _ in range(times):
         wait_until(job.ripe, process)
@@ -57,7 +60,7 @@ def node_of(job, worker):
 @pytest.mark.drill
 @pytest.mark.parametrize("replaced", [False, True])
 def test_node(disturbed, unsteady, replaced):
-    job = disturbed(f"node, {'replaced' if replaced else 'not replaced'}", workers=1)
+    job = disturbed(f"node, {'replaced' if replaced else 'not replaced'}", synthesis=SLOWER)
     process = start("synthesize", job.config, unsteady.setting)
     wait_until(lambda: job.ripe() and len(at_work(job.run)) == 2, process)
     job.strike(lambda: unsteady.kill(unsteady.nodes[0]))
@@ -71,7 +74,7 @@ def test_node(disturbed, unsteady, replaced):
 
 @pytest.mark.drill
 def test_a_node_that_joins_gets_work(disturbed, unsteady):
-    job = disturbed("nobody: a node joins", workers=3)
+    job = disturbed("nobody: a node joins", synthesis=LONG)
     process = start("synthesize", job.config, unsteady.setting)
     wait_until(job.ripe, process)
     new = unsteady.grow()
@@ -82,22 +85,9 @@ def test_a_node_that_joins_gets_work(disturbed, unsteady):
     assert worker in {e["worker"] for e in events(job.run, "part_committed")}
 
 
-LONG = {**SYNTHESIS, "synthesis__num_images": 80, "synthesis__iterations": 2500}
-
-
-@pytest.fixture(scope="module")
-def long_reference(finished, tmp_path_factory):
-    """What parts give that take so long that they are interrupted inside."""
-    config = write_config(tmp_path_factory.mktemp("long"), **LONG)
-    shutil.copytree(run_of(finished / "tiny.yaml") / "teacher", run_of(config) / "teacher")
-    finish("synthesize", config)
-    return run_of(config)
-
-
 @pytest.mark.drill
-def test_a_node_that_is_preempted(disturbed, unsteady, long_reference):
-    job = disturbed("node: preempted, after a notice", "inside a part", workers=1, **LONG)
-    job.reference = long_reference
+def test_a_node_that_is_preempted(disturbed, unsteady):
+    job = disturbed("node: preempted, after a notice", "inside a part", synthesis=LONG)
     process = start("synthesize", job.config, unsteady.setting)
     wait_until(lambda: job.ripe() and len(at_work(job.run)) == 2, process)
     victim = unsteady.nodes[0]
@@ -120,7 +110,7 @@ def test_a_node_that_is_preempted(disturbed, unsteady, long_reference):
 
 @pytest.mark.drill
 def test_the_head(disturbed):
-    job = disturbed("head node", workers=2)
+    job = disturbed("head node", workers=2, synthesis=SLOWER)
     first = changing()
     cluster = next(first)
     process = start("synthesize", job.config, cluster.setting)

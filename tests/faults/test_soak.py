@@ -2,14 +2,13 @@
 
 import os
 import random
-import shutil
 import signal
 import time
 
 import pytest
 from clusters import changing
 from drill import at_work, part_stamps
-from tiny_run import ended, events, run_of, start, wait_until, write_config
+from tiny_run import ended, events, start, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 
@@ -22,15 +21,6 @@ LONG = {
     "cluster__max_retries": 20,
 }
 NUM_PARTS, NUM_KILLS = 240, 15
-
-
-@pytest.fixture(scope="module")
-def long_reference(finished, tmp_path_factory):
-    config = write_config(tmp_path_factory.mktemp("soak"), **LONG)
-    shutil.copytree(run_of(finished / "tiny.yaml") / "teacher", run_of(config) / "teacher")
-    process = start("synthesize", config)
-    assert process.wait(1800) == 0
-    return run_of(config)
 
 
 class Soak:
@@ -69,11 +59,10 @@ class Soak:
         self.cluster.nodes.append(self.cluster.grow())
 
 
-def test_soak(disturbed, long_reference):
+def test_soak(disturbed):
     draw = random.Random(0)
     clusters = changing(nodes=3, gpus=1)
-    job = disturbed("driver, actor or node at random", "synthesis, soak", workers=3, **LONG)
-    job.reference = long_reference
+    job = disturbed("driver, actor or node at random", "synthesis, soak", workers=3, synthesis=LONG)
     soak = Soak(job, next(clusters), draw)
     while not soak.over():
         deadline = time.monotonic() + 120

@@ -62,14 +62,14 @@ class StoredJob:
 
 
 @pytest.fixture
-def stored(s3, disturbed, reference, tmp_path):
+def stored(s3, counted, reference, tmp_path):
     """A function that gives a job on the object store."""
 
     def make(victim, **changes):
-        account = disturbed(victim, "synthesis to S3").account
         changes = {**SYNTHESIS, **changes, "storage__path": "s3://bucket/runs"}
         config = write_config(tmp_path / "stored", **changes)
-        return StoredJob(config, reference, account, s3)
+        account = counted(victim, "synthesis to S3")
+        return StoredJob(config, reference(**SYNTHESIS), account, s3)
 
     return make
 
@@ -122,6 +122,7 @@ def test_credentials_that_expire(stored, s3):
 
 def test_two_drivers_on_a_store(stored, s3):
     job = stored("store: two drivers at once")
+    s3.slow(1.0, "PUT")  # or the first would be done before the second can begin
     first = start("synthesize", job.config)
     wait_until(job.ripe, first)
     line = ended(start("synthesize", job.config)).refusal()

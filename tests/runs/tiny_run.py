@@ -125,12 +125,14 @@ def start(
     command: list[str] = STARTED,
     env: Mapping[str, str] = os.environ,
     stderr: int | IO[str] = subprocess.PIPE,
+    cwd: Path | None = None,
 ) -> subprocess.Popen:
     """Start the command line on one thread, in a process group of its own."""
     return subprocess.Popen(
         [*command, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=stderr,
+        cwd=cwd,
         text=True,
         env={**env, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
@@ -152,9 +154,9 @@ def finish(*args: object) -> Answer:
     return answer
 
 
-def wait_until(condition, process: subprocess.Popen) -> None:
+def wait_until(condition, process: subprocess.Popen, *, seconds: float = 60) -> None:
     """Wait until something holds of what a running process has written."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, ended(process)
         assert time.monotonic() < deadline

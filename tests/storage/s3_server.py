@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -141,6 +142,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
             monkeypatch.delenv(name)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
+    reset = urllib.request.Request(f"{server.environment['AWS_ENDPOINT_URL']}/moto-api/reset")
+    reset.method = "POST"  # what is stored outlives the server
+    urllib.request.urlopen(reset).close()
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     server.requests.clear()
     server.stored.clear()

@@ -48,7 +48,13 @@ def _execute(
     sys.path.insert(0, str(Path.cwd()))
     from dfshield.cli.tables import print_results
     from dfshield.config import load_config
-    from dfshield.runs import Run, StageName, run_status, stop_signals_as_interrupt
+    from dfshield.runs import (
+        Run,
+        StageName,
+        ignore_stop_signals,
+        run_status,
+        stop_signals_as_interrupt,
+    )
 
     observer = new_observer()
     settings = load_config(config, overrides or ())
@@ -57,6 +63,7 @@ def _execute(
             run = Run(settings, executor=executor, observer=observer, replan=replan)
             run.run([StageName(stage) for stage in stages])
     except KeyboardInterrupt:
+        ignore_stop_signals()  # they have been heard: this process is about to end
         observer.close()
         command = shlex.join(["dfshield", *sys.argv[1:]])
         typer.echo(f"Stopped; what was committed is kept. Continue with: {command}", err=True)

@@ -16,6 +16,7 @@ from dfshield.runs.executor import (
 from dfshield.runs.interrupt import (
     StopRequest,
     deferred_interrupt,
+    ignore_stop_signals,
     stop_signals_as_interrupt,
     stop_signals_go_to,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Task",
     "Worker",
     "deferred_interrupt",
+    "ignore_stop_signals",
     "raise_failures",
     "resynthesize",
     "run_status",

@@ -40,6 +40,12 @@ def stop_signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
+def ignore_stop_signals() -> None:
+    """Let nothing ask this process to stop any more: for one that is about to end."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _write_to_nobody() -> None:
     """Keep what is still said from failing: the terminal is gone."""
     with Path(os.devnull).open("w") as nowhere:

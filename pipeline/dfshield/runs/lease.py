@@ -98,11 +98,13 @@ class Lease:
         self._on_beat = on_beat
         self._own = _new_holder()
         self._ended = threading.Event()
+        self._made_folder = False
         self._lost_to: Holder | None = None
         self._thread: threading.Thread | None = None
         self.taken_from: Holder | None = None
 
     def __enter__(self) -> "Lease":
+        self._made_folder = not self._root.exists("")
         with self._root.locked(_LOCK_FILE):
             other = read_holder(self._root)
             if other is not None and not other.gone:
@@ -131,7 +133,9 @@ class Lease:
             if holder is not None and holder.id == self._own.id:
                 self._root.delete(LEASE_FILE)
             if self._root.list() == [_LOCK_FILE]:  # nothing was done: leave nothing behind
-                self._root.remove()
+                self._root.delete(_LOCK_FILE)
+                if self._made_folder:
+                    self._root.remove()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):

@@ -49,6 +49,11 @@ _REFUSALS = {
         f"give this machine credentials that may use it, {_AGAIN}",
     ),
 }
+# What pyarrow's clients are told unless the URI tells them.
+_OPTIONS = {
+    "s3": "allow_delayed_open=true",  # a file of a few megabytes is one PUT, not three requests
+    "gs": "retry_limit_seconds=30",  # instead of a quarter of an hour
+}
 _SECRET_OPTIONS = {
     *("access_key", "secret_key", "session_token", "account_key", "sas_token", "key", "secret"),
     *("token", "password", "credential"),
@@ -79,12 +84,12 @@ def open_store(location: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _open(location: str) -> tuple[pafs.FileSystem, str]:
-    uri = location
-    if urlsplit(location).scheme == "s3":
-        # A file of a few megabytes is then one PUT, else an upload of several parts.
-        uri += f"{'&' if '?' in location else '?'}allow_delayed_open=true"
+    parts = urlsplit(location)
+    option = _OPTIONS.get(parts.scheme)
+    if option is not None and option.partition("=")[0] not in parts.query:
+        parts = parts._replace(query=f"{parts.query}&{option}".lstrip("&"))
     try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
+        filesystem, path = pafs.FileSystem.from_uri(parts.geturl())
     except pa.ArrowInvalid as error:
         if "Unrecognized filesystem type" not in str(error):
             raise
