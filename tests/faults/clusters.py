@@ -41,6 +41,11 @@ class Changing:
         """Take a node away without a word to anyone."""
         self.cluster.remove_node(node, allow_graceful=False)
 
+    def end(self) -> None:
+        """Take all nodes away, the head first."""
+        for node in (self.cluster.head_node, *self.nodes):
+            self.kill(node)
+
     def drain(self, node, seconds: float) -> None:
         """Tell Ray that a node will be preempted."""
         from ray._raylet import GcsClient

@@ -32,8 +32,8 @@ class Account:
         victim: who or what died.
         phase: what it was doing.
         kills: how often.
-        committed: how many parts were there at each kill.
-        lost: parts that were begun and had to be begun again.
+        committed: how many parts (in training: updates) were there at each kill.
+        lost: parts (updates) that were begun and had to be begun again.
         seconds: how long the row took.
     """
 
@@ -53,7 +53,7 @@ class Account:
         )
 
 
-HEADER = """| victim | phase | kills | parts committed then | parts lost | took |
+HEADER = """| victim | phase | kills | parts or updates done then | lost | took |
 |---|---|---|---|---|---|"""
 
 

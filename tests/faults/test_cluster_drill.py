@@ -109,18 +109,31 @@ def test_a_node_that_is_preempted(disturbed, unsteady):
 
 
 @pytest.mark.drill
+def test_the_process_that_leads_the_cluster(disturbed, unsteady):
+    """Workers that live need no GCS: they do what is left."""
+    job = disturbed("GCS: SIGKILL", synthesis=SLOWER)
+    process = start("synthesize", job.config, unsteady.setting)
+    wait_until(job.ripe, process)
+    (gcs,) = unsteady.cluster.head_node.all_processes["gcs_server"]
+    job.strike(gcs.process.kill)
+    answer = ended(process)
+    assert answer.code == 0, answer
+    job.account_for()
+
+
+@pytest.mark.drill
 def test_the_head(disturbed):
-    job = disturbed("head node", workers=2, synthesis=SLOWER)
+    job = disturbed("head node, and all others", workers=2, synthesis=SLOWER)
     first = changing()
     cluster = next(first)
     process = start("synthesize", job.config, cluster.setting)
     wait_until(job.ripe, process)
-    job.strike(lambda: cluster.kill(cluster.cluster.head_node))
+    job.strike(cluster.end)
     answer = ended(process)
     assert answer.code == 3, answer
     line = answer.err.strip().splitlines()[-1]
     assert line.startswith("Error: ")
-    assert "give the same command again" in line
+    assert "what was committed is kept: give the same command again" in line
     assert "Traceback" not in answer.err
     next(first, None)
 

@@ -13,14 +13,14 @@ from tiny_run import ended, events, start, wait_until
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.drill, pytest.mark.timeout(3600)]
 
 LONG = {
-    "synthesis__num_images": 4800,
+    "synthesis__num_images": 6400,
     "synthesis__num_holdout": 0,
     "synthesis__iterations": 200,
     "storage__part_size": 20,
     "storage__shard_size": 480,
     "cluster__max_retries": 20,
 }
-NUM_PARTS, NUM_KILLS = 240, 15
+NUM_PARTS, NUM_KILLS = 320, 15
 
 
 class Soak:

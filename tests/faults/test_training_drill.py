@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
 from clusters import changing
@@ -12,7 +13,6 @@ from tiny_run import (
     ended,
     events,
     finish,
-    parts,
     run_of,
     stamps,
     start,
@@ -67,11 +67,12 @@ class Job:
         for stage in ("synthetic", *stages):
             shutil.copytree(undisturbed / stage, self.run / stage)
         self.before = stamps(self.run / "synthetic")
+        self.began = time.monotonic()
 
     def strike(self, kill):
         kill()
         self.account.kills += 1
-        self.account.committed.append(len(parts(self.run)))
+        self.account.committed.append(len(events(self.run, "update")))
 
     def account_for(self):
         assert stamps(self.run / "synthetic") == self.before
@@ -79,6 +80,7 @@ class Job:
         self.account.lost = max(0, len(events(self.run, "update")) - NUM_UPDATES)
         assert self.account.lost <= 2 * self.account.kills  # updates between two checkpoints
         assert not (self.run / ".ray-train").exists()
+        self.account.seconds = time.monotonic() - self.began
 
 
 @pytest.fixture

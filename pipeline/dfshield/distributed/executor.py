@@ -94,6 +94,7 @@ class RayExecutor:
 
         crew.pool.release()  # the group needs their GPUs
         room = crew.room
+        room.head.wait()
         num_workers = max(1, min(room.num_workers(), job.max_workers))
         plan = replace(room.plan, num_workers=num_workers)
         self._say(f"Starting {plan.workers_told()} for the training")
@@ -103,6 +104,7 @@ class RayExecutor:
                 job,
                 plan=plan,
                 engine=engine,
+                head=room.head,
                 letters=crew.letters,
                 monitor=monitor,
                 storage=scratch,
@@ -120,6 +122,7 @@ class RayExecutor:
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
+            from dfshield.distributed.head import Head
             from dfshield.distributed.letters import Letters
             from dfshield.distributed.members import Members
             from dfshield.distributed.pool import WorkerPool
@@ -135,7 +138,7 @@ class RayExecutor:
                 device, torch_version = found.device, found.torch
             letters = Letters()
             fixed = self._num_workers is not None or self._session.local
-            room = Room(plan, self._session.nodes, fixed)
+            room = Room(plan, self._session.nodes, fixed, Head(self._session.gcs_address))
             self._say(f"Ray: {plan.told()}")
             self._crew = _Crew(
                 engine=Engine(device=device, threads=plan.threads, torch=torch_version),

@@ -22,6 +22,7 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
+from dfshield.distributed.head import Head
 from dfshield.distributed.letters import Letters
 from dfshield.distributed.lost_workers import GroupLosses, reason_of_group
 from dfshield.distributed.mailbox import Letter, RemoteMonitor
@@ -97,6 +98,7 @@ def run_group(
     *,
     plan: WorkerPlan,
     engine: Engine,
+    head: Head,
     letters: Letters,
     monitor: Monitor,
     storage: Folder,
@@ -108,6 +110,7 @@ def run_group(
         job: it resumes from its own checkpoints when the group is started again.
         plan: how many workers, and what each takes.
         engine: how they compute.
+        head: of the cluster.
         letters: what they have to say.
         monitor: who is told.
         storage: a folder that every node can write, for Ray Train's own files.
@@ -144,9 +147,10 @@ def run_group(
     with deferred_interrupt() as stop:
         fit.start()
         try:
-            _watch(fit, letters, monitor, stop)
+            _watch(fit, head, letters, monitor, stop)
         except BaseException:
-            fit.abandon()
+            if head.answers():  # else nobody is left who could be told
+                fit.abandon()
             raise
     failure: Exception | None = letters.ask("failure")
     if failure is not None:
@@ -188,11 +192,12 @@ class _Fit(threading.Thread):
             self.join(POLL_S)
 
 
-def _watch(fit: _Fit, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
+def _watch(fit: _Fit, head: Head, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
     told = begun = False
     waiting_since: float | None = time.monotonic()  # None while the group is at work
     while fit.is_alive():
         fit.join(POLL_S)
+        head.answers()
         for letter in letters.deliver(monitor):
             begun = True
             if _tells(letter, "worker_started"):

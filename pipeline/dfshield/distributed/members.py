@@ -65,11 +65,13 @@ class Members:
 
     def fill(self, most: int) -> None:
         """Start workers until there are as many as there is room for, or ``most``."""
+        self.room.head.wait()
         for _ in range(min(most, self.room.num_workers()) - len(self._members)):
             self.add(late=False)
 
     def add(self, *, failed_starts: int = 0, late: bool = True) -> Member:
         """Start a worker; Ray places it as soon as there is room."""
+        self.room.head.wait()
         name = f"worker-{next(self._numbers)}"
         actor: Any = ray.remote(PoolWorker)
         handle = actor.options(

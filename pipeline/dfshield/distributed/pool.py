@@ -130,6 +130,8 @@ class _Pass:
         if time.monotonic() - self.last_look < SECONDS_BETWEEN_LOOKS:
             return
         self.last_look = time.monotonic()
+        if not self.members.room.head.answers():
+            return
         nodes = leaving_nodes()
         for member in self.members.all:
             if member.info is not None and member.info.node in nodes and not member.leaving:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ray._private.state import state as global_state
 
+from dfshield.distributed.head import Head
 from dfshield.distributed.plan import WorkerPlan
 from dfshield.distributed.session import Node
 
@@ -17,11 +18,13 @@ class Room:
         plan: what a worker takes, and how many there are at the start.
         nodes: returns the nodes that are alive.
         fixed: whether the plan's number of workers was asked for, and does not grow.
+        head: the cluster's.
     """
 
     plan: WorkerPlan
     nodes: Callable[[], Sequence[Node]]
     fixed: bool
+    head: Head
 
     def num_workers(self) -> int:
         """Return how many workers the cluster has room for, on nodes that will stay."""

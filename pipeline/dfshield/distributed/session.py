@@ -134,6 +134,13 @@ class RaySession:
         ]
         return tuple(sorted(found, key=lambda node: (node.host, node.id)))
 
+    @property
+    def gcs_address(self) -> str:
+        """``host:port`` of the cluster's GCS."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
     def _target(self) -> str:
         """Return ``local``, ``auto`` (only to look on this machine) or ``host:port``."""
         address = self.address
