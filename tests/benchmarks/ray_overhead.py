@@ -24,9 +24,9 @@ import dfshield
 from dfshield.config import Config, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor, StageName
-from dfshield.runs.synthesis_task import SynthesisTask, make_part
+from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
+from dfshield.runs.synthesis_task import SynthesisTask, inversion_of, make_part
 from dfshield.storage import Folder, read_manifest, write_part
-from dfshield.synthesis import CoefficientSampler, Inversion
 
 SIZE, ITERATIONS, PARTS = 200, 1800, 4
 
@@ -62,22 +62,26 @@ def cpu_seconds() -> float:
 
 def compared(config: Config, root: Folder) -> tuple[list[float], list[float]]:
     """Make every part both ways, by turns; return the CPU seconds of each but the first."""
-    folder = root.child("synthetic")
+    folder, plain_folder = root.child("synthetic"), root.child("plain")
     manifest = read_manifest(folder)
-    inversion = Inversion(
-        dfshield.load(f"{root}/teacher"),
-        iterations=ITERATIONS,
-        jitter=0,
-        coefficients=CoefficientSampler(**config.synthesis.coefficients.model_dump()),
-    )
+    inversion = inversion_of(dfshield.load(f"{root}/teacher"), config.synthesis)
     task = SynthesisTask(f"{root}/teacher", folder.uri, config.synthesis, "parquet")
     engine, monitor = Engine.from_json(manifest.engine), SilentMonitor()
     plain, driven = [], []
     with RayExecutor("local", folder=root, num_workers=1) as executor:
         for part in manifest.parts:
             start = time.process_time()
-            arrays = make_part(inversion, manifest, part, progress=lambda _: None)
-            write_part(root.child("plain"), manifest, part, arrays)
+            arrays = make_part(
+                inversion,
+                manifest,
+                part,
+                state=PartState(),
+                checkpoint=PartCheckpoint(
+                    plain_folder, manifest, part, every=None, preempted=lambda: False
+                ),
+                progress=lambda _: None,
+            )
+            write_part(plain_folder, manifest, part, arrays)
             plain.append(time.process_time() - start)
             start = cpu_seconds()
             (_,) = executor.map(task, [[part]], engine=engine, monitor=monitor)

@@ -20,6 +20,9 @@ from tiny_run import (
     write_config,
 )
 
+from dfshield.runs.event_log import read_events
+from dfshield.storage import Folder
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SLOW = {
@@ -140,6 +143,27 @@ def test_a_node_of_the_training_group(job):
 
 
 @pytest.mark.drill
+def test_the_process_that_leads_the_cluster(job):
+    job = job("GCS: SIGKILL", "training")
+    first = changing()
+    cluster = next(first)
+    process = start("train", job.config, cluster.setting)
+    wait_until(trained(job.run, 3), process)
+    (gcs,) = cluster.cluster.head_node.all_processes["gcs_server"]
+    job.strike(gcs.process.kill)
+    answer = ended(process)
+    next(first, None)
+    assert answer.code == 3, answer
+    assert answer.err.strip().splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in answer.err
+
+    second = changing()
+    finish("train", job.config, next(second).setting)
+    next(second, None)
+    job.account_for()
+
+
+@pytest.mark.drill
 def test_a_driver_in_training_and_in_evaluation(job):
     job = job("driver with a local Ray: SIGKILL", "training, evaluation")
 
@@ -163,3 +187,50 @@ def test_a_driver_in_training_and_in_evaluation(job):
     assert slices(job.run) == slices(job.undisturbed)
     assert (job.run / "report" / "index.html").exists()
     job.account_for()
+
+
+@pytest.mark.drill
+def test_a_driver_whose_run_lies_on_a_store(undisturbed, counted, s3, tmp_path):
+    account = counted("driver with a local Ray: SIGKILL", "synthesis, training on S3")
+    changes = {**SLOW, "storage__path": "s3://bucket/runs", "cluster__address": "local"}
+    config = write_config(tmp_path, **changes)
+    began = time.monotonic()
+
+    def parts():
+        return [path for path in s3.stored if path.endswith(".parquet")]
+
+    def checkpoints():
+        return [path for path in s3.stored if path.endswith("/student/checkpoint.pt")]
+
+    for ripe, done in (
+        (lambda: 2 <= len(parts()) < 6, parts),
+        (lambda: len(checkpoints()) >= 3, checkpoints),
+    ):
+        process = start("run", config)
+        wait_until(ripe, process)
+        account.committed.append(len(done()))
+        process.kill()
+        account.kills += 1
+        assert ended(process).code == -signal.SIGKILL
+    answer = finish("run", config)
+    assert "Traceback" not in answer.err
+
+    run = Folder.at("s3://bucket/runs/tiny")
+    made = {name: run.read_bytes(name) for name in run.list()}
+    for stage, expected in (
+        ("student/", student(undisturbed)),
+        ("synthetic/", contents(undisturbed / "synthetic")),
+        ("teacher/", contents(undisturbed / "teacher")),
+    ):
+        names = {name.removeprefix(stage): name for name in made if name.startswith(stage)}
+        assert {n: made[name] for n, name in names.items() if n != "README.md"} == {
+            n: c for n, c in expected.items() if n != "README.md"
+        }
+    assert len(parts()) == len(set(parts()))
+    told = read_events(run)
+    assert [e["updates"] >= 3 for e in told if e["event"] == "training_started"][-1]
+    # The events of the last seconds before a kill are not on the store.
+    account.lost = max(0, sum(e["event"] == "update" for e in told) - NUM_UPDATES)
+    assert "report/index.html" in made
+    assert not [name for name in made if name.startswith(".ray-train")]
+    account.seconds = time.monotonic() - began

@@ -53,11 +53,11 @@ def test_events_tell_the_run_in_order(finished):
         "teacher_training_started",
         "teacher",
         "synthesis_started",
-        *["part_committed"] * 3,
+        *["unit_started", "unit_done", "part_committed"] * 3,
         "synthesis_done",
         "training_started",
         "training_done",
-        *["evaluated"] * 4,
+        *["unit_started", "unit_done", "evaluated"] * 4,
         "report",
     ]
     times = [event["time"] for event in events(finished / "runs" / "tiny")]
