@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
+from s3_server import s3
 from tiny_run import finished, tiny
 
-__all__ = ["finished", "tiny"]
+__all__ = ["finished", "s3", "tiny"]

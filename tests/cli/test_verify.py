@@ -4,8 +4,10 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
+from s3_server import BUCKET
 from tiny_run import call, contents, run_of, stamps, succeed
 
+from dfshield.runs.lease import Lease
 from dfshield.storage import Folder, SurrogateDataset, part_table, write_part
 
 
@@ -88,6 +90,36 @@ def test_an_image_that_the_engine_has_not_made_is_named(run):
     assert answer.code == 3
     assert ", 1 differ" in answer.out
     assert name in answer.out
+
+
+def test_an_image_that_the_engine_has_not_made_is_mended_if_asked(run):
+    expected = contents(run / "synthetic")
+    forge(run)
+    answer = succeed("verify", run, "--resynthesize", "1000", "--repair")
+    assert ", 0 differ" in answer.out
+    assert contents(run / "synthetic") == expected
+
+
+def test_a_driver_at_work_is_not_robbed_of_its_parts(run):
+    forge(run)
+    before = stamps(run / "synthetic")
+    with Lease(Folder.at(run)):
+        line = call("verify", run, "--resynthesize", "1000", "--repair").refusal()
+    assert "another dfshield is at work here" in line
+    assert stamps(run / "synthetic") == before
+
+
+def test_a_run_on_a_store_is_mended(finished, s3):
+    run = Folder.at(f"s3://{BUCKET}/runs/tiny?region=us-east-1")
+    files = contents(run_of(finished / "tiny.yaml"))
+    for name, content in files.items():
+        run.write_bytes(name, content)
+    data = SurrogateDataset.open(run.child("synthetic"))
+    part = data.manifest.parts[0].path
+    data.folder.write_bytes(part, files[f"synthetic/{part}"][:-10])
+    answer = succeed("verify", run.uri, "--repair")
+    assert "3 of 3 parts verify" in answer.out
+    assert data.folder.read_bytes(part) == files[f"synthetic/{part}"]
 
 
 def test_a_sample_skips_what_is_broken(run):

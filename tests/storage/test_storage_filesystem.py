@@ -54,6 +54,11 @@ def test_child_is_the_same_place(any_folder):
     assert any_folder.child("deep").child("er") == child
 
 
+def test_the_parent_of_a_child_is_the_same_place(any_folder):
+    parent, name = any_folder.child("deep", "er").parent()
+    assert (parent.uri, name) == (any_folder.child("deep").uri, "er")
+
+
 def test_child_keeps_the_options_of_the_uri():
     store = S3FileSystem(region="x", anonymous=True)
     folder = Folder(uri="s3://bucket/a/?region=x", path="bucket/a/", filesystem=store)

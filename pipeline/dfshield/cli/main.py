@@ -166,7 +166,10 @@ def verify(
         ),
     ] = 0,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make again what is missing or broken.")
+        bool,
+        typer.Option(
+            "--repair", help="Make again the parts that are missing, broken or found to differ."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

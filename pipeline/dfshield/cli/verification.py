@@ -11,16 +11,16 @@ from dfshield.cli.execution import execute, new_observer
 from dfshield.errors import InputError
 from dfshield.runs import Resynthesis, resynthesize, verify_run
 from dfshield.runs.layout import CONFIG_FILE
+from dfshield.runs.lease import Lease
 from dfshield.storage import Folder, VerifyReport
 
 
 def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: bool) -> bool:
     """Verify, repair if asked and needed, print what was found; return whether all is well."""
-    reports = verify_run(location)
-    if repair and not all(report.ok for report in reports):
-        _repair(location)
-        reports = verify_run(location)
-    compared = _resynthesized(location, resynthesize) if resynthesize else []
+    reports, compared = _verified(location, resynthesize)
+    if repair and not _all_well(reports, compared):
+        _repair(location, compared)
+        reports, compared = _verified(location, resynthesize)
     if as_json:
         shown = [report.to_json() for report in reports]
         for report, comparison in zip(shown, compared, strict=False):
@@ -28,20 +28,30 @@ def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: b
         typer.echo(json.dumps(shown))
     else:
         _print(reports, compared)
+    return _all_well(reports, compared)
+
+
+def _verified(location: str, num_images: int) -> tuple[list[VerifyReport], list[Resynthesis]]:
+    reports = verify_run(location)
+    if not num_images:
+        return reports, []
+    with closing(new_observer()) as observer:
+        return reports, resynthesize(location, num_images, observer=observer)
+
+
+def _all_well(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> bool:
     return all(report.ok for report in reports) and not any(c.differing for c in compared)
 
 
-def _resynthesized(location: str, num_images: int) -> list[Resynthesis]:
-    with closing(new_observer()) as observer:
-        return resynthesize(location, num_images, observer=observer)
-
-
-def _repair(location: str) -> None:
+def _repair(location: str, compared: Sequence[Resynthesis]) -> None:
     """Let the stage that made the data make what is missing, wherever the run lies by now."""
     run = Folder.at(location)
     if not run.exists(CONFIG_FILE):
         raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
-    parent, _, name = str(run).rstrip("/").rpartition("/")
+    with Lease(run):
+        for comparison in compared:
+            comparison.discard()
+    parent, name = run.parent()
     with run.as_path(CONFIG_FILE) as path:
         place = [f"storage.path={parent}", f"name={name}", "storage.sink=parquet"]
         execute(str(path / CONFIG_FILE), place, ("synthesize",))
@@ -65,10 +75,7 @@ def _print(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> 
             f"{comparison.location}: {comparison.num_images:,} images made again in "
             f"{comparison.num_batches} batches, {len(comparison.differing)} differ"
         )
-        for name in comparison.differing:
-            console.print(f"  {name}: not what the engine makes")
-    if not all(report.ok for report in reports):
-        console.print(
-            "The command that made the data set makes again what is missing or broken; so does "
-            "--repair."
-        )
+        for path, row in comparison.differing:
+            console.print(f"  {path} image {row}: not what the engine makes")
+    if not _all_well(reports, compared):
+        console.print("--repair makes again what is missing, broken or other than it was made")

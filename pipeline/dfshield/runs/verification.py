@@ -62,17 +62,24 @@ class Resynthesis:
         location: the data set.
         num_images: how many were compared.
         num_batches: how many batches were made again for that.
-        differing: where images differ in pixels, label or logits, as ``<part> image <row>``.
+        differing: the images that differ in pixels, label or logits: path of the part, row.
     """
 
     location: str
     num_images: int
     num_batches: int
-    differing: tuple[str, ...]
+    differing: tuple[tuple[str, int], ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a value that ``json.dumps`` takes."""
-        return {**vars(self), "differing": list(self.differing), "ok": not self.differing}
+        differing = [{"part": part, "image": row} for part, row in self.differing]
+        return {**vars(self), "differing": differing, "ok": not self.differing}
+
+    def discard(self) -> None:
+        """Delete the parts that hold images that differ."""
+        folder = Folder.at(self.location)
+        for part in {part for part, _ in self.differing}:
+            folder.delete(part)
 
 
 def resynthesize(location: str, num_images: int, *, observer: Observer) -> list[Resynthesis]:
@@ -106,7 +113,7 @@ def _resynthesized(
     sample = _sample(data, num_images)
     batches = sum(len(of_part) for of_part in sample.values())
     observer.begin("Synthesizing again", total=batches, done=0, unit="batches")
-    differing: list[str] = []
+    differing: list[tuple[str, int]] = []
     for part, rows_by_batch in sample.items():
         bound = part_engine(data.folder, part)
         here = InProcessExecutor().engine()
@@ -118,7 +125,7 @@ def _resynthesized(
             for row in rows:
                 in_batch = row - (batch - part.first_batch) * manifest.batch_size
                 if not _equal(stored, row, again, in_batch):
-                    differing.append(f"{part.path} image {row}")
+                    differing.append((part.path, row))
             observer.advance(1.0)
     observer.end()
     compared = sum(len(rows) for of_part in sample.values() for rows in of_part.values())

@@ -88,6 +88,15 @@ class Folder:
         uri = parts._replace(path=f"{parts.path.rstrip('/')}/{below}").geturl()
         return Folder(uri=uri, path=self._inside(below), filesystem=self.filesystem)
 
+    def parent(self) -> tuple["Folder", str]:
+        """Return the folder above, and what this one is called in it."""
+        if self.local is not None:
+            return self._local(self.local.parent), self.local.name
+        parts = urlsplit(self.uri)
+        above, _, name = parts.path.rstrip("/").rpartition("/")
+        uri = parts._replace(path=above).geturl()
+        return Folder.at(uri), name
+
     def exists(self, name: str) -> bool:
         """Whether a file or folder of this name exists."""
         info = self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
