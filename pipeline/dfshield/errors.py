@@ -1,5 +1,9 @@
 """What dfshield raises, and the exit code that each error ends the command line with."""
 
+import textwrap
+
+_LONGEST = 500
+
 
 class DfshieldError(Exception):
     """A job that cannot go on: said in one line, exit code 3, committed work intact.
@@ -19,3 +23,8 @@ class InputError(DfshieldError, ValueError):
 
 class DfshieldWarning(UserWarning):
     """Something the user should know that does not stop the job."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what the error of another library says, in one line of bearable length."""
+    return textwrap.shorten(str(error), _LONGEST, placeholder=" ...") or type(error).__name__

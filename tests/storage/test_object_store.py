@@ -1,5 +1,9 @@
 """Folders on an object store: a real S3 server, and what goes wrong with one."""
 
+import time
+
+import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from dfshield.errors import DfshieldError, InputError
@@ -70,15 +74,60 @@ def test_a_store_that_stays_down_is_said_in_one_line_and_keeps_what_was_there(
         assert folder.read_bytes("x.bin") == b"before"
 
 
+def test_a_store_that_does_not_answer_is_told_of_while_it_is_asked_again(folder, s3, caplog):
+    s3.times(40, "cut", "PUT", "x.bin")
+    folder.write_bytes("x.bin", b"1")
+    (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("dfshield")]
+    assert line.startswith("s3://bucket/runs/x/x.bin: ")
+    assert line.endswith("; asking again for a minute")
+
+
+def test_whatever_a_client_raises_is_said_in_one_line(monkeypatch):
+    import fsspec
+
+    class Strange(fsspec.AbstractFileSystem):
+        protocol = "strange"
+
+        def info(self, path, **kwargs):
+            raise KeyError("no\nsuch entry") if "never" in path else RuntimeError("not\nnow")
+
+    fsspec.register_implementation("strange", Strange, clobber=True)
+    monkeypatch.setattr(locations, "PATIENCE_S", 2.0)
+    with pytest.raises(DfshieldError, match=r"strange://a/b/x: RuntimeError: not now: mend it"):
+        Folder.at("strange://a/b").exists("x")
+    began = time.monotonic()
+    with pytest.raises(DfshieldError, match="KeyError"):
+        Folder.at("strange://a/never").exists("x")
+    assert time.monotonic() - began < 1.0
+
+
+def test_a_store_that_fails_when_it_is_opened_is_asked_again(s3, monkeypatch):
+    failures = iter([OSError("AWS Error NETWORK_CONNECTION"), pa.ArrowException("Unknown error")])
+
+    steady = pafs.FileSystem
+
+    class Unsteady:
+        @staticmethod
+        def from_uri(location):
+            for failure in failures:
+                raise failure
+            return steady.from_uri(location)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pafs, "FileSystem", Unsteady)
+        folder = Folder.at("s3://bucket/runs")
+    folder.write_bytes("x", b"1")
+    assert s3.stored == ["/bucket/runs/x"]
+
+
 def test_expired_credentials_are_said_at_once(folder, s3):
     s3.times(10_000, "expired", "PUT")
-    for act in (lambda: folder.write_bytes("x.bin", b"1"),):
-        before = len(s3.requests)
-        with pytest.raises(InputError, match="the credentials have expired: renew them") as caught:
-            act()
-        assert len(s3.requests) - before <= 3
-        assert "\n" not in str(caught.value)
-        assert "a-secret-key" not in str(caught.value)
+    before = len(s3.requests)
+    with pytest.raises(InputError, match="the credentials have expired: renew them") as caught:
+        folder.write_bytes("x.bin", b"1")
+    assert len(s3.requests) - before <= 3
+    assert "\n" not in str(caught.value)
+    assert "a-secret-key" not in str(caught.value)
 
 
 def test_a_missing_bucket_is_said(s3):

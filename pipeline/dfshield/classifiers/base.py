@@ -204,11 +204,6 @@ def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def one_line(error: BaseException) -> str:
-    """Return the first line of another library's message."""
-    return next(iter(str(error).strip().splitlines()), "no message")
-
-
 def batchnorm_layers(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
     """Return name and layer of every BatchNorm with running statistics, in module order."""
     return [

@@ -12,8 +12,8 @@ from types import ModuleType
 from torch import nn
 
 from dfshield.classifiers import cifar_resnet, medmnist_resnet
-from dfshield.classifiers.base import Architecture, one_line
-from dfshield.errors import DfshieldError, InputError
+from dfshield.classifiers.base import Architecture
+from dfshield.errors import DfshieldError, InputError, one_line
 
 _PYTORCHCV_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
 

@@ -9,10 +9,10 @@ from typing import cast
 import safetensors.torch
 import torch
 
-from dfshield.classifiers.base import Architecture, Classifier, one_line
+from dfshield.classifiers.base import Architecture, Classifier
 from dfshield.classifiers.sources import assemble
 from dfshield.classifiers.weights import decimals, fit_weights, read_weights
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"

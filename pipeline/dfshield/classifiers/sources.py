@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dfshield.classifiers.base import Architecture, Classifier, one_line
+from dfshield.classifiers.base import Architecture, Classifier
 from dfshield.classifiers.families import (
     FAMILIES,
     Family,
@@ -14,7 +14,7 @@ from dfshield.classifiers.families import (
     suggest,
 )
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
 from dfshield.seeds import torch_generators
 
 

@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dfshield.classifiers.base import one_line
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.", "network.", "backbone.", "_orig_mod.")

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from dfshield.config.models import Config
 from dfshield.config.presets import PRESETS, preset
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
 
 Tree = dict[str, Any]
 
@@ -83,7 +83,7 @@ def _parse(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError) as error:
         # A ValueError is a date, or a number, that looks like one and is none.
-        raise InputError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"not valid YAML: {one_line(error)}") from None
 
 
 def _read_yaml(path: Path) -> Tree:

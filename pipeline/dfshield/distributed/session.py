@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dfshield.distributed.auth_token import prepare_token
 from dfshield.distributed.processes import ProcessGroup, undisturbed
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, one_line
 
 LOCAL = "local"
 AUTO = "auto"
@@ -176,7 +176,7 @@ class RaySession:
         except Exception as error:
             self._shutdown()
             raise DfshieldError(
-                f"Ray did not start on this machine: {_line(error)}: {_START_HINT}"
+                f"Ray did not start on this machine: {one_line(error)}: {_START_HINT}"
             ) from error
         except BaseException:
             self._shutdown()
@@ -221,7 +221,7 @@ def _reach(address: str) -> None:
         socket.create_connection(_split(address, address), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise InputError(
-            f"no Ray answers at {address}: {_line(error)}: give the address that `ray start "
+            f"no Ray answers at {address}: {one_line(error)}: give the address that `ray start "
             "--head` printed, or set cluster.address=local"
         ) from None
 
@@ -231,11 +231,11 @@ def _why_not_joined(target: str, error: BaseException) -> str:
     texts = []
     cause: BaseException | None = error
     while cause is not None:
-        texts.append(_line(cause))
+        texts.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = " ".join(texts)
     if "Version mismatch" in text:
-        return f"the Ray at {shown} differs from the one here: {texts[0]}"
+        return f"the Ray at {shown} differs from the one here: {one_line(error)}"
     if "uthentication token" in text:
         return (
             f"the Ray at {shown} refuses or lacks a token: set RAY_AUTH_MODE=token, and "
@@ -252,8 +252,8 @@ def _why_not_joined(target: str, error: BaseException) -> str:
             "cluster.address=local"
         )
     return (
-        f"the Ray at {shown} cannot be joined: {texts[0]}: give the port of its GCS (6379 unless "
-        "chosen otherwise), not the dashboard's or Ray Client's"
+        f"the Ray at {shown} cannot be joined: {one_line(error)}: give the port of its GCS (6379 "
+        "unless chosen otherwise), not the dashboard's or Ray Client's"
     )
 
 
@@ -280,7 +280,3 @@ def _mute_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

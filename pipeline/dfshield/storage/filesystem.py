@@ -14,9 +14,9 @@ import filelock
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
 from dfshield.storage.local_files import append_line, is_abandoned, is_temporary, write_atomically
-from dfshield.storage.locations import errors_told, one_line, open_store, patiently
+from dfshield.storage.locations import errors_told, open_store, patiently
 
 Value = TypeVar("Value")
 
@@ -259,4 +259,4 @@ class Folder:
     def _ask(self, name: str, action: Callable[[], Value]) -> Value:
         """Do something with the file system; see `errors_told` for what it raises."""
         with errors_told(self._shown(name)):
-            return action() if self.local is not None else patiently(action)
+            return action() if self.local is not None else patiently(action, self._shown(name))

@@ -1,6 +1,7 @@
 """Where a location leads: a local disk or an object store, and errors of both said in one line."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import tenacity
 
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, one_line
 
 Value = TypeVar("Value")
 
 PATIENCE_S = 60.0
 """How long a store that fails is asked again, beyond the retries of its own client."""
+
+_log = logging.getLogger(__name__)
 
 _AGAIN = "and run the same command again"
 _REMEDIES = {
@@ -38,17 +41,19 @@ _REFUSALS = {
         "the credentials have expired",
         f"renew them {_AGAIN}",
     ),
-    r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist": (
+    r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found": (
         "there is no such bucket",
         "create it or choose another one",
     ),
     r"ACCESS_DENIED|AccessDenied|Forbidden|status 40[13]|INVALID_ACCESS_KEY_ID|InvalidAccessKeyId"
     r"|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT"
-    r"|MISSING_AUTHENTICATION_TOKEN|[Uu]nauthori[sz]ed|[Nn]o credentials|Unable to locate cred": (
+    r"|MISSING_AUTHENTICATION_TOKEN|[Uu]nauthori[sz]ed|[Nn]o credentials|Unable to locate cred"
+    r"|AuthenticationException|OAuth2 access token": (
         "the store refuses access",
         f"give this machine credentials that may use it, {_AGAIN}",
     ),
 }
+_NEVER_PASS = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
 # What pyarrow's clients are told unless the URI tells them.
 _OPTIONS = {
     "s3": "allow_delayed_open=true",  # a file of a few megabytes is one PUT, not three requests
@@ -75,25 +80,26 @@ def open_store(location: str) -> tuple[pafs.FileSystem, str]:
             f"{shown}: a location must not hold credentials, which would stand in files and logs: "
             "set them in the environment or in the store's own configuration file"
         )
-    try:
-        return _open(location)
-    except (pa.ArrowException, ImportError, OSError, ValueError) as error:
-        raise InputError(
-            f"{location}: not a location that can be opened: {one_line(error)}"
-        ) from None
+    with errors_told(location):
+        return patiently(lambda: _open(location), location)
 
 
 def _open(location: str) -> tuple[pafs.FileSystem, str]:
-    parts = urlsplit(location)
-    option = _OPTIONS.get(parts.scheme)
-    if option is not None and option.partition("=")[0] not in parts.query:
-        parts = parts._replace(query=f"{parts.query}&{option}".lstrip("&"))
     try:
-        filesystem, path = pafs.FileSystem.from_uri(parts.geturl())
-    except pa.ArrowInvalid as error:
-        if "Unrecognized filesystem type" not in str(error):
-            raise
-        filesystem, path = pafs.FileSystem.from_uri(f"fsspec+{location}")
+        parts = urlsplit(location)
+        option = _OPTIONS.get(parts.scheme)
+        if option is not None and option.partition("=")[0] not in parts.query:
+            parts = parts._replace(query=f"{parts.query}&{option}".lstrip("&"))
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(parts.geturl())
+        except pa.ArrowInvalid as error:
+            if "Unrecognized filesystem type" not in str(error):
+                raise
+            filesystem, path = pafs.FileSystem.from_uri(f"fsspec+{location}")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ImportError, ValueError) as error:
+        raise InputError(
+            f"{location}: not a location that can be opened: {one_line(error)}"
+        ) from None
     return filesystem, path
 
 
@@ -134,23 +140,45 @@ def _refusals(error: BaseException) -> list[tuple[str, str]]:
     return [told for words, told in _REFUSALS.items() if re.search(words, str(error))]
 
 
-def patiently(action: Callable[[], Value]) -> Value:
-    """Call what asks a store, again and again for a minute while it fails for a passing reason."""
+def patiently(action: Callable[[], Value], shown: str) -> Value:
+    """Call what asks a store, again and again for a minute while it fails for a passing reason.
+
+    Raises:
+        OSError: also in the place of what the store's client may raise of its own.
+    """
     result: Value = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=10.0),
         stop=tenacity.stop_after_delay(PATIENCE_S),
+        before_sleep=lambda state: _say_once(state, shown),
         reraise=True,
-    )(action)
+    )(_raising_os_errors(action))
     return result
+
+
+def _say_once(state: tenacity.RetryCallState, shown: str) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        error = state.outcome.exception()
+        reason = one_line(error) if error is not None else ""
+        _log.warning("%s: %s; asking again for a minute", shown, reason)
+
+
+def _raising_os_errors(action: Callable[[], Value]) -> Callable[[], Value]:
+    def act() -> Value:
+        try:
+            return action()
+        except (OSError, DfshieldError):
+            raise
+        except Exception as error:  # every client of a store has errors of its own
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    return act
 
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and not (
-        isinstance(error, FileNotFoundError) or error.errno in _REMEDIES or _refusals(error)
+        isinstance(error, FileNotFoundError)
+        or isinstance(error.__cause__, _NEVER_PASS)
+        or error.errno in _REMEDIES
+        or _refusals(error)
     )
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split())

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.manifest import Manifest, Part, canonical_json, identity_hash
 
@@ -146,7 +146,7 @@ def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
 
 def damaged(error: Exception) -> str:
     """Say in one line that a part cannot be read."""
-    return f"truncated or damaged ({' '.join(str(error).split())})"
+    return f"truncated or damaged ({one_line(error)})"
 
 
 def _only_chunk(table: pa.Table, name: str) -> pa.Array:
