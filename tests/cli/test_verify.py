@@ -7,6 +7,8 @@ import pytest
 from s3_server import BUCKET
 from tiny_run import call, contents, run_of, stamps, succeed
 
+import dfshield
+from dfshield.errors import InputError
 from dfshield.runs.lease import Lease
 from dfshield.storage import Folder, SurrogateDataset, part_table, write_part
 
@@ -120,6 +122,16 @@ def test_a_run_on_a_store_is_mended(finished, s3):
     answer = succeed("verify", run.uri, "--repair")
     assert "3 of 3 parts verify" in answer.out
     assert data.folder.read_bytes(part) == files[f"synthetic/{part}"]
+
+
+def test_a_classifier_is_loaded_from_wherever_it_lies(run, s3):
+    stored = Folder.at(f"s3://{BUCKET}/student")
+    for name in ("config.json", "model.safetensors"):
+        stored.write_bytes(name, (run / "student" / name).read_bytes())
+    here = dfshield.load(run / "student")
+    assert dfshield.load(stored.uri).fingerprint() == here.fingerprint()
+    with pytest.raises(InputError, match=r"^s3://bucket/none/config.json: no such file"):
+        dfshield.load(f"s3://{BUCKET}/none")
 
 
 def test_a_sample_skips_what_is_broken(run):

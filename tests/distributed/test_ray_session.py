@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,9 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ray_head import PACKAGE, descendants, gone_within, living, new_home, running_head
+from ray_head import descendants, gone_within, living, new_home, running_head
 
-import dfshield
 from dfshield.distributed.session import RaySession
 from dfshield.errors import InputError
 
@@ -308,19 +306,6 @@ def test_a_cluster_of_another_ray_is_refused(head, drive):
     [line] = done.stdout.splitlines()
     assert line.startswith("InputError")
     assert "Ray: 1.2.3" in line
-
-
-@pytest.mark.ray
-def test_a_node_with_another_dfshield_is_named(head, drive, tmp_path):
-    copy = tmp_path / "other" / "dfshield"
-    shutil.copytree(PACKAGE / "dfshield", copy)
-    source = (copy / "__init__.py").read_text()
-    (copy / "__init__.py").write_text(source.replace(dfshield.__version__, "99.0"))
-    done = drive(joining(), head | {"PYTHONPATH": str(copy.parent)})
-    line = done.stdout.splitlines()[-1]
-    assert line.startswith(f"InputError node {socket.gethostname()} has dfshield")
-    assert dfshield.__version__ in line
-    assert "99.0" in line
 
 
 @pytest.mark.ray

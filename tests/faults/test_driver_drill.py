@@ -16,9 +16,10 @@ from tiny_run import ended, events, start, wait_until
 pytestmark = pytest.mark.slow
 
 KILLED, STOPPED = -signal.SIGKILL, 130
+OFTEN = "SIGKILL, five times"
 ROWS = {
     "SIGKILL": (signal.SIGKILL, 1, 1, KILLED),
-    "SIGKILL, five times": (signal.SIGKILL, 1, 5, KILLED),
+    OFTEN: (signal.SIGKILL, 1, 5, KILLED),
     "SIGTERM": (signal.SIGTERM, 1, 1, STOPPED),
     "Ctrl-C": (signal.SIGINT, 1, 1, STOPPED),
     "Ctrl-C twice": (signal.SIGINT, 2, 1, STOPPED),
@@ -26,7 +27,9 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.drill if row == OFTEN else ()) for row in ROWS]
+)
 def test_driver(disturbed, row):
     number, signals, times, code = ROWS[row]
     job = disturbed(f"driver: {row}")

@@ -14,7 +14,7 @@ import pytest
 from tiny_run import call, contents, ended, events, parts, run_of, start, succeed, wait_until
 
 from dfshield.errors import DfshieldError, InputError
-from dfshield.runs import lease
+from dfshield.runs import lease, stop_signals_as_interrupt
 from dfshield.runs.lease import LEASE_FILE, Lease
 from dfshield.storage import Folder
 
@@ -115,12 +115,23 @@ def test_a_lease_is_renewed_and_beats(tmp_path, monkeypatch):
         assert record(tmp_path)["process"] == os.getpid()
 
 
+@pytest.fixture(params=["in a terminal", "in the background"])
+def signals(request):
+    """Signals as a shell hands them on: in the background of a script SIGINT is ignored."""
+    background = request.param == "in the background"
+    handler = signal.SIG_IGN if background else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("signals")
 def test_whoever_was_taken_over_from_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
     began = time.monotonic()
 
     def work():
-        with Lease(Folder.at(tmp_path)):
+        with stop_signals_as_interrupt(), Lease(Folder.at(tmp_path)):
             other = record(tmp_path) | {"id": "other", "host": "elsewhere"}
             (tmp_path / LEASE_FILE).write_text(json.dumps(other))
             while time.monotonic() - began < 10:

@@ -136,9 +136,14 @@ def start(
         text=True,
         env={**env, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
-        # A shell that runs the tests in the background has SIGINT ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_hear_signals,
     )
+
+
+def _hear_signals() -> None:
+    """Undo what is inherited: SIGINT ignored from a shell's background, SIGHUP from nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen) -> Answer:

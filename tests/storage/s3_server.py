@@ -32,6 +32,7 @@ class S3Server:
     Attributes:
         environment: lets clients find it, and have credentials.
         requests: all that was asked, in order.
+        answered: what of it was answered as S3 would.
         stored: the objects that were written, as often as they were.
         fault: called with every request; whatever it returns is done instead of answering: a
             number is an HTTP status, ``expired`` refuses the credentials, ``cut`` closes the
@@ -40,6 +41,7 @@ class S3Server:
 
     environment: dict[str, str]
     requests: list[Request] = field(default_factory=list)
+    answered: list[Request] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     fault: Callable[[Request], int | str | None] = lambda _: None
 
@@ -90,6 +92,7 @@ def run_server() -> Iterator[S3Server]:
         what = server.fault(request)
         server.requests.append(request)
         if what is None:
+            server.answered.append(request)
 
             def answered(status, headers, *rest):
                 whole = request.method == "PUT" and "uploadId" not in request.query

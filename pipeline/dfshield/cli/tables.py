@@ -87,7 +87,7 @@ def _remarks(result: EvaluationResult) -> list[str]:
 
 def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     """Print what `run_status` returned, on a cleared screen if asked."""
-    console = Console()
+    console = Console(highlight=False)
     if clear:
         console.clear()
     title = f"{state['run']}: {_driver(state['driver'])}"
@@ -115,8 +115,9 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     for death in deaths[-DEATHS_SHOWN:]:
         unit = f" at {death['unit']}" if death["unit"] else ""
         console.print(f"{_clock(death['time'])} {death['who']} died{unit}: {death['reason']}")
-    if state["last_event"]:
-        console.print(f"Last event: {state['last_event']['event']} {state['last_event']['time']}")
+    last = state["last_event"]
+    if last:
+        console.print(f"Last event: {last['event']} {_clock(last['time'])}")
 
 
 def _print_workers(console: Console, synthesis: Mapping[str, Any]) -> None:

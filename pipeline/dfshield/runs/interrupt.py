@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and a closed terminal at a moment that suits the work."""
 
+import _thread
 import os
 import signal
 import stat
@@ -38,6 +39,14 @@ def stop_signals_go_to(handler: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, before in previous.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
+
+
+def interrupt_main_thread() -> None:
+    """Do to the main thread what a signal to stop would; nothing if it ignores all of them."""
+    for number in _STOP_SIGNALS:
+        if callable(signal.getsignal(number)):
+            _thread.interrupt_main(number)
+            return
 
 
 def ignore_stop_signals() -> None:

@@ -1,6 +1,5 @@
 """The lease of a run: one driver at a time, and word of one that ended without a word."""
 
-import _thread
 import os
 import shlex
 import socket
@@ -16,6 +15,7 @@ import psutil
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.event_log import now
+from dfshield.runs.interrupt import interrupt_main_thread
 from dfshield.storage import Folder
 
 LEASE_FILE = "lease.json"
@@ -145,7 +145,7 @@ class Lease:
                 if holder is not None and holder.id != self._own.id:
                     if self._root.local is not None:
                         self._lost_to = holder
-                        _thread.interrupt_main()
+                        interrupt_main_thread()
                         return
                 else:
                     self._write()
