@@ -28,12 +28,12 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SLOW = {
     "synthesis__num_images": 200,
     "synthesis__iterations": 50,
-    "training__inner": {"steps": 60},
+    "training__inner": {"steps": 100},
     "training__epochs": 4,
     "evaluation__slice_size": 8,
     "evaluation__attacks": [{"name": "pgd", "steps": 500}],
 }
-NUM_UPDATES = 20
+NUM_UPDATES, UPDATES_PER_EPOCH = 20, 5
 
 
 def student(run):
@@ -77,11 +77,12 @@ class Job:
         self.account.kills += 1
         self.account.committed.append(len(events(self.run, "update")))
 
-    def account_for(self):
+    def account_for(self, *, lost=None):
         assert stamps(self.run / "synthetic") == self.before
         assert student(self.run) == student(self.undisturbed)
         self.account.lost = max(0, len(events(self.run, "update")) - NUM_UPDATES)
-        assert self.account.lost <= 2 * self.account.kills  # updates between two checkpoints
+        at_most = 2 * self.account.kills if lost is None else lost
+        assert self.account.lost <= at_most  # updates between two checkpoints
         assert not (self.run / ".ray-train").exists()
         self.account.seconds = time.monotonic() - self.began
 
@@ -140,6 +141,32 @@ def test_a_node_of_the_training_group(job):
     assert (began["updates"], again["updates"] >= 3) == (0, True)
     assert cluster.nodes[1].node_id in {e["node"] for e in events(job.run, "worker_started")}
     job.account_for()
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_node_that_is_preempted(job, index):
+    """The notice is what the only checkpoint is due to."""
+    clusters = changing(nodes=2, gpus=1)
+    cluster = next(clusters)
+    job = job("node: preempted, after a notice", "training")
+    process = start("train", job.config, cluster.setting, "training.checkpoint_every=1000")
+    wait_until(lambda: len(events(job.run, "update")) >= 1, process)
+    victim = cluster.nodes[index]
+    cluster.drain(victim, 3600)
+    wait_until(trained(job.run, 1), process)
+    (kept,) = events(job.run, "checkpoint")
+    job.strike(lambda: cluster.kill(victim))
+    answer = ended(process)
+    next(clusters, None)
+    assert answer.code == 0, answer
+    assert "Traceback" not in answer.err
+    assert "the node is about to be taken away" in answer.err
+    assert events(job.run, "node_leaving")[0]["node"] == victim.node_id
+    _, again = events(job.run, "training_started")
+    assert again["updates"] == kept["epoch"] * UPDATES_PER_EPOCH + kept["update"]
+    # Updates went on after the checkpoint until the node was gone.
+    job.account_for(lost=NUM_UPDATES)
 
 
 @pytest.mark.drill

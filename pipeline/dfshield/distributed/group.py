@@ -27,7 +27,12 @@ from dfshield.distributed.letters import Letters
 from dfshield.distributed.lost_workers import GroupLosses, reason_of_group
 from dfshield.distributed.mailbox import Letter, RemoteMonitor
 from dfshield.distributed.plan import WorkerPlan
-from dfshield.distributed.pool import POLL_S, SECONDS_UNTIL_WAITING_IS_SAID
+from dfshield.distributed.pool import (
+    POLL_S,
+    SECONDS_BETWEEN_LOOKS,
+    SECONDS_UNTIL_WAITING_IS_SAID,
+)
+from dfshield.distributed.room import leaving_nodes
 from dfshield.distributed.worker import fetch, worker_info
 from dfshield.errors import DfshieldError
 from dfshield.runs import (
@@ -79,6 +84,7 @@ def _work(config: Mapping[str, Any]) -> None:
         fetch=fetch,
         report=_report,
         stop_requested=(lambda: ray.get(mailbox.put.remote([]))) if rank == 0 else (lambda: False),
+        preempted=remote.preempted,
     )
     try:
         job.run(worker)
@@ -147,7 +153,7 @@ def run_group(
     with deferred_interrupt() as stop:
         fit.start()
         try:
-            _watch(fit, head, letters, monitor, stop)
+            _Watch(head, letters, monitor, stop).until_ended(fit)
         except BaseException:
             if head.answers():  # else nobody is left who could be told
                 fit.abandon()
@@ -192,30 +198,71 @@ class _Fit(threading.Thread):
             self.join(POLL_S)
 
 
-def _watch(fit: _Fit, head: Head, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
-    told = begun = False
-    waiting_since: float | None = time.monotonic()  # None while the group is at work
-    while fit.is_alive():
-        fit.join(POLL_S)
-        head.answers()
-        for letter in letters.deliver(monitor):
-            begun = True
-            if _tells(letter, "worker_started"):
-                waiting_since = None
-            elif _tells(letter, "worker_lost"):
-                waiting_since = time.monotonic()
+class _Watch:
+    """The driver beside a group at work: passes on what its workers, Ray and the user say."""
+
+    def __init__(self, head: Head, letters: Letters, monitor: Monitor, stop: StopRequest) -> None:
+        self.head = head
+        self.letters = letters
+        self.monitor = monitor
+        self.stop = stop
+        self.begun = self.told_to_stop = False
+        self.waiting_since: float | None = time.monotonic()  # None while the group is at work
+        self.nodes: dict[str, str] = {}  # of the workers that have started
+        self.warned_of: set[str] = set()
+        self.last_look = time.monotonic()
+
+    def until_ended(self, fit: _Fit) -> None:
+        """Return when the group has ended, well or not.
+
+        Raises:
+            KeyboardInterrupt: if it is to be stopped before any worker has started.
+            DfshieldError: if the cluster is gone.
+        """
+        while fit.is_alive():
+            fit.join(POLL_S)
+            for letter in self.letters.deliver(self.monitor):
+                self.heard(letter)
+            self.look_around()
+            self.say_if_waiting()
+            if self.stop.requested and not self.begun:
+                raise KeyboardInterrupt
+            if self.stop.requested and not self.told_to_stop:
+                self.told_to_stop = True
+                self.letters.mailbox.stop.remote()
+                self.monitor.say("Stopping after this update; once more stops at once")
+        self.letters.deliver(self.monitor)
+
+    def heard(self, letter: Letter) -> None:
+        self.begun = True
+        event = letter.arguments[0] if letter.method == "emit" else None
+        if event == "worker_started":
+            self.waiting_since = None
+            self.nodes[letter.fields["worker"]] = letter.fields["node"]
+        elif event == "worker_lost":
+            self.waiting_since = time.monotonic()
+            self.nodes.clear()  # the group starts again
+
+    def look_around(self) -> None:
+        """Take notice of nodes that are about to be taken away."""
+        if not self.head.answers() or time.monotonic() - self.last_look < SECONDS_BETWEEN_LOOKS:
+            return
+        self.last_look = time.monotonic()
+        leaving = leaving_nodes() - self.warned_of
+        for worker, node in self.nodes.items():
+            if node in leaving:
+                self.warned_of.add(node)
+                self.letters.mailbox.preempt.remote("rank-0")  # who writes the checkpoints
+                self.monitor.emit("node_leaving", worker=worker, node=node)
+                self.monitor.say(f"{worker}: the node is about to be taken away")
+
+    def say_if_waiting(self) -> None:
         now = time.monotonic()
-        if waiting_since is not None and now - waiting_since > SECONDS_UNTIL_WAITING_IS_SAID:
-            waiting_since = now
-            monitor.say("Waiting for training workers: Ray has no room, or is still starting them")
-        if stop.requested and not begun:
-            raise KeyboardInterrupt
-        if stop.requested and not told:
-            told = True
-            letters.mailbox.stop.remote()
-            monitor.say("Stopping after this update; once more stops at once")
-    letters.deliver(monitor)
-
-
-def _tells(letter: Letter, event: str) -> bool:
-    return letter.method == "emit" and letter.arguments[0] == event
+        if (
+            self.waiting_since is not None
+            and now - self.waiting_since > SECONDS_UNTIL_WAITING_IS_SAID
+        ):
+            self.waiting_since = now
+            self.monitor.say(
+                "Waiting for training workers: Ray has no room, or is still starting them"
+            )

@@ -63,6 +63,7 @@ class Mailbox:
     def started(self) -> int:
         """Note that rank 0 of a worker group has started; return how often it had before."""
         self._starts += 1
+        self._preempted.clear()
         return self._starts - 1
 
     def fail(self, error: Exception) -> None:

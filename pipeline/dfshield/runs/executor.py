@@ -83,6 +83,7 @@ class GroupWorker:
         fetch: turns a `Done.kept` into what was kept.
         report: takes the metrics of an epoch; every worker has to call it equally often.
         stop_requested: whether somebody asked the job to stop; may differ between workers.
+        preempted: whether the machine of any worker is about to be taken away; tells rank 0.
     """
 
     device: torch.device
@@ -91,6 +92,7 @@ class GroupWorker:
     fetch: Callable[[object], Any]
     report: Callable[[Mapping[str, Any]], None]
     stop_requested: Callable[[], bool]
+    preempted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)

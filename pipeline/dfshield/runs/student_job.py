@@ -139,6 +139,7 @@ class _StudentRun:
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
         self.saved = time.monotonic()
         self.pause = 0.0
+        self.hurried = False
         self._resume()
 
     def _dataset(self) -> SurrogateDataset | SurrogateTables:
@@ -191,6 +192,9 @@ class _StudentRun:
             self.checkpoint()
 
     def _checkpoint_is_due(self, record: UpdateRecord) -> bool:
+        if not self.hurried and self.worker.preempted():
+            self.hurried = True
+            return True
         every = self.job.config.training.checkpoint_every
         if every is None:
             return time.monotonic() >= self.saved + self.pause
