@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM while a local Ray works: an end in seconds, and nothing left running."""
+"""Ctrl-C and SIGTERM beside a local Ray: an end in seconds, and nothing left running."""
 
 import os
 import signal
 import time
 
 import pytest
-from ray_head import new_home, processes
+from ray_head import processes
 from tiny_run import ended, events, resuming_command, run_of, start, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -20,17 +20,18 @@ SLOW = {
 SECONDS = 10
 
 
-@pytest.fixture
-def environment():
-    """What tells the processes of one Ray from those of others."""
-    homes = new_home()
-    yield next(homes)
-    next(homes, None)
-
-
-@pytest.mark.parametrize("phase", ["part", "update", "slice"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_command_ends_with_its_ray(tiny, environment, phase, number):
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("part", signal.SIGINT),
+        ("update", signal.SIGINT),
+        ("slice", signal.SIGTERM),
+        pytest.param("part", signal.SIGTERM, marks=pytest.mark.drill),
+        pytest.param("update", signal.SIGTERM, marks=pytest.mark.drill),
+        pytest.param("slice", signal.SIGINT, marks=pytest.mark.drill),
+    ],
+)
+def test_an_interrupted_command_ends_with_its_ray(tiny, home, phase, number):
     stage, *keep = {
         "part": ("synthesize", "teacher"),
         "update": ("train", "teacher", "synthetic"),
@@ -51,7 +52,7 @@ def test_an_interrupted_command_ends_with_its_ray(tiny, environment, phase, numb
             return [e for e in new if e["event"] == "update"]
         return [e for e in new if phase in e.get("unit", "")][-1:]
 
-    process = start(stage, config, "cluster.address=local", env=environment)
+    process = start(stage, config, "cluster.address=local", env=home)
     wait_until(at_work, process)
     os.killpg(process.pid, number)
     began = time.monotonic()
@@ -61,13 +62,13 @@ def test_an_interrupted_command_ends_with_its_ray(tiny, environment, phase, numb
     assert "Traceback" not in answer.err
     assert resuming_command(answer) == [stage, str(config), "cluster.address=local"]
     deadline = time.monotonic() + SECONDS
-    while processes(environment) and time.monotonic() < deadline:
+    while processes(home) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not processes(environment)
+    assert not processes(home)
 
     if phase == "update":
         (checkpoint,) = events(run, "checkpoint")
         assert 2 * checkpoint["epoch"] + checkpoint["update"] == len(events(run, "update"))
-        finished = ended(start(stage, config, "cluster.address=local", env=environment))
+        finished = ended(start(stage, config, "cluster.address=local", env=home))
         assert finished.code == 0, finished
         assert len(events(run, "update")) == 24  # none was repeated
