@@ -173,8 +173,8 @@ def test_the_bar_tells_what_matters_in_80_columns_and_ctrl_c_ends_it(tiny, env):
     ("moment", "number"),
     [
         ("gcs_server", signal.SIGINT),
-        ("raylet/raylet", signal.SIGTERM),
-        ("ray::TrainController", signal.SIGINT),
+        pytest.param("raylet/raylet", signal.SIGTERM, marks=pytest.mark.drill),
+        pytest.param("ray::TrainController", signal.SIGINT, marks=pytest.mark.drill),
         ("ray::RayTrainWorker", signal.SIGTERM),
     ],
 )
@@ -189,6 +189,7 @@ def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, env, m
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_second_ctrl_c_does_not_wait_for_the_update(tiny, env):
     config = tiny(keep=("teacher", "synthetic"), training__inner={"steps": 100_000})
     run = run_of(config)

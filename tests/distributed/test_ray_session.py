@@ -147,7 +147,14 @@ def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.drill),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.drill),
+        signal.SIGKILL,
+    ],
+)
 def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
     driver = subprocess.Popen(
         [sys.executable, "-c", LASTING],
@@ -240,6 +247,7 @@ def test_an_address_where_nothing_listens_is_said_in_seconds():
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_port_that_is_no_ray_is_said_within_a_minute(ray_home, drive):
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from tiny_run import Answer, contents, ended, events, parts, run_of, start, wait_until
+from tiny_run import (
+    Answer,
+    contents,
+    ended,
+    events,
+    parts,
+    resuming_command,
+    run_of,
+    start,
+    wait_until,
+)
 
 SYNTHESIS = {
     "synthesis__num_images": 200,
@@ -22,6 +32,7 @@ SYNTHESIS = {
 SLOWER = {**SYNTHESIS, "synthesis__iterations": 400}  # for workers that take long to start
 NUM_PARTS = 11  # ten of the data, one of the hold-out
 SIGNAL_SECONDS = 10.0
+EXIT_INTERRUPTED = 130
 
 
 @dataclass
@@ -157,6 +168,9 @@ def struck_commands(
         answer = ended(process)
         assert answer.code == code, answer
         assert "Traceback" not in answer.err
+        if code == EXIT_INTERRUPTED:
+            assert resuming_command(answer) == ["synthesize", str(job.config), *args]
+            assert not list(job.run.rglob("*.dfshield-tmp"))
     return finished(job, *args, env=env)
 
 

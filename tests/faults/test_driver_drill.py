@@ -16,10 +16,10 @@ from tiny_run import ended, events, start, wait_until
 pytestmark = pytest.mark.slow
 
 KILLED, STOPPED = -signal.SIGKILL, 130
-OFTEN = "SIGKILL, five times"
+LONG_ROWS = ("SIGKILL, five times", "Ctrl-C twice")
 ROWS = {
     "SIGKILL": (signal.SIGKILL, 1, 1, KILLED),
-    OFTEN: (signal.SIGKILL, 1, 5, KILLED),
+    "SIGKILL, five times": (signal.SIGKILL, 1, 5, KILLED),
     "SIGTERM": (signal.SIGTERM, 1, 1, STOPPED),
     "Ctrl-C": (signal.SIGINT, 1, 1, STOPPED),
     "Ctrl-C twice": (signal.SIGINT, 2, 1, STOPPED),
@@ -28,7 +28,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=pytest.mark.drill if row == OFTEN else ()) for row in ROWS]
+    "row", [pytest.param(row, marks=pytest.mark.drill if row in LONG_ROWS else ()) for row in ROWS]
 )
 def test_driver(disturbed, row):
     number, signals, times, code = ROWS[row]

@@ -104,7 +104,8 @@ def pid_of(run, worker):
     return [e["pid"] for e in events(run, "worker_started") if e["worker"] == worker][-1]
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.drill)])
+@pytest.mark.drill
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_training_worker(cluster, job, times):
     job = job("Ray Train worker: SIGKILL", "training")
     two = (f"cluster.address={cluster.address}", "cluster.num_workers=2")

@@ -10,10 +10,8 @@ from tiny_run import (
     ended,
     events,
     finish,
-    parts,
     resuming_command,
     run_of,
-    stamps,
     start,
     succeed,
     wait_until,
@@ -55,36 +53,6 @@ def to_train(uninterrupted, tmp_path):
         return config
 
     return make
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_synthesis_stopped_between_two_commits_loses_and_repeats_nothing(
-    tiny, uninterrupted, number
-):
-    stopped = tiny(keep=("teacher",), **SLOW)
-    run = run_of(stopped)
-    process = start("synthesize", stopped)
-    wait_until(lambda: parts(run), process)
-    process.send_signal(number)
-    answer = ended(process)
-    if number == signal.SIGINT:
-        assert answer.code == 130
-        assert "Traceback" not in answer.err
-        assert not leftovers(stopped)
-        assert resuming_command(answer) == ["synthesize", str(stopped)]
-    else:
-        assert answer.code == -number
-    assert 1 <= len(parts(run)) < NUM_PARTS
-    committed = {name: stamp for name, stamp in stamps(run).items() if name.endswith(".parquet")}
-
-    finish("synthesize", stopped)
-    assert len(parts(run)) == NUM_PARTS
-    assert committed.items() <= stamps(run).items()
-    assert contents(run / "synthetic") == contents(uninterrupted / "synthetic")
-    if number == signal.SIGKILL:
-        finish("train", stopped)
-        assert contents(run / "student") == contents(uninterrupted / "student")
 
 
 @pytest.mark.slow
