@@ -159,7 +159,7 @@ def finish(*args: object) -> Answer:
     return answer
 
 
-def wait_until(condition, process: subprocess.Popen, *, seconds: float = 60) -> None:
+def wait_until(condition, process: subprocess.Popen, *, seconds: float = 120) -> None:
     """Wait until something holds of what a running process has written."""
     deadline = time.monotonic() + seconds
     while not condition():
