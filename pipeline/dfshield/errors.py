@@ -1,7 +1,5 @@
 """What dfshield raises, and the exit code that each error ends the command line with."""
 
-import textwrap
-
 _LONGEST = 500
 
 
@@ -27,4 +25,5 @@ class DfshieldWarning(UserWarning):
 
 def one_line(error: BaseException) -> str:
     """Return what the error of another library says, in one line of bearable length."""
-    return textwrap.shorten(str(error), _LONGEST, placeholder=" ...") or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
