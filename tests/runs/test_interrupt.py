@@ -34,11 +34,15 @@ def test_every_signal_to_stop_is_an_interrupt(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_is_a_request_and_the_second_is_not(number):
-    with pytest.raises(KeyboardInterrupt), deferred_interrupt() as stop:  # noqa: PT012
-        assert not stop.requested
-        os.kill(os.getpid(), number)
-        assert stop.requested
-        os.kill(os.getpid(), signal.SIGTERM)
+    def asked_twice():
+        with deferred_interrupt() as stop:
+            assert not stop.requested
+            os.kill(os.getpid(), number)
+            assert stop.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        asked_twice()
 
 
 def test_what_is_ignored_stays_ignored():

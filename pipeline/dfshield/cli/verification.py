@@ -17,10 +17,15 @@ from dfshield.storage import Folder, VerifyReport
 
 def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: bool) -> bool:
     """Verify, repair if asked and needed, print what was found; return whether all is well."""
-    reports, compared = _verified(location, resynthesize)
-    if repair and not _all_well(reports, compared):
-        _repair(location, compared)
-        reports, compared = _verified(location, resynthesize)
+    reports = verify_run(location)
+    if repair and not all(report.ok for report in reports):
+        _repair(location)
+        reports = verify_run(location)
+    compared = _resynthesized(location, reports, resynthesize)
+    if repair and any(comparison.differing for comparison in compared):
+        _repair(location, discard=compared)
+        reports = verify_run(location)
+        compared = _resynthesized(location, reports, resynthesize)
     if as_json:
         shown = [report.to_json() for report in reports]
         for report, comparison in zip(shown, compared, strict=False):
@@ -31,25 +36,26 @@ def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: b
     return _all_well(reports, compared)
 
 
-def _verified(location: str, num_images: int) -> tuple[list[VerifyReport], list[Resynthesis]]:
-    reports = verify_run(location)
+def _resynthesized(
+    location: str, reports: Sequence[VerifyReport], num_images: int
+) -> list[Resynthesis]:
     if not num_images:
-        return reports, []
+        return []
     with closing(new_observer()) as observer:
-        return reports, resynthesize(location, num_images, observer=observer)
+        return resynthesize(location, reports, num_images, observer=observer)
 
 
 def _all_well(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> bool:
     return all(report.ok for report in reports) and not any(c.differing for c in compared)
 
 
-def _repair(location: str, compared: Sequence[Resynthesis]) -> None:
+def _repair(location: str, *, discard: Sequence[Resynthesis] = ()) -> None:
     """Let the stage that made the data make what is missing, wherever the run lies by now."""
     run = Folder.at(location)
     if not run.exists(CONFIG_FILE):
         raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
     with Lease(run):
-        for comparison in compared:
+        for comparison in discard:
             comparison.discard()
     parent, name = run.parent()
     with run.as_path(CONFIG_FILE) as path:

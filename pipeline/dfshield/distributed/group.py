@@ -245,16 +245,16 @@ class _Watch:
 
     def look_around(self) -> None:
         """Take notice of nodes that are about to be taken away."""
-        if not self.head.answers() or time.monotonic() - self.last_look < SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() - self.last_look < SECONDS_BETWEEN_LOOKS:
             return
         self.last_look = time.monotonic()
+        if not self.head.answers():
+            return
         leaving = leaving_nodes() - self.warned_of
         for worker, node in self.nodes.items():
             if node in leaving:
                 self.warned_of.add(node)
-                self.letters.mailbox.preempt.remote("rank-0")  # who writes the checkpoints
-                self.monitor.emit("node_leaving", worker=worker, node=node)
-                self.monitor.say(f"{worker}: the node is about to be taken away")
+                self.letters.node_leaves(worker, node, self.monitor, place=worker, keeper="rank-0")
 
     def say_if_waiting(self) -> None:
         now = time.monotonic()

@@ -56,6 +56,14 @@ class Letters:
                 "give the same command again"
             ) from None
 
+    def node_leaves(
+        self, worker: str, node: str, monitor: Monitor, *, place: str, keeper: str
+    ) -> None:
+        """Tell that a worker's node is about to be taken away, also to who keeps its state."""
+        self.mailbox.preempt.remote(keeper)
+        monitor.emit("node_leaving", worker=worker, node=node)
+        monitor.say(f"{place}: the node is about to be taken away")
+
     def settle(self, sender: str) -> None:
         """The progress that a worker told of has led to a result."""
         self._unsettled[sender] = 0

@@ -136,9 +136,13 @@ class _Pass:
         for member in self.members.all:
             if member.info is not None and member.info.node in nodes and not member.leaving:
                 member.leaving = True
-                self.letters.mailbox.preempt.remote(member.name)
-                self.monitor.emit("node_leaving", worker=member.name, node=member.info.node)
-                self.monitor.say(f"{member.place}: the node is about to be taken away")
+                self.letters.node_leaves(
+                    member.name,
+                    member.info.node,
+                    self.monitor,
+                    place=member.place,
+                    keeper=member.name,
+                )
         wanted = min(self.members.room.num_workers() - self.refused, self.queue.unfinished)
         for _ in range(wanted - len(self.members.staying)):
             self.prepare(self.members.add())

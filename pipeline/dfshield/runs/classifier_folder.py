@@ -18,13 +18,11 @@ def load(
     Args:
         location: a local path, or a URI such as ``s3://bucket/runs/digits/student``.
         device: where the classifier goes.
-        trust_python: rebuild a classifier whose source is ``python:...`` by importing and calling
-            the factory that the folder names, with the options it names. Without it such a folder
-            is refused, since that may run any code that can be imported here.
+        trust_python: whether its factory may be imported and called, if its source is
+            ``python:...``.
 
     Raises:
-        InputError: if a file is missing, damaged, of a newer format or changed since it was saved,
-            or if the device is not there.
+        InputError: if it cannot be loaded; see `dfshield.classifiers.load`.
     """
     if isinstance(location, Path) or "://" not in location:
         return classifiers.load(location, device=device, trust_python=trust_python)

@@ -110,6 +110,12 @@ class SynthesisTask:
         return unit.path
 
 
+def rows_of(manifest: Manifest, part: Part, batch: int) -> range:
+    """Return where the images of a batch stand in their part."""
+    first = (batch - part.first_batch) * manifest.batch_size
+    return range(first, min(first + manifest.batch_size, part.num_images))
+
+
 def inversion_of(teacher: Classifier, options: SynthesisConfig) -> Inversion:
     """Return the inversion engine of a configuration."""
     return Inversion(
@@ -145,8 +151,7 @@ def make_part(
     batches, resume = list(state.batches), state.inversion
     progress(float(sum(len(arrays) for arrays in batches)))
     for batch in part.batches[len(batches) :]:
-        first = (batch - part.first_batch) * manifest.batch_size
-        size = min(manifest.batch_size, part.num_images - first)
+        size = len(rows_of(manifest, part, batch))
         share = size / inversion.iterations
         progress(share * (resume.iteration if resume else 0))
         synthesized = inversion.synthesize(

@@ -1,5 +1,6 @@
 """Verifying surrogate data: every part by its checksum, a sample of images by making them again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,15 @@ from dfshield.config import SynthesisConfig
 from dfshield.errors import InputError
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.events import Observer
-from dfshield.runs.executor import Engine, InProcessExecutor
+from dfshield.runs.executor import InProcessExecutor
 from dfshield.runs.identity import resumed_engine
 from dfshield.runs.status import seed_folders
-from dfshield.runs.synthesis_task import STAGES, inversion_of, stored_batch
+from dfshield.runs.synthesis_task import STAGES, inversion_of, rows_of, stored_batch
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     MANIFEST,
     Folder,
+    Manifest,
     Part,
     PartArrays,
     SurrogateDataset,
@@ -27,6 +29,7 @@ from dfshield.storage import (
     part_engine,
     verify,
 )
+from dfshield.synthesis import Inversion
 
 
 def verify_run(location: str) -> list[VerifyReport]:
@@ -35,10 +38,10 @@ def verify_run(location: str) -> list[VerifyReport]:
     Raises:
         InputError: if there is none.
     """
-    return [verify(data) for data in data_folders(location)]
+    return [verify(data) for data in _data_folders(location)]
 
 
-def data_folders(location: str) -> list[Folder]:
+def _data_folders(location: str) -> list[Folder]:
     """Return the surrogate data sets of a run folder, one a seed, or the data set itself.
 
     Raises:
@@ -82,7 +85,9 @@ class Resynthesis:
             folder.delete(part)
 
 
-def resynthesize(location: str, num_images: int, *, observer: Observer) -> list[Resynthesis]:
+def resynthesize(
+    location: str, reports: Sequence[VerifyReport], num_images: int, *, observer: Observer
+) -> list[Resynthesis]:
     """Make a sample of a run's images again and compare them, byte for byte.
 
     The images are drawn at random from the parts that verify, always the same ones. An image is
@@ -90,6 +95,7 @@ def resynthesize(location: str, num_images: int, *, observer: Observer) -> list[
 
     Args:
         location: a run folder, which holds the teacher beside the data.
+        reports: what `verify_run` found there.
         num_images: how many images of each data set.
         observer: is told how it goes.
 
@@ -98,48 +104,47 @@ def resynthesize(location: str, num_images: int, *, observer: Observer) -> list[
             the engine that the images were made with.
     """
     teacher = load_classifier(Folder.at(location).child("teacher"))
-    return [
-        _resynthesized(SurrogateDataset.open(folder), teacher, num_images, observer)
-        for folder in data_folders(location)
-    ]
+    return [_resynthesized(report, teacher, num_images, observer) for report in reports]
 
 
 def _resynthesized(
-    data: SurrogateDataset, teacher: Classifier, num_images: int, observer: Observer
+    report: VerifyReport, teacher: Classifier, num_images: int, observer: Observer
 ) -> Resynthesis:
+    data = SurrogateDataset.open(report.location)
     manifest = data.manifest
     if teacher.fingerprint() != manifest.teacher_fingerprint:
         raise InputError(f"{data.folder} was made from another teacher than the one beside it")
-    sample = _sample(data, num_images)
+    sample, settings = _sample(manifest, report, num_images), _settings(data)
     batches = sum(len(of_part) for of_part in sample.values())
     observer.begin("Synthesizing again", total=batches, done=0, unit="batches")
     differing: list[tuple[str, int]] = []
+    here = InProcessExecutor().engine()
     for part, rows_by_batch in sample.items():
         bound = part_engine(data.folder, part)
-        here = InProcessExecutor().engine()
         engine = resumed_engine(here, bound, where=data.folder, replan=False)
         engine.bind()
+        inversion = inversion_of(teacher.to(torch.device(engine.device)), settings)
         stored = data.read(part)
         for batch, rows in rows_by_batch.items():
-            again = _made_again(data, teacher, part, batch, engine)
-            for row in rows:
-                in_batch = row - (batch - part.first_batch) * manifest.batch_size
-                if not _equal(stored, row, again, in_batch):
-                    differing.append((part.path, row))
+            again, first = _made_again(inversion, manifest, part, batch)
+            differing += [
+                (part.path, row) for row in rows if not _equal(stored, row, again, row - first)
+            ]
             observer.advance(1.0)
     observer.end()
     compared = sum(len(rows) for of_part in sample.values() for rows in of_part.values())
     return Resynthesis(str(data.folder), compared, batches, tuple(differing))
 
 
-def _sample(data: SurrogateDataset, num_images: int) -> dict[Part, dict[int, list[int]]]:
+def _sample(
+    manifest: Manifest, report: VerifyReport, num_images: int
+) -> dict[Part, dict[int, list[int]]]:
     """Return rows of parts that verify, by part and batch."""
-    manifest = data.manifest
-    broken = data.problems()
+    valid = {part.path for part in report.parts if part.verdict == "ok"}
     images = [
         (part, row)
         for part in manifest.parts
-        if part not in broken
+        if part.path in valid
         for row in range(part.num_images)
     ]
     draw = generator(manifest.seed, Stage.VERIFICATION)
@@ -153,19 +158,14 @@ def _sample(data: SurrogateDataset, num_images: int) -> dict[Part, dict[int, lis
 
 
 def _made_again(
-    data: SurrogateDataset, teacher: Classifier, part: Part, batch: int, engine: Engine
-) -> PartArrays:
-    manifest = data.manifest
-    teacher = teacher.to(torch.device(engine.device))
-    inversion = inversion_of(teacher, _settings(data))
-    first = (batch - part.first_batch) * manifest.batch_size
+    inversion: Inversion, manifest: Manifest, part: Part, batch: int
+) -> tuple[PartArrays, int]:
+    """Return a batch, and the row of its part where it begins."""
+    rows = rows_of(manifest, part, batch)
     synthesized = inversion.synthesize(
-        seed=manifest.seed,
-        batch=batch,
-        size=min(manifest.batch_size, part.num_images - first),
-        stage=STAGES[part.split],
+        seed=manifest.seed, batch=batch, size=len(rows), stage=STAGES[part.split]
     )
-    return stored_batch(teacher, manifest, batch, synthesized)
+    return stored_batch(inversion.teacher, manifest, batch, synthesized), rows.start
 
 
 def _settings(data: SurrogateDataset) -> SynthesisConfig:

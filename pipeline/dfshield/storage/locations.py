@@ -96,7 +96,7 @@ def _open(location: str) -> tuple[pafs.FileSystem, str]:
             if "Unrecognized filesystem type" not in str(error):
                 raise
             filesystem, path = pafs.FileSystem.from_uri(f"fsspec+{location}")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ImportError, ValueError) as error:
+    except (ImportError, NotImplementedError, ValueError) as error:
         raise InputError(
             f"{location}: not a location that can be opened: {one_line(error)}"
         ) from None
