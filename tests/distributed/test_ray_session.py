@@ -109,7 +109,7 @@ from dfshield.storage import Folder
 session = RaySession({address!r}, log=lambda line: print(line, file=sys.stdout))
 try:
     session.start()
-    found = survey(session.nodes(), Folder.at("store"))
+    found = survey(session.nodes(), Folder.at("store"), on_gpus=True)
     import torch
     assert found.torch == torch.__version__
     (node,) = session.nodes()
@@ -329,16 +329,21 @@ def test_a_node_without_dfshield_is_named(head_without_dfshield, drive, tmp_path
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        ("_ask(nodes, uri, 'not-there', b'')", "InputError node .* another folder there"),
-        ("write('m' * 170), _ask(nodes, uri, 'm' * 170, b'x')", "InputError node .*written there"),
-        ("survey([Node('e' * 56, 'lost-one', 1, 0)], Folder.at(uri))", "DfshieldError .*lost-one"),
+        ("say(ask_nodes(nodes, Probe(uri, 'not-there', b'')))", ".* another folder there"),
+        ("write('m' * 170), say(ask_nodes(nodes, Probe(uri, 'm' * 170, b'x')))", ".*written there"),
+        (
+            "survey([Node('e' * 56, 'lost-one', 1, 0)], Folder.at(uri), on_gpus=False)",
+            "DfshieldError .*lost-one",
+        ),
     ],
     ids=["not-shared", "not-writable", "lost"],
 )
 def test_a_node_that_cannot_do_its_part_is_named(head, drive, ask, words):
     after = f"""
-    from dfshield.distributed.survey import Node, _ask
+    from dfshield.distributed.node_report import Probe, ask_nodes
+    from dfshield.distributed.session import Node
     nodes, uri = session.nodes(), Folder.at("store").uri
+    say = lambda reports: print(*(report.storage for report in reports))
     write = lambda name: Folder.at(uri).write_bytes(name, b"x")
     {ask}
 """

@@ -2,9 +2,8 @@
 
 import pytest
 
-from dfshield.distributed.plan import plan_workers
+from dfshield.distributed.plan import NoRoomError, plan_workers
 from dfshield.distributed.session import Node
-from dfshield.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -46,16 +45,45 @@ def test_threads_are_limited_by_the_environment(monkeypatch, limit, threads):
 
 @pytest.mark.parametrize(
     ("nodes", "wanted", "there"),
-    [([node(8, 2), node(8, 1)], 4, "3 GPUs"), ([node(2), node(1)], 4, "3 CPUs")],
+    [([node(8, 2), node(8, 1)], 4, "3 GPUs"), ([node(2), node(1)], 4, "3 CPUs and no GPU")],
 )
 def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
-    with pytest.raises(InputError, match=f"cluster.num_workers: {wanted} wanted.*{there}"):
+    with pytest.raises(NoRoomError, match=f"cluster.num_workers: {wanted} wanted.*{there}"):
         plan_workers(nodes, num_workers=wanted)
+    with pytest.raises(NoRoomError, match=f"cluster.min_workers: {wanted} wanted.*{there}"):
+        plan_workers(nodes, min_workers=wanted)
+    assert plan_workers(nodes, num_workers=wanted, growing=True).num_workers == wanted
 
 
-def test_an_empty_cluster_is_refused():
-    with pytest.raises(InputError, match="no CPU and no GPU"):
-        plan_workers([node(0)])
+@pytest.mark.parametrize("growing", [False, True])
+@pytest.mark.parametrize(
+    ("nodes", "share", "there"),
+    [([], None, "no CPUs and no GPU"), ([node(0)], None, "no CPUs"), ([node(8)], 1.0, "no GPUs")],
+)
+def test_a_cluster_without_room_for_one_is_refused(nodes, share, there, growing):
+    with pytest.raises(NoRoomError, match=f"has {there} to work on"):
+        plan_workers(nodes, gpus_per_worker=share, num_workers=2, growing=growing)
+
+
+@pytest.mark.parametrize(
+    ("share", "per_gpu"), [(1.0, 1), (0.5, 2), (0.25, 4), (0.3, 3), (1 / 3, 3)]
+)
+def test_several_workers_share_a_gpu_and_its_cores(share, per_gpu):
+    plan = plan_workers([node(16, 2), node(24, 1)], gpus_per_worker=share)
+    assert (plan.num_workers, plan.num_gpus, plan.num_cpus) == (3 * per_gpu, share, 0)
+    assert plan.threads == 16 // (2 * per_gpu)
+    assert plan.room_on([node(8, 2)]) == 2 * per_gpu
+    assert plan.num_gpus * per_gpu <= 1
+    assert plan.whole_gpus().num_workers == 3
+    assert plan.whole_gpus().num_gpus == 1
+    few = plan_workers([node(16, 2)], gpus_per_worker=share, num_workers=per_gpu)
+    assert few.whole_gpus().num_workers == 1
+
+
+def test_no_share_of_a_gpu_means_cpu_slots_where_there_are_gpus():
+    plan = plan_workers([node(8, 2)], gpus_per_worker=0.0)
+    assert (plan.num_workers, plan.num_gpus, plan.num_cpus) == (4, 0, 2)
+    assert plan.whole_gpus() == plan
 
 
 def test_a_cluster_that_grows_has_room_for_more_of_the_same():

@@ -126,6 +126,9 @@ def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
         address,
         folder=RunLayout.of(config).root,
         num_workers=config.cluster.num_workers,
+        min_workers=config.cluster.min_workers,
+        gpus_per_worker=config.cluster.gpus_per_worker,
+        wait=config.cluster.wait,
         max_retries=config.cluster.max_retries,
         say=observer.say,
     ) as executor:

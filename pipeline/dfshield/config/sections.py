@@ -283,9 +283,33 @@ class ClusterConfig(Section):
         description="One a GPU, or a slot of the CPUs where there is no GPU. None: every GPU, or "
         "as many slots as a node has cores, four at most.",
     )
+    min_workers: Count = Field(
+        1,
+        description="The fewest workers that the training goes on with: it waits for more when "
+        "there are less. Any number gives the same student.",
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="0.25 puts four workers on a GPU, for small classifiers; 0 works on CPU slots. "
+        "The training takes whole GPUs. None: one GPU, or CPU slots where there is no GPU.",
+    )
+    wait: NonNegative = Field(
+        0.0,
+        description="Seconds to wait for a cluster to have room for a worker, as one that scales "
+        "from zero; it begins with the first and goes on with more as they come. 0: there must be "
+        "room for all of num_workers at once.",
+    )
     max_retries: Annotated[int, Field(ge=0)] = Field(
         3, description="How often a unit of work is begun again after its worker died."
     )
+
+    @model_validator(mode="after")
+    def _fewest_are_no_more_than_most(self) -> "ClusterConfig":
+        if self.num_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(
+                f"min_workers: {self.min_workers} is more than num_workers = {self.num_workers}"
+            )
+        return self
 
 
 class StorageConfig(Section):

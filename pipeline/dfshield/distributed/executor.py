@@ -1,13 +1,13 @@
 """The pipeline's executor on Ray: everything that `dfshield.runs.Executor` asks for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from dfshield.distributed.plan import plan_workers
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.plan import WorkerPlan, plan_workers
+from dfshield.distributed.session import Node, RaySession
 from dfshield.distributed.survey import survey
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
 from dfshield.storage import Folder
@@ -31,6 +31,11 @@ class RayExecutor:
         address: ``local`` (a Ray of our own), ``auto`` or ``host:port``.
         folder: the folder of the run, which every node has to be able to write.
         num_workers: how many workers; None takes all there is room for.
+        min_workers: the fewest that a training group starts with.
+        gpus_per_worker: GPUs of each worker outside the training group, whose workers take whole
+            ones; see `plan_workers`.
+        wait: how many seconds to wait for the cluster to have room for one worker; then it begins
+            with those it has, and goes on with more as they come. At 0 it must have room for all.
         max_retries: how often a unit, or the training group, is begun again.
         say: takes a line for the user.
 
@@ -44,12 +49,18 @@ class RayExecutor:
         *,
         folder: Folder,
         num_workers: int | None = None,
+        min_workers: int = 1,
+        gpus_per_worker: float | None = None,
+        wait: float = 0.0,
         max_retries: int = 3,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._session = RaySession(address, log=say)
         self._folder = folder
         self._num_workers = num_workers
+        self._min_workers = min_workers
+        self._gpus_per_worker = gpus_per_worker
+        self._wait = wait
         self._max_retries = max_retries
         self._say = say
         self._crew: _Crew | None = None
@@ -93,18 +104,18 @@ class RayExecutor:
         from dfshield.distributed.group import run_group
 
         crew.pool.release()  # the group needs their GPUs
-        room = crew.room
-        room.head.wait()
-        num_workers = max(1, min(room.num_workers(), job.max_workers))
-        plan = replace(room.plan, num_workers=num_workers)
+        crew.room.head.wait()
+        least = min(self._min_workers, job.max_workers)
+        plan = crew.room.group_plan(least=least, most=job.max_workers)
         self._say(f"Starting {plan.workers_told()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
             run_group(
                 job,
                 plan=plan,
+                min_workers=least,
                 engine=engine,
-                head=room.head,
+                head=crew.room.head,
                 letters=crew.letters,
                 monitor=monitor,
                 storage=scratch,
@@ -119,6 +130,30 @@ class RayExecutor:
 
         return fetch(kept)
 
+    def _nodes_and_plan(self) -> tuple[tuple[Node, ...], WorkerPlan]:
+        from dfshield.distributed.waiting import when_there_is_room
+
+        wait = 0.0 if self._session.local else self._wait
+
+        def find() -> tuple[tuple[Node, ...], WorkerPlan]:
+            nodes = self._session.nodes()
+            plan = plan_workers(
+                nodes,
+                num_workers=self._num_workers,
+                min_workers=self._min_workers,
+                gpus_per_worker=self._gpus_per_worker,
+                growing=wait > 0,
+            )
+            return nodes, plan
+
+        return when_there_is_room(
+            find,
+            num_workers=self._num_workers,
+            gpus_per_worker=self._gpus_per_worker,
+            wait=wait,
+            say=self._say,
+        )
+
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
@@ -128,13 +163,12 @@ class RayExecutor:
             from dfshield.distributed.pool import WorkerPool
             from dfshield.distributed.room import Room
 
-            nodes = self._session.nodes()
-            plan = plan_workers(nodes, num_workers=self._num_workers)
+            nodes, plan = self._nodes_and_plan()
             if self._session.local:
                 device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
                 torch_version = str(torch.__version__)
             else:
-                found = survey(nodes, self._folder)
+                found = survey(nodes, self._folder, on_gpus=plan.num_gpus > 0)
                 device, torch_version = found.device, found.torch
             letters = Letters()
             fixed = self._num_workers is not None or self._session.local

@@ -1,6 +1,5 @@
 """The worker group of the training: Ray Train's, without its gradient averaging."""
 
-import math
 import os
 import threading
 import time
@@ -52,6 +51,7 @@ HEALTH_CHECK_S = 0.2
 # Ray Train hears of a lost node after 20 s at most; until then it waits for its GPUs in vain.
 PLACEMENT_TIMEOUT_S = 20
 SECONDS_TO_ABANDON = 10.0
+SECONDS_BETWEEN_RESIZES = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ def _work(config: Mapping[str, Any]) -> None:
     rank = group.rank
     remote = RemoteMonitor(mailbox, f"rank-{rank}")
     remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info()))
-    if rank == 0 and ray.get(mailbox.started.remote()):
-        remote.retried()
-        remote.say("A training worker was lost; the group goes on from the last checkpoint")
+    if rank == 0:
+        _tell_of_start(remote, group.size, before=ray.get(mailbox.started.remote(group.size)))
     engine.bind()
     worker = GroupWorker(
         device=get_device() if engine.device == "cuda" else torch.device(engine.device),
@@ -95,6 +94,15 @@ def _work(config: Mapping[str, Any]) -> None:
     remote.flush()
 
 
+def _tell_of_start(monitor: RemoteMonitor, size: int, *, before: int) -> None:
+    """Say why a group was started again, if this is not the first time."""
+    if before and size > before:
+        monitor.say(f"More room: the training goes on with {size} workers")
+    elif before:
+        monitor.retried()
+        monitor.say("A training worker was lost; the group goes on from the last checkpoint")
+
+
 def _report(metrics: Mapping[str, Any]) -> None:
     ray.train.report(dict(metrics))
 
@@ -103,6 +111,7 @@ def run_group(
     job: GroupJob,
     *,
     plan: WorkerPlan,
+    min_workers: int,
     engine: Engine,
     head: Head,
     letters: Letters,
@@ -114,7 +123,8 @@ def run_group(
 
     Args:
         job: it resumes from its own checkpoints when the group is started again.
-        plan: how many workers, and what each takes.
+        plan: how many workers at most, and what each takes.
+        min_workers: with how many it may begin, or go on.
         engine: how they compute.
         head: of the cluster.
         letters: what they have to say.
@@ -134,10 +144,10 @@ def run_group(
         train_loop_config={"membership": _Membership(job, engine, letters.mailbox)},
         torch_config=TorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
-            # Any number gives the same student: a node that is lost is not waited for. Nor is a
-            # group that works stopped to make it larger.
-            num_workers=(1, plan.num_workers),
-            elastic_resize_monitor_interval_s=math.inf,
+            # Any number gives the same student: a node that is lost is not waited for. One that
+            # joins is used, at the price of going back to the last checkpoint.
+            num_workers=(min_workers, plan.num_workers),
+            elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
             use_gpu=plan.num_gpus > 0,
             resources_per_worker={"CPU": plan.num_cpus, "GPU": plan.num_gpus},
         ),

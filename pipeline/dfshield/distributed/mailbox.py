@@ -36,7 +36,7 @@ class Mailbox:
         """Forget what was said about earlier work."""
         self._stop = False
         self._failure: Exception | None = None
-        self._starts = 0
+        self._last_size = 0
 
     def put(self, letters: Sequence[Letter]) -> bool:
         """Take letters; return whether the workers are asked to stop."""
@@ -60,11 +60,11 @@ class Mailbox:
         """Return whether a worker's node is about to be taken away."""
         return worker in self._preempted
 
-    def started(self) -> int:
-        """Note that rank 0 of a worker group has started; return how often it had before."""
-        self._starts += 1
+    def started(self, size: int) -> int:
+        """Note that a worker group of a size has started; return the size of the one before it."""
         self._preempted.clear()
-        return self._starts - 1
+        before, self._last_size = self._last_size, size
+        return before
 
     def fail(self, error: Exception) -> None:
         """Note an error that trying again would not mend, and ask all workers to stop."""

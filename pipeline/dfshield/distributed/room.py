@@ -1,7 +1,7 @@
 """How many workers a cluster has room for while it changes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray._private.state import state as global_state
 
@@ -32,6 +32,11 @@ class Room:
             return self.plan.num_workers
         leaving = leaving_nodes()
         return self.plan.room_on([node for node in self.nodes() if node.id not in leaving])
+
+    def group_plan(self, *, least: int, most: int) -> WorkerPlan:
+        """Return the plan of a training group on whole GPUs, between two sizes."""
+        there = replace(self.plan, num_workers=self.num_workers()).whole_gpus()
+        return replace(there, num_workers=min(max(there.num_workers, least), most))
 
 
 def leaving_nodes() -> frozenset[str]:
