@@ -58,7 +58,11 @@ def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
 @pytest.mark.parametrize("growing", [False, True])
 @pytest.mark.parametrize(
     ("nodes", "share", "there"),
-    [([], None, "no CPUs and no GPU"), ([node(0)], None, "no CPUs"), ([node(8)], 1.0, "no GPUs")],
+    [
+        ([], None, "no CPUs and no GPU"),
+        ([node(0)], None, "no CPUs and no GPU"),
+        ([node(8)], 1.0, "no GPUs"),
+    ],
 )
 def test_a_cluster_without_room_for_one_is_refused(nodes, share, there, growing):
     with pytest.raises(NoRoomError, match=f"has {there} to work on"):

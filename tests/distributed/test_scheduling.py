@@ -1,0 +1,84 @@
+"""Clusters that grow, GPUs that are shared, and training groups that change their size."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import call, contents, ended, events, run_of, start, succeed, wait_until
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+from clusters import changing
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+# The command line, with a training group that looks for room every two seconds.
+IMPATIENT = """
+from dfshield.cli.main import main
+from dfshield.distributed import group
+group.SECONDS_BETWEEN_RESIZES = 2.0
+main()
+"""
+
+
+@pytest.fixture
+def empty():
+    """A cluster whose head has no GPU, and no other node."""
+    made = changing(nodes=0)
+    yield next(made)
+    next(made, None)
+
+
+def lines(file):
+    return file.read_text() if file.exists() else ""
+
+
+def test_a_cluster_that_scales_from_zero_and_grows(empty, tiny, tmp_path):
+    training = {"training__epochs": 120, "training__inner": {"steps": 5}}
+    alone = tiny(name="alone", keep=("teacher",), **training)
+    succeed("synthesize", alone)
+    succeed("train", alone)
+    spread = tiny(name="spread", keep=("teacher",), **training)
+    wanted = (empty.setting, "cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
+
+    line = call("synthesize", spread, *wanted).refusal()
+    assert "the Ray cluster has no GPUs to work on" in line
+    assert "cluster.wait=SECONDS" in line
+
+    # As long as there is no GPU the command waits; two workers share the first one.
+    said = tmp_path / "said"
+    with said.open("w") as stderr:
+        process = start("synthesize", spread, *wanted, "cluster.wait=100", stderr=stderr)
+    wait_until(lambda: "Waiting for nodes, 100 s at most" in lines(said), process)
+    empty.grow()
+    assert ended(process).code == 0, lines(said)
+    places = [(e["node"], tuple(e["gpus"])) for e in events(run_of(spread), "worker_started")]
+    assert len(places) == 2
+    assert len(set(places)) == 1
+    assert contents(run_of(spread) / "synthetic") == contents(run_of(alone) / "synthetic")
+
+    # A training group takes whole GPUs, and more of them when there are.
+    with said.open("w") as stderr:
+        command = [sys.executable, "-c", IMPATIENT]
+        settings = (*wanted, "cluster.wait=100")
+        process = start("train", spread, *settings, command=command, stderr=stderr)
+    wait_until(lambda: len(events(run_of(spread), "update")) > 5, process)
+    assert {e["worker"] for e in events(run_of(spread), "worker_started")} >= {"rank-0"}
+    empty.grow()
+    assert ended(process).code == 0, lines(said)
+    assert "More room: the training goes on with 2 workers" in lines(said)
+    assert not events(run_of(spread), "worker_lost")
+    ranks = [e["worker"] for e in events(run_of(spread), "worker_started")][2:]
+    assert sorted(ranks) == ["rank-0", "rank-0", "rank-1"]
+    assert contents(run_of(spread) / "student") == contents(run_of(alone) / "student")
+
+
+def test_more_than_there_is_can_be_wanted_of_a_cluster_that_may_grow(cluster, tiny):
+    config = tiny(keep=("teacher",))
+    address = f"cluster.address={cluster.address}"
+    line = call("synthesize", config, address, "cluster.num_workers=5").refusal()
+    assert "cluster.num_workers: 5 wanted, but Ray has 4 GPUs" in line
+    line = call("train", config, address, "cluster.min_workers=5").refusal()
+    assert "synthetic" in line  # nothing to train on: found before the cluster is looked at
+    succeed("synthesize", config, address, "cluster.num_workers=5", "cluster.wait=10")
+    line = call("train", config, address, "cluster.min_workers=5").refusal()
+    assert "cluster.min_workers: 5 wanted, but Ray has 4 GPUs" in line
