@@ -118,7 +118,7 @@ def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
     from dfshield.distributed import RayExecutor
     from dfshield.runs import InProcessExecutor, RunLayout
 
-    address = _address(config.cluster)
+    address = chosen_address(config.cluster)
     if address == "none":
         yield InProcessExecutor()
         return
@@ -135,7 +135,8 @@ def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
         yield executor
 
 
-def _address(cluster: "ClusterConfig") -> str:
+def chosen_address(cluster: "ClusterConfig") -> str:
+    """Return which Ray a run would use: ``none``, ``local``, ``auto`` or ``host:port``."""
     # As everywhere in Ray: RAY_ADDRESS counts unless an address is given.
     if "address" not in cluster.model_fields_set and os.environ.get("RAY_ADDRESS"):
         return "auto"

@@ -186,6 +186,32 @@ def verify(
         raise typer.Exit(DfshieldError.exit_code)
 
 
+@app.command()
+def doctor(
+    config: Annotated[
+        str | None, typer.Argument(help="The YAML file of a run.", metavar="[CONFIG]")
+    ] = None,
+    overrides: Overrides = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option("--template", help="A launch template to look for placeholders in."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The checks as JSON.")] = False,
+) -> None:
+    """Check this machine, the cluster that would be used, and what a run needs of them.
+
+    Versions, GPUs, storage that all nodes share, authentication, clocks, free disk. A cluster is
+    joined as `dfshield run` would: by cluster.address, or RAY_ADDRESS. Exit code 3 if anything
+    would stop the run.
+
+    Example: dfshield doctor examples/digits.yaml cluster.address=auto --template cluster/aws.yaml
+    """
+    from dfshield.cli.diagnosis import doctor_command
+
+    if not doctor_command(config, overrides or (), template or (), as_json=as_json):
+        raise typer.Exit(DfshieldError.exit_code)
+
+
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of configuration files, with every key, default and description.

@@ -19,8 +19,7 @@ def prepare_token() -> None:
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     if mode.lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    location = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(location) if location else Path.home() / ".ray" / "auth_token"
+    path = token_file()
     try:
         if not path.exists():
             _write_token(path)
@@ -32,6 +31,12 @@ def prepare_token() -> None:
             f"{path}: Ray's token cannot be kept there: {error.strerror}: set RAY_AUTH_TOKEN_PATH "
             "to a file that can be written"
         ) from None
+
+
+def token_file() -> Path:
+    """Return where Ray looks for its token."""
+    location = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(location) if location else Path.home() / ".ray" / "auth_token"
 
 
 def _write_token(path: Path) -> None:

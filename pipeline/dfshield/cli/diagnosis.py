@@ -1,0 +1,75 @@
+"""The command ``doctor``."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dfshield.cli.execution import chosen_address
+from dfshield.errors import DfshieldError
+
+if TYPE_CHECKING:
+    from dfshield.runs.doctor import Check
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+def doctor_command(
+    config: str | None, overrides: Sequence[str], templates: Sequence[str], *, as_json: bool
+) -> bool:
+    """Look at everything, print what was found; return whether a run could go well."""
+    checks = _checks(config, overrides, templates)
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        _print(checks)
+    return all(check.verdict != "failed" for check in checks)
+
+
+def _checks(
+    config: str | None, overrides: Sequence[str], templates: Sequence[str]
+) -> "list[Check]":
+    from dfshield.config import load_config
+    from dfshield.distributed.doctor import examine_cluster, examine_ray
+    from dfshield.runs.doctor import (
+        check,
+        examine_machine,
+        examine_run,
+        examine_template,
+        existing_folder,
+    )
+
+    found = [c for template in templates for c in examine_template(Path(template))]
+    found += examine_machine()
+    folder, address = None, "auto" if os.environ.get("RAY_ADDRESS") else "local"
+    if config is not None:
+        try:
+            settings = load_config(config, overrides)
+            folder, address = existing_folder(settings), chosen_address(settings.cluster)
+        except DfshieldError as error:
+            return [*found, check("configuration", config, "", problem=str(error))]
+        found += [check("configuration", config, "valid"), *examine_run(settings, folder)]
+    if address == "none":
+        return found
+    found += examine_ray()
+    if address != "local":
+        found += examine_cluster(address, folder)
+    return found
+
+
+def _print(checks: "Sequence[Check]") -> None:
+    table = Table("Check", "Where", "Verdict", "Found")
+    for check in checks:
+        verdict = f"[{_STYLES[check.verdict]}]{check.verdict}[/]"
+        table.add_row(check.name, check.where, verdict, check.told)
+    console = Console()
+    console.print(table)
+    tally = Counter(check.verdict for check in checks)
+    console.print(", ".join(f"{number} {verdict}" for verdict, number in tally.items()))
