@@ -14,7 +14,7 @@ from ray._private.state import actors as known_actors
 from ray._private.worker import global_worker
 from ray.actor import ActorHandle
 from ray.train import TrainingFailedError, WorkerGroupError
-from ray.train.torch import TorchConfig, get_device
+from ray.train.torch import get_device
 from ray.train.v2._internal.execution.controller import TrainController
 
 # What ray.train exports under these names is, to type checkers, its first version.
@@ -22,6 +22,7 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 
 from dfshield.distributed.head import Head
+from dfshield.distributed.interface import GroupTorchConfig
 from dfshield.distributed.letters import Letters
 from dfshield.distributed.lost_workers import GroupLosses, reason_of_group
 from dfshield.distributed.mailbox import Letter, RemoteMonitor
@@ -142,7 +143,7 @@ def run_group(
     trainer = TorchTrainer(
         _work,
         train_loop_config={"membership": _Membership(job, engine, letters.mailbox)},
-        torch_config=TorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
+        torch_config=GroupTorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
             # Any number gives the same student: a node that is lost is not waited for. One that
             # joins is used, at the price of going back to the last checkpoint.

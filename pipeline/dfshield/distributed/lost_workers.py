@@ -8,6 +8,7 @@ from typing import Any
 
 from ray._private.ray_logging import stdout_deduplicator
 from ray.actor import ActorHandle
+from ray.exceptions import RayTaskError
 from ray.train import UserCallback, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
@@ -58,6 +59,8 @@ def reason_of(error: BaseException | None) -> str:
     # Ray Train wraps the death of a process in an error that says only where it was.
     if isinstance(error, WorkerHealthCheckFailedError):
         error = error.health_check_failure
+    if isinstance(error, RayTaskError):  # says first where, and what only at the end
+        error = error.cause
     lines = str(error).strip().splitlines()
     return textwrap.shorten(lines[0], 200, placeholder="...") if lines else type(error).__name__
 

@@ -1,0 +1,41 @@
+"""Over which network interface the workers of a training group talk."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import ray
+from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train.torch.config import TorchConfig, _TorchBackend
+
+
+def choose_interface() -> None:
+    """Let gloo use the interface by which Ray knows this machine, unless the user has chosen one.
+
+    By itself gloo takes that of the machine's own name, which is the loopback where ``/etc/hosts``
+    says so, and waits in vain for workers elsewhere. (NCCL passes over the loopback.)
+    """
+    own_address: Callable[[], str] = ray.util.get_node_ip_address
+    address = own_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(a.family == socket.AF_INET and a.address == address for a in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            return
+
+
+class _Backend(_TorchBackend):
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+        worker_group.execute(choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+@dataclass
+class GroupTorchConfig(TorchConfig):
+    """Ray Train's configuration of torch's process group, with the interface chosen."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """What sets the process group up."""
+        return _Backend
