@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psutil
 import ray
 from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train.backend import BackendConfig
 from ray.train.torch.config import TorchConfig, _TorchBackend
 
 
@@ -26,7 +27,8 @@ def choose_interface() -> None:
 
 
 class _Backend(_TorchBackend):
-    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: BackendConfig) -> None:
+        assert isinstance(backend_config, TorchConfig)
         worker_group.execute(choose_interface)
         super().on_start(worker_group, backend_config)
 
