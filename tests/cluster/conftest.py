@@ -1,4 +1,4 @@
-"""Fixtures: a small run, and a home for a Ray that sees no other one."""
+"""A home for a Ray that sees no other one."""
 
 import subprocess
 import sys
@@ -11,10 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ray_head import new_home
-from templates import ALONE
-from tiny_run import finished, tiny
-
-__all__ = ["finished", "tiny"]
+from launch_templates import ALONE
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
-from templates import ALONE, read
+from launch_templates import ALONE, read
 
 NAMES = ("aws.yaml", "gcp.yaml", "onpremise.yaml")
 CLOUDS = NAMES[:2]
