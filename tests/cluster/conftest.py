@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "distributed"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ray_head import new_home
 from launch_templates import ALONE
+from ray_head import new_home
 
 
 @pytest.fixture

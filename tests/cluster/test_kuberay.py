@@ -36,9 +36,9 @@ def closed(schema: Any) -> Any:
     schema = {key: closed(part) for key, part in schema.items()}
     if schema.get("x-kubernetes-int-or-string"):
         schema.pop("type", None)
-    if isinstance(schema.get("properties"), dict) and "type" in schema:
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            schema.setdefault("additionalProperties", False)
+    is_object = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if is_object and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        schema.setdefault("additionalProperties", False)
     return schema
 
 

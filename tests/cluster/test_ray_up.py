@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
 from launch_templates import ALONE, read
+from ray.autoscaler._private.util import prepare_config, validate_config
 
 NAMES = ("aws.yaml", "gcp.yaml", "onpremise.yaml")
 CLOUDS = NAMES[:2]
@@ -138,7 +138,9 @@ def test_workers_are_spot_machines_that_come_when_asked_for(name):
 def test_the_start_commands_start_a_closed_ray_whose_head_takes_no_work(home):
     config = read("onpremise.yaml")
     same = [start_commands(read(name)) for name in CLOUDS]
-    assert same == [{k: c.replace(" --num-gpus=0", "") for k, c in start_commands(config).items()}] * 2
+    assert (
+        same == [{k: c.replace(" --num-gpus=0", "") for k, c in start_commands(config).items()}] * 2
+    )
 
     config["provider"] |= {"head_ip": "127.0.0.1", "worker_ips": []}
     bootstrap = checked(config) | {"no_restart": False}
