@@ -11,6 +11,8 @@ import yaml
 from launch_templates import ALONE, read
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+import dfshield
+
 NAMES = ("aws.yaml", "gcp.yaml", "onpremise.yaml")
 CLOUDS = NAMES[:2]
 # Asks a running Ray what it is, with and without the token, and where its dashboard listens.
@@ -153,17 +155,20 @@ def test_the_start_commands_start_a_closed_ray_whose_head_takes_no_work(home):
         "export RAY_HEAD_IP=127.0.0.1",
         config["worker_start_ray_commands"][-1] + " --num-cpus=3",
         f'{sys.executable} -c "$0"',
+        "export RAY_AUTH_MODE=token RAY_ADDRESS=http://127.0.0.1:8265",
+        "ray job submit -- dfshield --version",
     ]
     done = subprocess.run(
         [*ALONE, "bash", "-c", "\n".join(f"{{ {line}; }} || exit" for line in script), ASK],
         env=home,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MODE 600" in done.stdout
+    assert f"dfshield {dfshield.__version__}" in done.stdout
     (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     assert json.loads(answer.removeprefix("ANSWER ")) == {
         "cpus": [0, 3],

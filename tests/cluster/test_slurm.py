@@ -50,7 +50,7 @@ class Job:
     def run(self, **changes: str) -> tuple[int, str]:
         """Run it to its end; return its exit code and what it said."""
         process = self.start(**changes)
-        said, _ = process.communicate(timeout=180)
+        said, _ = process.communicate(timeout=300)
         return process.returncode, said
 
     @property
