@@ -4,12 +4,8 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
-sys.path.insert(0, str(Path(__file__).parent))
 from hosts import hosts, permitted
 from tiny_run import events, finish, wait_until, write_config
 
@@ -21,7 +17,6 @@ DASHBOARD = "http://127.0.0.1:8265"
 # Prints the status that the dashboard answers with, without and with a token.
 ASK_DASHBOARD = """
 import sys, urllib.error, urllib.request
-from pathlib import Path
 address, *tokens = sys.argv[1:]
 for token in ("", *tokens):
     request = urllib.request.Request(address + "/api/version")
