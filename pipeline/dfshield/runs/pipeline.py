@@ -1,6 +1,7 @@
 """The pipeline: which stages a command means, in which order, and what is checked before."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from dfshield.config import Config, dump_config
@@ -13,10 +14,13 @@ from dfshield.runs.events import Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
 from dfshield.runs.lease import Holder, Lease
+from dfshield.runs.metrics import EventMetrics
 from dfshield.runs.reporting import PAGE, report_stage
 from dfshield.runs.student import student_is_done, training_stage
 from dfshield.runs.synthesis import synthesis_stage
 from dfshield.runs.teacher import teacher_stage
+from dfshield.runs.trackers import openers_of
+from dfshield.runs.tracking import Tracker, Tracking
 
 
 class StageName(StrEnum):
@@ -37,6 +41,7 @@ class Run:
         executor: who works; None works in this process.
         observer: who watches; None is silent.
         replan: let interrupted work go on under another engine.
+        trackers: what opens further trackers than those of the configuration, by their names.
 
     Raises:
         InputError: for what can be known to be wrong before any work is done.
@@ -49,15 +54,19 @@ class Run:
         executor: Executor | None = None,
         observer: Observer | None = None,
         replan: bool = False,
+        trackers: Mapping[str, Callable[[], Tracker]] | None = None,
     ) -> None:
         attacks_of(config)
         layout = RunLayout.of(config)
+        observer = observer or SilentObserver()
+        openers = {**openers_of(config, layout.root), **(trackers or {})}
+        self.tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
         self.context = RunContext(
             config=config,
             layout=layout,
             executor=executor or InProcessExecutor(),
-            observer=observer or SilentObserver(),
-            log=EventLog(layout.root),
+            observer=observer,
+            log=EventLog(layout.root, self.tracking.hear),
         )
         self.replan = replan
         self.results: dict[int, list[EvaluationResult]] = {}
@@ -87,6 +96,7 @@ class Run:
                 raise
             finally:
                 log.flush()
+                self.tracking.close(failed=sys.exc_info()[0] is not None)
 
     def _tell_lost(self, driver: Holder) -> None:
         self.context.observer.say(f"Taking over from a dfshield that has died: {driver.told()}")

@@ -1,0 +1,135 @@
+"""Metrics of a run while it works: from its events to whoever keeps or shows figures."""
+
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dfshield.errors import one_line
+from dfshield.runs.metrics import EventMetrics, Point
+
+SECONDS_TO_CLOSE = 30.0
+"""How long the end of a run waits for trackers that still have something to send."""
+
+
+class Tracker(Protocol):
+    """Somebody who keeps or shows metrics: files, a server, a gauge.
+
+    All methods are called from one thread of the tracker's own, so they may take their time; what
+    they raise costs the run nothing.
+
+    Attributes:
+        flush_every: seconds from the first new value to the next `flush`.
+    """
+
+    flush_every: float
+
+    def log(self, point: Point) -> None:
+        """Take values; a step may come again, with equal values, when a run is resumed."""
+
+    def flush(self) -> None:
+        """Write or send what was taken."""
+
+    def close(self, *, failed: bool) -> None:
+        """Write or send the rest; ``failed`` says whether the run ended before it was done."""
+
+
+class Tracking:
+    """Tells trackers what happens in a run.
+
+    Nobody is opened before there is something to tell: a run that has nothing to do leaves no
+    trace. A tracker that fails is named once and left out from then on.
+
+    Args:
+        openers: what opens each tracker, by the name that users know it by.
+        metrics: what makes metrics of events.
+        say: takes a line for the user.
+    """
+
+    def __init__(
+        self,
+        openers: Mapping[str, Callable[[], Tracker]],
+        metrics: EventMetrics,
+        say: Callable[[str], None],
+    ) -> None:
+        self._feeds = [_Feed(name, opener, say) for name, opener in openers.items()]
+        self._metrics = metrics
+        self._say = say
+
+    def hear(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Take notice of an event; never waits for a tracker."""
+        point = self._metrics.of(event, fields)
+        if point is None:
+            return
+        for feed in self._feeds:
+            feed.put(point)
+
+    def close(self, *, failed: bool) -> None:
+        """Let the trackers finish, for half a minute at most."""
+        deadline = time.monotonic() + SECONDS_TO_CLOSE
+        begun = [feed for feed in self._feeds if feed.ident is not None]
+        for feed in begun:
+            feed.end(failed=failed)
+        for feed in begun:
+            feed.join(max(0.0, deadline - time.monotonic()))
+            if feed.is_alive():
+                self._say(f"trackers: {feed.name} does not answer; it lacks the last values")
+
+
+@dataclass(frozen=True)
+class _End:
+    failed: bool
+
+
+class _Feed(threading.Thread):
+    """A tracker's own thread: hands it what has come in, and flushes now and then."""
+
+    def __init__(
+        self, name: str, opener: Callable[[], Tracker], say: Callable[[str], None]
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._open = opener
+        self._say = say
+        self._inbox: queue.SimpleQueue[Point | _End] = queue.SimpleQueue()
+
+    def put(self, point: Point) -> None:
+        self._inbox.put(point)
+        if self.ident is None:
+            self.start()
+
+    def end(self, *, failed: bool) -> None:
+        self._inbox.put(_End(failed))
+
+    def run(self) -> None:
+        try:
+            tracker = self._open()
+            try:
+                self._serve(tracker)
+            except Exception:
+                with suppress(Exception):
+                    tracker.close(failed=True)
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+            reason = re.sub(r"(?<=//)[^/@\s]+@", "***@", one_line(error))
+            self._say(f"trackers: {self.name} is left out from here on: {reason}")
+
+    def _serve(self, tracker: Tracker) -> None:
+        flush_at: float | None = None  # None: nothing is waiting for a flush
+        while True:
+            wait = None if flush_at is None else max(0.0, flush_at - time.monotonic())
+            try:
+                item = self._inbox.get(timeout=wait)
+            except queue.Empty:
+                tracker.flush()
+                flush_at = None
+                continue
+            if isinstance(item, _End):
+                tracker.close(failed=item.failed)
+                return
+            tracker.log(item)
+            if flush_at is None:
+                flush_at = time.monotonic() + tracker.flush_every
