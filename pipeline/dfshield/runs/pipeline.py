@@ -1,6 +1,5 @@
 """The pipeline: which stages a command means, in which order, and what is checked before."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
@@ -60,13 +59,13 @@ class Run:
         layout = RunLayout.of(config)
         observer = observer or SilentObserver()
         openers = {**openers_of(config, layout.root), **(trackers or {})}
-        self.tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
+        self._tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
         self.context = RunContext(
             config=config,
             layout=layout,
             executor=executor or InProcessExecutor(),
             observer=observer,
-            log=EventLog(layout.root, self.tracking.hear),
+            log=EventLog(layout.root, self._tracking.hear),
         )
         self.replan = replan
         self.results: dict[int, list[EvaluationResult]] = {}
@@ -86,7 +85,7 @@ class Run:
                 "use `dfshield run`, which trains on them, or storage.sink=parquet"
             )
         log = self.context.log
-        with Lease(self.context.layout.root, on_beat=log.flush) as lease:
+        with Lease(self.context.layout.root, on_beat=log.flush) as lease, self._tracking:
             if lease.taken_from is not None:
                 self._tell_lost(lease.taken_from)
             try:
@@ -96,7 +95,6 @@ class Run:
                 raise
             finally:
                 log.flush()
-                self.tracking.close(failed=sys.exc_info()[0] is not None)
 
     def _tell_lost(self, driver: Holder) -> None:
         self.context.observer.say(f"Taking over from a dfshield that has died: {driver.told()}")

@@ -10,10 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.identity import flatten
@@ -77,6 +73,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Folder) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+
         self._remote: Folder | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.flush_every = 0.0
@@ -93,6 +91,9 @@ class TensorBoard:
 
     def log(self, point: Point) -> None:
         """Add the values to the file."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
         values = [
             Summary.Value(tag=name, simple_value=value) for name, value in point.named().items()
         ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dfshield.errors import one_line
 from dfshield.runs.metrics import EventMetrics, Point
@@ -16,6 +16,7 @@ SECONDS_TO_CLOSE = 30.0
 """How long the end of a run waits for trackers that still have something to send."""
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Somebody who keeps or shows metrics: files, a server, a gauge.
 
@@ -39,7 +40,7 @@ class Tracker(Protocol):
 
 
 class Tracking:
-    """Tells trackers what happens in a run.
+    """Tells trackers what happens in a run, inside its block. A context manager.
 
     Nobody is opened before there is something to tell: a run that has nothing to do leaves no
     trace. A tracker that fails is named once and left out from then on.
@@ -56,9 +57,25 @@ class Tracking:
         metrics: EventMetrics,
         say: Callable[[str], None],
     ) -> None:
-        self._feeds = [_Feed(name, opener, say) for name, opener in openers.items()]
+        self._openers = openers
         self._metrics = metrics
         self._say = say
+        self._feeds: list[_Feed] = []
+
+    def __enter__(self) -> "Tracking":
+        self._feeds = [_Feed(name, opener, self._say) for name, opener in self._openers.items()]
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        begun = [feed for feed in self._feeds if feed.ident is not None]
+        self._feeds = []
+        deadline = time.monotonic() + SECONDS_TO_CLOSE
+        for feed in begun:
+            feed.end(failed=error is not None)
+        for feed in begun:
+            feed.join(max(0.0, deadline - time.monotonic()))
+            if feed.is_alive():
+                self._say(f"trackers: {feed.name} does not answer; it lacks the last values")
 
     def hear(self, event: str, fields: Mapping[str, Any]) -> None:
         """Take notice of an event; never waits for a tracker."""
@@ -67,17 +84,6 @@ class Tracking:
             return
         for feed in self._feeds:
             feed.put(point)
-
-    def close(self, *, failed: bool) -> None:
-        """Let the trackers finish, for half a minute at most."""
-        deadline = time.monotonic() + SECONDS_TO_CLOSE
-        begun = [feed for feed in self._feeds if feed.ident is not None]
-        for feed in begun:
-            feed.end(failed=failed)
-        for feed in begun:
-            feed.join(max(0.0, deadline - time.monotonic()))
-            if feed.is_alive():
-                self._say(f"trackers: {feed.name} does not answer; it lacks the last values")
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,16 @@ class _Feed(threading.Thread):
         self._inbox.put(_End(failed))
 
     def run(self) -> None:
+        tracker = None
         try:
             tracker = self._open()
-            try:
-                self._serve(tracker)
-            except Exception:
-                with suppress(Exception):
-                    tracker.close(failed=True)
-                raise
+            self._serve(tracker)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
             reason = re.sub(r"(?<=//)[^/@\s]+@", "***@", one_line(error))
             self._say(f"trackers: {self.name} is left out from here on: {reason}")
+            if tracker is not None:
+                with suppress(Exception):
+                    tracker.close(failed=True)
 
     def _serve(self, tracker: Tracker) -> None:
         flush_at: float | None = None  # None: nothing is waiting for a flush
