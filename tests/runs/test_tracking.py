@@ -86,15 +86,14 @@ def test_a_run_with_nothing_to_do_and_one_without_trackers_leave_no_file(tiny):
 def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     config = tiny(
         keep=("teacher", "synthetic"),
-        training__epochs=6,
+        training__epochs=30,
         training__inner={"steps": 20},
         training__checkpoint_every=3,
     )
     run = run_of(config)
     process = start("train", config)
-    # What was told before the last update is in the file: it can be read while the run works.
-    wait_until(lambda: len(events(run, "update")) >= 5, process)
-    wait_until(lambda: len(scalars(event_files(run)[0])["train/loss"]) >= 5, process)
+    # The file can be read while the run works.
+    wait_until(lambda: [f for f in event_files(run) if f.stat().st_size > 1000], process)
     process.kill()
     assert ended(process).code == -signal.SIGKILL
     (killed,) = event_files(run)
@@ -104,11 +103,11 @@ def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     assert killed.read_bytes() == before
     (resumed,) = {*event_files(run)} - {killed}
     new = scalars(resumed)["train/loss"]
-    assert [step for step, _ in new] == list(range(new[0][0], 13))
+    assert [step for step, _ in new] == list(range(new[0][0], 61))
     repeated = dict(old).keys() & dict(new).keys()
     assert repeated
     assert all(dict(old)[step] == dict(new)[step] for step in repeated)
-    assert sorted(dict(old) | dict(new)) == list(range(1, 13))
+    assert sorted(dict(old) | dict(new)) == list(range(1, 61))
 
 
 def test_several_seeds_and_growing_sets_are_told_apart(monkeypatch):
@@ -149,7 +148,7 @@ def test_rates_forget_what_is_long_ago(monkeypatch):
 class Broken:
     """Fails in one of its methods."""
 
-    flush_every = 0.0
+    flush_every = 0.02
 
     def __init__(self, at):
         self.at = at

@@ -1,6 +1,7 @@
 """The run's metrics beside Ray's own, for Prometheus and Grafana."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dfshield.runs import Point
@@ -14,19 +15,21 @@ class RayMetrics:
 
     A node's Prometheus endpoint shows ``train/loss`` as ``ray_dfshield_train_loss``, with the name
     of the run and the seed as tags; accuracies are all ``ray_dfshield_evaluation_accuracy``, with
-    model and attack as further tags.
+    model and attack as further tags. They are there as long as the run works; the very last ones
+    may be missing, since Ray collects only every few seconds.
 
     Args:
         run: its name.
         seeds: its seeds.
     """
 
-    flush_every = 60.0  # Ray collects by itself
+    flush_every = 5.0
 
     def __init__(self, run: str, seeds: Sequence[int]) -> None:
         self._run = run
         self._seed = str(seeds[0])
         self._gauges: dict[str, Gauge] = {}
+        self._last: dict[tuple[str, tuple[str, ...]], Callable[[], None]] = {}
 
     def log(self, point: Point) -> None:
         """Set the gauges."""
@@ -52,9 +55,12 @@ class RayMetrics:
             gauge = Gauge(f"dfshield_{name}", description=told, tag_keys=tuple(tags))
             self._gauges[name] = gauge
         gauge.set(value, tags=tags)
+        self._last[name, tuple(tags.values())] = partial(gauge.set, value, tags=tags)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Set the gauges again: Ray forgets one that has not been set for two of its reports."""
+        for set_again in self._last.values():
+            set_again()
 
     def close(self, *, failed: bool) -> None:
         """The gauges go with this process."""

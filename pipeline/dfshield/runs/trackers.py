@@ -77,7 +77,8 @@ class TensorBoard:
 
         self._remote: Folder | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self.flush_every = 0.0
+        self.flush_every = 1.0
+        self._is_new = False
         path = folder.local
         if path is None:
             self.flush_every = 30.0
@@ -99,11 +100,14 @@ class TensorBoard:
         ]
         event = Event(wall_time=time.time(), step=point.step, summary=Summary(value=values))
         self._writer.write_event(event)
+        self._is_new = True
 
     def flush(self) -> None:
         """Let readers see what was added."""
-        self._writer.flush()
-        self._upload()
+        if self._is_new:
+            self._is_new = False
+            self._writer.flush()
+            self._upload()
 
     def close(self, *, failed: bool) -> None:  # noqa: ARG002
         """Write the rest."""

@@ -24,7 +24,7 @@ class Tracker(Protocol):
     they raise costs the run nothing.
 
     Attributes:
-        flush_every: seconds from the first new value to the next `flush`.
+        flush_every: seconds between two calls of `flush`, whether there is a new value or not.
     """
 
     flush_every: float
@@ -33,7 +33,7 @@ class Tracker(Protocol):
         """Take values; a step may come again, with equal values, when a run is resumed."""
 
     def flush(self) -> None:
-        """Write or send what was taken."""
+        """Write or send what was taken since the last time."""
 
     def close(self, *, failed: bool) -> None:
         """Write or send the rest; ``failed`` says whether the run ended before it was done."""
@@ -123,18 +123,15 @@ class _Feed(threading.Thread):
                     tracker.close(failed=True)
 
     def _serve(self, tracker: Tracker) -> None:
-        flush_at: float | None = None  # None: nothing is waiting for a flush
+        flush_at = time.monotonic() + tracker.flush_every
         while True:
-            wait = None if flush_at is None else max(0.0, flush_at - time.monotonic())
             try:
-                item = self._inbox.get(timeout=wait)
+                item = self._inbox.get(timeout=max(0.0, flush_at - time.monotonic()))
             except queue.Empty:
                 tracker.flush()
-                flush_at = None
+                flush_at = time.monotonic() + tracker.flush_every
                 continue
             if isinstance(item, _End):
                 tracker.close(failed=item.failed)
                 return
             tracker.log(item)
-            if flush_at is None:
-                flush_at = time.monotonic() + tracker.flush_every
