@@ -86,14 +86,14 @@ def test_a_run_with_nothing_to_do_and_one_without_trackers_leave_no_file(tiny):
 def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     config = tiny(
         keep=("teacher", "synthetic"),
-        training__epochs=30,
-        training__inner={"steps": 20},
-        training__checkpoint_every=3,
+        training__epochs=3,
+        training__inner={"steps": 100},
+        training__checkpoint_every=1000,
     )
     run = run_of(config)
     process = start("train", config)
     # The file can be read while the run works.
-    wait_until(lambda: [f for f in event_files(run) if f.stat().st_size > 1000], process)
+    wait_until(lambda: [f for f in event_files(run) if f.stat().st_size > 200], process)
     process.kill()
     assert ended(process).code == -signal.SIGKILL
     (killed,) = event_files(run)
@@ -103,11 +103,9 @@ def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     assert killed.read_bytes() == before
     (resumed,) = {*event_files(run)} - {killed}
     new = scalars(resumed)["train/loss"]
-    assert [step for step, _ in new] == list(range(new[0][0], 61))
-    repeated = dict(old).keys() & dict(new).keys()
-    assert repeated
-    assert all(dict(old)[step] == dict(new)[step] for step in repeated)
-    assert sorted(dict(old) | dict(new)) == list(range(1, 61))
+    assert [step for step, _ in new] == list(range(1, 7))
+    assert 0 < len(old) < len(new)
+    assert old == new[: len(old)]
 
 
 def test_several_seeds_and_growing_sets_are_told_apart(monkeypatch):
