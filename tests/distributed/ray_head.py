@@ -73,11 +73,15 @@ def new_home() -> Iterator[dict[str, str]]:
 
 
 def running_head(
-    changes: Mapping[str, str] | None = None, *, within: Sequence[str] = ()
+    changes: Mapping[str, str] | None = None,
+    *,
+    within: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[dict[str, str]]:
     """A running Ray with a token and two logical GPUs; the environment of who may join it.
 
-    Its environment has these changes; ``within`` is a command that runs it.
+    Its environment has these changes; ``within`` is a command that runs it, ``options`` are more
+    of those of `ray start`.
     """
     homes = new_home()
     env = next(homes) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
@@ -92,6 +96,7 @@ def running_head(
             *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=2"),
             *("--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"),
             *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={client_port}"),
+            *options,
         ],
         env=env | {"RAY_USAGE_STATS_ENABLED": "0"} | dict(changes or {}),
         stdout=subprocess.PIPE,

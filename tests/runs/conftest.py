@@ -1,10 +1,12 @@
-"""Fixtures of a small run."""
+"""Fixtures of a small run, and a store to keep one on."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
+from s3_server import s3
 from tiny_run import finished, small_disk, tiny
 
-__all__ = ["finished", "small_disk", "tiny"]
+__all__ = ["finished", "s3", "small_disk", "tiny"]

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
-    from dfshield.runs import Executor, Observer
+    from dfshield.runs import Executor, Observer, Tracker
 
 EXIT_INTERRUPTED = 130
 
@@ -60,7 +60,13 @@ def _execute(
     settings = load_config(config, overrides or ())
     try:
         with stop_signals_as_interrupt(), _executor(settings, observer) as executor:
-            run = Run(settings, executor=executor, observer=observer, replan=replan)
+            run = Run(
+                settings,
+                executor=executor,
+                observer=observer,
+                replan=replan,
+                trackers=_cluster_trackers(settings),
+            )
             run.run([StageName(stage) for stage in stages])
     except KeyboardInterrupt:
         ignore_stop_signals()  # they have been heard: this process is about to end
@@ -133,6 +139,15 @@ def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
         say=observer.say,
     ) as executor:
         yield executor
+
+
+def _cluster_trackers(config: "Config") -> "dict[str, Callable[[], Tracker]]":
+    """Return what tells a cluster's own metrics how the run goes; a Ray of our own has none."""
+    if chosen_address(config.cluster) in ("none", "local"):
+        return {}
+    from dfshield.distributed.metrics import RayMetrics
+
+    return {"Ray metrics": lambda: RayMetrics(config.name, config.all_seeds)}
 
 
 def chosen_address(cluster: "ClusterConfig") -> str:

@@ -1,6 +1,6 @@
 """The whole configuration, and what its sections must fit together in."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,11 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: StorageConfig = StorageConfig()
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        ("tensorboard",),
+        description="Who is told the metrics while the run works; []: nobody. mlflow and wandb "
+        "learn from their own environment variables where to keep them.",
+    )
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

@@ -21,8 +21,10 @@ from dfshield.runs.interrupt import (
     stop_signals_go_to,
 )
 from dfshield.runs.layout import RunLayout
+from dfshield.runs.metrics import Point
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.status import run_status
+from dfshield.runs.tracking import Tracker
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Job",
     "Monitor",
     "Observer",
+    "Point",
     "Resynthesis",
     "Run",
     "RunLayout",
@@ -43,6 +46,7 @@ __all__ = [
     "StageName",
     "StopRequest",
     "Task",
+    "Tracker",
     "Worker",
     "deferred_interrupt",
     "ignore_stop_signals",

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,10 +26,17 @@ class EventLog:
     On a local disk an event is a line added to ``events.jsonl``. Elsewhere, where nothing can be
     appended to, lines are collected and go out every few seconds as objects in ``events/``, named
     by time, host and process, so that two drivers do not write the same one.
+
+    Args:
+        root: the folder of the run.
+        heard: called with the name and the fields of every event.
     """
 
-    def __init__(self, root: Folder) -> None:
+    def __init__(
+        self, root: Folder, heard: Callable[[str, Mapping[str, Any]], None] = lambda *_: None
+    ) -> None:
         self._root = root
+        self._heard = heard
         self._lines: list[str] = []  # of the object that is being filled
         self._written = 0
         self._last_write = time.monotonic()
@@ -37,6 +45,7 @@ class EventLog:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Append one event."""
+        self._heard(event, fields)
         line = json.dumps({"time": now(), "event": event, **fields})
         if self._root.local is not None:
             self._root.append_line(EVENTS_FILE, line)

@@ -13,7 +13,7 @@ FORMAT_VERSION = 1
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return one ``key: old → new`` per key in which two identities differ."""
-    left, right = dict(_flatten(old)), dict(_flatten(new))
+    left, right = dict(flatten(old)), dict(flatten(new))
     return [
         f"{key}: {left.get(key, 'unset')} → {right.get(key, 'unset')}"
         for key in sorted(left.keys() | right.keys())
@@ -21,10 +21,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the values of nested mappings, each under its keys joined by dots."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 

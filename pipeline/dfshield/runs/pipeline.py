@@ -1,6 +1,6 @@
 """The pipeline: which stages a command means, in which order, and what is checked before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
 from dfshield.config import Config, dump_config
@@ -13,10 +13,13 @@ from dfshield.runs.events import Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
 from dfshield.runs.lease import Holder, Lease
+from dfshield.runs.metrics import EventMetrics
 from dfshield.runs.reporting import PAGE, report_stage
 from dfshield.runs.student import student_is_done, training_stage
 from dfshield.runs.synthesis import synthesis_stage
 from dfshield.runs.teacher import teacher_stage
+from dfshield.runs.trackers import openers_of
+from dfshield.runs.tracking import Tracker, Tracking
 
 
 class StageName(StrEnum):
@@ -37,6 +40,7 @@ class Run:
         executor: who works; None works in this process.
         observer: who watches; None is silent.
         replan: let interrupted work go on under another engine.
+        trackers: what opens further trackers than those of the configuration, by their names.
 
     Raises:
         InputError: for what can be known to be wrong before any work is done.
@@ -49,15 +53,19 @@ class Run:
         executor: Executor | None = None,
         observer: Observer | None = None,
         replan: bool = False,
+        trackers: Mapping[str, Callable[[], Tracker]] | None = None,
     ) -> None:
         attacks_of(config)
         layout = RunLayout.of(config)
+        observer = observer or SilentObserver()
+        openers = {**openers_of(config, layout.root), **(trackers or {})}
+        self._tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
         self.context = RunContext(
             config=config,
             layout=layout,
             executor=executor or InProcessExecutor(),
-            observer=observer or SilentObserver(),
-            log=EventLog(layout.root),
+            observer=observer,
+            log=EventLog(layout.root, self._tracking.hear),
         )
         self.replan = replan
         self.results: dict[int, list[EvaluationResult]] = {}
@@ -77,7 +85,7 @@ class Run:
                 "use `dfshield run`, which trains on them, or storage.sink=parquet"
             )
         log = self.context.log
-        with Lease(self.context.layout.root, on_beat=log.flush) as lease:
+        with Lease(self.context.layout.root, on_beat=log.flush) as lease, self._tracking:
             if lease.taken_from is not None:
                 self._tell_lost(lease.taken_from)
             try:

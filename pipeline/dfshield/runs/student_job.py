@@ -78,7 +78,7 @@ class StudentJob:
         run = _StudentRun(self, worker)
         trainer, monitor = run.trainer, worker.monitor
         total = trainer.epochs * trainer.updates_per_epoch
-        done = trainer.epoch * trainer.updates_per_epoch + trainer.update
+        done = trainer.updates_done
         monitor.emit("training_started", seed=self.seed, updates=done, total=total)
         monitor.begin("Training the student", total=total, done=done, unit="updates")
         while not trainer.done:
@@ -180,7 +180,8 @@ class _StudentRun:
         record = self.trainer.step()
         fields = {k: v for k, v in asdict(record).items() if k != "ends_epoch"}
         self.history.append(fields)
-        self.worker.monitor.emit("update", seed=self.job.seed, **fields)
+        step = self.trainer.updates_done
+        self.worker.monitor.emit("update", seed=self.job.seed, step=step, **fields)
         self.worker.monitor.detail(
             f"epoch {record.epoch + 1} loss {record.loss:.3f} "
             f"agreement rate {record.agreement_rate:.0%}"
@@ -188,18 +189,17 @@ class _StudentRun:
         if record.ends_epoch:
             metrics = self._measure(record) if len(self.holdout) else {}
             self.worker.report({**fields, **metrics})
-        if not self.trainer.done and self._checkpoint_is_due(record):
+        if not self.trainer.done and self._checkpoint_is_due():
             self.checkpoint()
 
-    def _checkpoint_is_due(self, record: UpdateRecord) -> bool:
+    def _checkpoint_is_due(self) -> bool:
         if not self.hurried and self.worker.preempted():
             self.hurried = True
             return True
         every = self.job.config.training.checkpoint_every
         if every is None:
             return time.monotonic() >= self.saved + self.pause
-        done = record.epoch * self.trainer.updates_per_epoch + record.update + 1
-        return done % every == 0
+        return self.trainer.updates_done % every == 0
 
     def _measure(self, record: UpdateRecord) -> dict[str, Any]:
         metrics = holdout_metrics(

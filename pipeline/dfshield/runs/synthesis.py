@@ -102,6 +102,7 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         open_parts.discard(part)
         if made.kept is not None:
             kept[part.path] = made.kept
+        loss_class, loss_feature, loss_tv, loss = made.result.losses
         log.emit(
             "part_committed" if task.sink == "parquet" else "part_made",
             seed=seed,
@@ -109,6 +110,10 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             images=part.num_images,
             checksum=made.result.checksum,
             seconds=round(made.result.seconds, 3),
+            loss=loss,
+            loss_class=loss_class,
+            loss_feature=loss_feature,
+            loss_tv=loss_tv,
             worker=made.worker,
         )
         observer.detail(_shards_told(manifest, open_parts))

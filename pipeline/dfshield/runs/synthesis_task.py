@@ -41,10 +41,24 @@ STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What is known of a part once it is committed."""
+    """What is known of a part once it is committed.
+
+    Attributes:
+        checksum: over its columns.
+        seconds: what making it took.
+        losses: means over its images of what their synthesis ended with: class, feature and TV
+            term, and their weighted sum.
+    """
 
     checksum: str
     seconds: float
+    losses: tuple[float, float, float, float]
+
+    @classmethod
+    def of(cls, arrays: PartArrays, checksum: str, seconds: float) -> "PartSummary":
+        """Sum up the columns of a part."""
+        by_class, feature, tv, total = arrays.losses.mean(axis=0, dtype=np.float64).tolist()
+        return cls(checksum, seconds, (by_class, feature, tv, total))
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class SynthesisTask:
             start = time.monotonic()
             committed = _committed(folder, manifest, part) if self.sink == "parquet" else None
             if committed is not None:  # by a worker that was lost before it could say so
-                return PartSummary(committed, 0.0)
+                return PartSummary.of(committed, committed.checksum(), 0.0)
             checkpoint = PartCheckpoint(
                 folder,
                 manifest,
@@ -101,7 +115,7 @@ class SynthesisTask:
                 checksum = table_checksum(table)
                 worker.keep(table)
             checkpoint.delete()
-            return PartSummary(checksum, time.monotonic() - start)
+            return PartSummary.of(arrays, checksum, time.monotonic() - start)
 
         return make
 
@@ -128,9 +142,9 @@ def inversion_of(teacher: Classifier, options: SynthesisConfig) -> Inversion:
     )
 
 
-def _committed(folder: Folder, manifest: Manifest, part: Part) -> str | None:
+def _committed(folder: Folder, manifest: Manifest, part: Part) -> PartArrays | None:
     try:
-        return read_part(folder, manifest, part).checksum()
+        return read_part(folder, manifest, part)
     except PartError:
         return None
 

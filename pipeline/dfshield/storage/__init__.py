@@ -3,6 +3,7 @@
 from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
 from dfshield.storage.checkpoint import load_checkpoint, save_checkpoint
 from dfshield.storage.filesystem import Folder, MissingFileError
+from dfshield.storage.locations import redacted
 from dfshield.storage.manifest import (
     FORMAT_VERSION,
     MANIFEST,
@@ -52,6 +53,7 @@ __all__ = [
     "plan_parts",
     "read_manifest",
     "read_part",
+    "redacted",
     "save_checkpoint",
     "table_checksum",
     "verify",

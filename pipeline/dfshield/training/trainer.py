@@ -122,6 +122,11 @@ class AdversarialTrainer:
         return -(-self.batches_per_epoch // self.num_batches)
 
     @property
+    def updates_done(self) -> int:
+        """Updates since the first epoch began."""
+        return self.epoch * self.updates_per_epoch + self.update
+
+    @property
     def done(self) -> bool:
         """Whether all epochs are over."""
         return self.epoch >= self.epochs

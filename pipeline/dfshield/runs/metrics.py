@@ -1,0 +1,101 @@
+"""Which metrics the events of a run hold, how they are called, and at which step they stand."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RATE_WINDOW_S = 300.0
+
+SYNTHESIS_LOSSES = ("loss", "loss_class", "loss_feature", "loss_tv")
+TRAINING = ("loss", "loss_clean", "loss_robust", "loss_smooth", "agreement_rate")
+HOLDOUT = ("agreement_clean", "agreement_pgd", "collapsed")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Metrics that stand at one step.
+
+    Attributes:
+        group: what they are about: ``synthesis``, ``train``, ``holdout`` or ``evaluation``; with
+            several seeds ``seed-<n>/`` stands before it.
+        metrics: values by name, such as ``loss`` or ``student/PGD-20``.
+        step: how many images, updates or epochs had been done; 0 for an evaluation.
+    """
+
+    group: str
+    metrics: Mapping[str, float]
+    step: int
+
+    def named(self) -> dict[str, float]:
+        """Return the values by their full names, such as ``train/loss``."""
+        return {f"{self.group}/{name}": value for name, value in self.metrics.items()}
+
+
+class EventMetrics:
+    """Makes metrics of the events of a run.
+
+    Rates are those of the last five minutes, as the driver sees them.
+
+    Args:
+        seeds: those of the run.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._several = len(seeds) > 1
+        self._images = _Rate()
+        self._updates = _Rate()
+
+    def of(self, event: str, fields: Mapping[str, Any]) -> Point | None:
+        """Return what an event tells; None for one without metrics."""
+        if event == "synthesis_started":
+            self._images = _Rate(fields["images"])
+        elif event == "training_started":
+            self._updates = _Rate(fields["updates"])
+        elif event in ("part_committed", "part_made"):
+            made = self._images.done + fields["images"]
+            rate = {"images_per_second": self._images.at(made)}
+            return self._point("synthesis", fields, rate | _chosen(fields, SYNTHESIS_LOSSES), made)
+        elif event == "update":
+            done = fields["step"]
+            rate = {"updates_per_second": self._updates.at(done)}
+            return self._point("train", fields, rate | _chosen(fields, TRAINING), done)
+        elif event == "epoch":
+            metrics = _chosen(fields, HOLDOUT)
+            return self._point("holdout", fields, metrics, fields["epoch"] + 1)
+        elif event == "evaluated":
+            accuracy = {f"{fields['model']}/{fields['attack']}": fields["accuracy"]}
+            return self._point("evaluation", fields, accuracy, 0)
+        return None
+
+    def _point(
+        self, group: str, fields: Mapping[str, Any], metrics: Mapping[str, float], step: int
+    ) -> Point:
+        prefix = f"seed-{fields['seed']}/" if self._several else ""
+        return Point(f"{prefix}{group}", metrics, step)
+
+
+def _chosen(fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    return {name: float(fields[name]) for name in names}
+
+
+class _Rate:
+    """How fast a count grows, over a window of time."""
+
+    def __init__(self, done: int = 0) -> None:
+        self._samples = deque([(time.monotonic(), done)])
+
+    @property
+    def done(self) -> int:
+        """The last count."""
+        return self._samples[-1][1]
+
+    def at(self, done: int) -> float:
+        """Return the rate, per second, now that the count has reached this."""
+        now = time.monotonic()
+        self._samples.append((now, done))
+        while len(self._samples) > 2 and self._samples[1][0] < now - RATE_WINDOW_S:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        return (done - before) / max(now - since, 1e-3)
