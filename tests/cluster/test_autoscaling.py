@@ -8,7 +8,7 @@ import yaml
 from launch_templates import ALONE
 from tiny_run import contents, events, finish, run_of, write_config
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.drill]
 
 # Ray's own autoscaler, with Ray's provider whose machines are processes of this one.
 CONFIG = {

@@ -17,6 +17,7 @@ DASHBOARD = "http://127.0.0.1:8265"
 # Prints the status that the dashboard answers with, without and with a token.
 ASK_DASHBOARD = """
 import sys, urllib.error, urllib.request
+from pathlib import Path
 address, *tokens = sys.argv[1:]
 for token in ("", *tokens):
     request = urllib.request.Request(address + "/api/version")
@@ -31,7 +32,7 @@ for token in ("", *tokens):
 """
 WORK = {
     "synthesis__num_images": 480,
-    "synthesis__iterations": 400,
+    "synthesis__iterations": 300,
     "storage__part_size": 20,
     "storage__shard_size": 80,
     "training__inner": {"steps": 2},
@@ -93,6 +94,7 @@ def workers_of(run):
     return {e["worker"]: e for e in events(run, "worker_started")}
 
 
+@pytest.mark.drill
 def test_hosts_that_come_and_go_give_what_one_process_gives(cluster, tmp_path):
     config = write_config(tmp_path / "job", storage__path=str(tmp_path / "runs"), **WORK)
     finish("teacher", config)
@@ -146,8 +148,8 @@ def assert_one_at_a_time(run):
     open_units, busy = {}, {}
     where = workers_of(run)
     for event in events(run, "unit_started", "unit_done", "worker_lost", "worker_started"):
-        place = where[event["worker"]]
         if event["event"] == "unit_started":
+            place = where[event["worker"]]
             (gpu,) = place["gpus"]
             spot = (place["node"], gpu)
             assert spot not in busy, event
@@ -166,6 +168,16 @@ def test_the_dashboard_wants_the_token_and_is_not_reached_from_outside(cluster):
     away = DASHBOARD.replace("127.0.0.1", head.address)
     code, said = cluster["one"].run(sys.executable, "-c", ASK_DASHBOARD, away)
     assert "refused" in said
+
+
+def test_a_path_that_only_one_host_has_is_refused(cluster, tmp_path):
+    """The hosts share all but /tmp/ray."""
+    config = write_config(tmp_path, storage__path="/tmp/ray/runs")
+    address = f"cluster.address={cluster['head'].address}:6379"
+    code, said = cluster["head"].run("dfshield", "run", str(config), address, **TOKEN_MODE)
+    assert code == 2
+    assert "storage.path /tmp/ray/runs/tiny is another folder there than here" in said
+    assert re.search(r"Error: node (one|two):", said)
 
 
 def test_a_job_that_cannot_be_done_fails_with_the_pipelines_exit_code(cluster, tmp_path):

@@ -32,19 +32,14 @@ def lines(file):
     return file.read_text() if file.exists() else ""
 
 
-def test_a_cluster_that_scales_from_zero_and_grows(empty, tiny, tmp_path):
-    training = {"training__epochs": 120, "training__inner": {"steps": 5}}
-    alone = tiny(name="alone", keep=("teacher",), **training)
+def test_a_cluster_without_gpus_is_waited_for_and_workers_share_the_first(empty, tiny, tmp_path):
+    alone, spread = (tiny(name=name, keep=("teacher",)) for name in ("alone", "spread"))
     succeed("synthesize", alone)
-    succeed("train", alone)
-    spread = tiny(name="spread", keep=("teacher",), **training)
     wanted = (empty.setting, "cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
-
     line = call("synthesize", spread, *wanted).refusal()
     assert "the Ray cluster has no GPUs to work on" in line
     assert "cluster.wait=SECONDS" in line
 
-    # As long as there is no GPU the command waits; two workers share the first one.
     said = tmp_path / "said"
     with said.open("w") as stderr:
         process = start("synthesize", spread, *wanted, "cluster.wait=100", stderr=stderr)
@@ -56,18 +51,26 @@ def test_a_cluster_that_scales_from_zero_and_grows(empty, tiny, tmp_path):
     assert len(set(places)) == 1
     assert contents(run_of(spread) / "synthetic") == contents(run_of(alone) / "synthetic")
 
-    # A training group takes whole GPUs, and more of them when there are.
+
+@pytest.mark.drill
+def test_a_training_group_takes_whole_gpus_and_more_when_there_are_more(empty, tiny, tmp_path):
+    training = {"training__epochs": 120, "training__inner": {"steps": 5}}
+    keep = ("teacher", "synthetic")
+    alone, spread = (tiny(name=name, keep=keep, **training) for name in ("alone", "spread"))
+    succeed("train", alone)
+    empty.grow()
+    said = tmp_path / "said"
+    settings = (empty.setting, "cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
     with said.open("w") as stderr:
         command = [sys.executable, "-c", IMPATIENT]
-        settings = (*wanted, "cluster.wait=100")
-        process = start("train", spread, *settings, command=command, stderr=stderr)
+        wait = "cluster.wait=100"
+        process = start("train", spread, *settings, wait, command=command, stderr=stderr)
     wait_until(lambda: len(events(run_of(spread), "update")) > 5, process)
-    assert {e["worker"] for e in events(run_of(spread), "worker_started")} >= {"rank-0"}
     empty.grow()
     assert ended(process).code == 0, lines(said)
     assert "More room: the training goes on with 2 workers" in lines(said)
     assert not events(run_of(spread), "worker_lost")
-    ranks = [e["worker"] for e in events(run_of(spread), "worker_started")][2:]
+    ranks = [e["worker"] for e in events(run_of(spread), "worker_started")]
     assert sorted(ranks) == ["rank-0", "rank-0", "rank-1"]
     assert contents(run_of(spread) / "student") == contents(run_of(alone) / "student")
 

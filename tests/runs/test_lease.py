@@ -148,6 +148,7 @@ import sys, time
 from dfshield.errors import InputError
 from dfshield.runs.lease import Lease
 from dfshield.storage import Folder
+print("ready", flush=True)
 sys.stdin.readline()
 try:
     with Lease(Folder.at(sys.argv[1])):
@@ -169,7 +170,7 @@ def test_of_many_that_come_at_once_one_is_let_in(tmp_path):
         )
         for _ in range(6)
     ]
-    time.sleep(3)  # all have imported what they need
+    assert {driver.stdout.readline() for driver in drivers} == {"ready\n"}
     for driver in drivers:
         driver.stdin.write("\n")
         driver.stdin.flush()
