@@ -2,14 +2,15 @@
 
     python tests/benchmarks/ray_overhead.py
 
-Makes the same parts, of at least 20 s each, in a plain loop and through one Ray actor with as many
-threads, by turns, since a shared machine is not always equally fast. Prints the CPU time per part:
-of this process in the plain loop, and of this process with all of Ray's (driver, raylet, GCS,
-mailbox, actor). Starting is left out: it is printed by itself, as the time from the command to the
-start of the first part.
+Makes the same parts in a plain loop and through one, two and four Ray actors, each on one thread,
+by turns, since a shared machine is not always equally fast. Prints the CPU time per part: of this
+process in the plain loop, and of this process with all of Ray's (driver, raylet, GCS, mailbox,
+actors). Starting is left out: it is printed by itself, as the time from the command to the start of
+the first part.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 
 import psutil
+import ray
 
 import dfshield
 from dfshield.config import Config, config_from, dump_config
@@ -28,7 +30,8 @@ from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
 from dfshield.runs.synthesis_task import SynthesisTask, inversion_of, make_part
 from dfshield.storage import Folder, read_manifest, write_part
 
-SIZE, ITERATIONS, PARTS = 200, 1800, 4
+WORKERS, ROUNDS = (1, 2, 4), 3
+SIZE, ITERATIONS, PARTS = 200, 1200, max(WORKERS) * ROUNDS
 
 
 def settings(folder: str, name: str) -> dict:
@@ -60,32 +63,38 @@ def cpu_seconds() -> float:
     return sum(t.user + t.system for t in times)
 
 
-def compared(config: Config, root: Folder) -> tuple[list[float], list[float]]:
-    """Make every part both ways, by turns; return the CPU seconds of each but the first."""
-    folder, plain_folder = root.child("synthetic"), root.child("plain")
+def compared(config: Config, root: Folder, workers: int) -> tuple[list[float], list[float]]:
+    """Make parts both ways, by turns; return the CPU seconds of one, for each round but the first.
+
+    A round is one part in the plain loop and one for every worker.
+    """
+    folder, plain_folder = root.child("synthetic"), root.child(f"plain-{workers}")
     manifest = read_manifest(folder)
     inversion = inversion_of(dfshield.load(f"{root}/teacher"), config.synthesis)
     task = SynthesisTask(f"{root}/teacher", folder.uri, config.synthesis, "parquet")
     engine, monitor = Engine.from_json(manifest.engine), SilentMonitor()
+    engine.bind()
     plain, driven = [], []
-    with RayExecutor("local", folder=root, num_workers=1) as executor:
-        for part in manifest.parts:
+    with RayExecutor("local", folder=root, num_workers=workers) as executor:
+        for number in range(ROUNDS):
+            parts = manifest.parts[number * workers : (number + 1) * workers]
             start = time.process_time()
             arrays = make_part(
                 inversion,
                 manifest,
-                part,
+                parts[0],
                 state=PartState(),
                 checkpoint=PartCheckpoint(
-                    plain_folder, manifest, part, every=None, preempted=lambda: False
+                    plain_folder, manifest, parts[0], every=None, preempted=lambda: False
                 ),
                 progress=lambda _: None,
             )
-            write_part(plain_folder, manifest, part, arrays)
+            write_part(plain_folder, manifest, parts[0], arrays)
             plain.append(time.process_time() - start)
             start = cpu_seconds()
-            (_,) = executor.map(task, [[part]], engine=engine, monitor=monitor)
-            driven.append(cpu_seconds() - start)
+            list(executor.map(task, [[part] for part in parts], engine=engine, monitor=monitor))
+            driven.append((cpu_seconds() - start) / workers)
+    folder.child("data").remove()
     return plain[1:], driven[1:]
 
 
@@ -111,15 +120,20 @@ def seconds_to_first_part(config: Config, folder: str) -> float:
 
 
 def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         config = config_from(settings(folder, "run"))
         run = Run(config)
         run.run([StageName.TEACHER])
         print(f"first part after {seconds_to_first_part(config, folder):.1f} s")
         root = Folder.at(folder).child("run")
-        plain, driven = compared(config, root)
-    print(f"CPU time per part: plain loop {mean(plain):.2f} s, through Ray {mean(driven):.2f} s")
-    print(f"ratio {mean(driven) / mean(plain):.3f}")
+        ray.init(num_cpus=max(WORKERS), include_dashboard=False, log_to_driver=False)
+        print("workers | plain loop | through Ray | ratio")
+        for workers in WORKERS:
+            plain, driven = compared(config, root, workers)
+            ratio = mean(driven) / mean(plain)
+            print(f"{workers} | {mean(plain):.2f} s | {mean(driven):.2f} s | {ratio:.3f}")
+        ray.shutdown()
 
 
 if __name__ == "__main__":

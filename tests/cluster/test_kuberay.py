@@ -11,7 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from launch_templates import read
+from launch_templates import ROOT, read
+
+from dfshield.config import load_config
 
 MANIFESTS = ("raycluster", "rayjob")
 METADATA = {
@@ -201,3 +203,4 @@ def test_the_job_resumes_on_the_shared_volume_and_ends_its_cluster():
     assert spec["shutdownAfterJobFinishes"] is True
     (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
     assert int(settings["cluster.num_workers"]) == group["maxReplicas"]
+    load_config(str(ROOT / "examples" / "digits.yaml"), words[3:])

@@ -160,7 +160,7 @@ def test_a_missing_package_is_one_line_before_any_work(tmp_path, monkeypatch, na
     )
     config = write_config(tmp_path)
     line = call("run", config, f"trackers=[tensorboard, {name}]").refusal()
-    assert f"trackers: {name} is not installed: pip install 'dfshield[{name}]'" in line
+    assert f"trackers: {name} is not installed: pip install {name}" in line
     assert not run_of(config).exists()
 
 

@@ -39,7 +39,7 @@ def openers_of(config: Config, root: Folder) -> dict[str, Callable[[], Tracker]]
         # A folder of this name, as W&B makes one, is found too, but has no file.
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
-            raise InputError(f"trackers: {name} is not installed: pip install 'dfshield[{name}]'")
+            raise InputError(f"trackers: {name} is not installed: pip install {name}")
     known: dict[str, Callable[[], Tracker]] = {
         "tensorboard": lambda: TensorBoard(root.child(TENSORBOARD_FOLDER)),
         "mlflow": lambda: MLflow(config, run_id(root)),
