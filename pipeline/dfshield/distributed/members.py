@@ -64,10 +64,11 @@ class Members:
         return [member for member in self._members if not member.leaving]
 
     def fill(self, most: int) -> None:
-        """Start workers until there are as many as there is room for, or ``most``."""
+        """Start workers until there are as many as there are to be, or ``most``."""
         self.room.head.wait()
-        for _ in range(min(most, self.room.num_workers()) - len(self._members)):
-            self.add(late=False)
+        there = self.room.now()
+        for number in range(len(self._members), min(most, self.room.num_workers())):
+            self.add(late=number >= there)
 
     def add(self, *, failed_starts: int = 0, late: bool = True) -> Member:
         """Start a worker; Ray places it as soon as there is room."""

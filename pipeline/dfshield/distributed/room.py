@@ -27,9 +27,11 @@ class Room:
     head: Head
 
     def num_workers(self) -> int:
+        """Return how many workers there are to be."""
+        return self.plan.num_workers if self.fixed else self.now()
+
+    def now(self) -> int:
         """Return how many workers the cluster has room for, on nodes that will stay."""
-        if self.fixed:
-            return self.plan.num_workers
         leaving = leaving_nodes()
         return self.plan.room_on([node for node in self.nodes() if node.id not in leaving])
 
