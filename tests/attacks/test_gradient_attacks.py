@@ -30,13 +30,14 @@ def predictions(model, x):
 
 @pytest.mark.parametrize(("norm", "eps", "step"), [("linf", 0.06, 0.015), ("l2", 0.4, 0.1)])
 def test_pgd_equals_foolbox_image_by_image(trained_net, digits, norm, eps, step):
-    x, y = digits
+    # In float64: l_2 steps blow up what a machine rounds where the gradient is tiny.
+    trained_net, x, y = copy.deepcopy(trained_net).double(), digits[0].double(), digits[1]
     theirs = {"linf": foolbox.attacks.LinfPGD, "l2": foolbox.attacks.L2PGD}[norm]
     wrapped = foolbox.PyTorchModel(trained_net, bounds=(0, 1), device="cpu")
     reference = theirs(random_start=False, abs_stepsize=step, steps=20)
     _, expected, success = reference(wrapped, x, y, epsilons=eps)
     x_adv = PGD(eps=eps, step=step, steps=20, random_start=False, norm=norm)(trained_net, x, y)
-    torch.testing.assert_close(x_adv, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(x_adv, expected, atol=1e-9, rtol=0)
     assert torch.equal(predictions(trained_net, x_adv) != y, success)
     assert 0.05 < success.float().mean() < 0.95
 
@@ -82,8 +83,11 @@ def test_pgd_equals_a_float64_loop(trained_net, digits, norm, eps, step):
         *(nn.Softplus() if isinstance(layer, nn.ReLU) else layer for layer in trained_net)
     )
     expected = loop_in_float64(smooth, x, y, **options)
-    x_adv = PGD(random_start=False, **options)(smooth, x, y)
-    torch.testing.assert_close(x_adv.double(), expected, atol=1e-5, rtol=0)
+    exact = PGD(random_start=False, **options)(copy.deepcopy(smooth).double(), x.double(), y)
+    torch.testing.assert_close(exact, expected, atol=1e-9, rtol=0)
+    if norm == "linf":  # l_2 steps blow up what is rounded where the gradient is tiny
+        rounded = PGD(random_start=False, **options)(smooth, x, y)
+        torch.testing.assert_close(rounded.double(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.3)])
