@@ -134,9 +134,10 @@ def test_credentials_that_expire(stored, s3):
     job.account_for()
 
 
+@pytest.mark.drill
 def test_two_drivers_on_a_store(stored, s3):
     job = stored("store: two drivers at once")
-    s3.slow(0.6, "PUT")  # or the first would be done before the second can begin
+    s3.slow(1.5, "PUT")  # or the first would be done before the second can begin
     first = start("synthesize", job.config)
     wait_until(job.ripe, first)
     line = ended(start("synthesize", job.config)).refusal()
