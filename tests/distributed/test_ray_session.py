@@ -216,6 +216,7 @@ def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hea
     ("address", "words"),
     [
         ("ray://host:10001", "ray job submit"),
+        ("http://127.0.0.1:8265", "dashboard, where `ray job submit` works"),
         ("nonsense", "host:port"),
         ("host:port", "host:port"),
         ("user@host:6379/x", "host:port"),

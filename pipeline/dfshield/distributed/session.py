@@ -155,6 +155,11 @@ class RaySession:
                 f"{source}: Ray Client cannot drive this: use `ray job submit`, or run on a "
                 "machine of the cluster and give host:port"
             )
+        if address.startswith(("http://", "https://")):
+            raise InputError(
+                f"{source} is a dashboard, where `ray job submit` works; to run on a machine of "
+                "the cluster itself, give auto there, without RAY_ADDRESS, or host:port"
+            )
         if address not in (LOCAL, AUTO):
             _split(address, source)
         return address
