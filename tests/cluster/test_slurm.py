@@ -151,6 +151,7 @@ def test_a_ray_that_does_not_start_is_a_failure(job):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_job_that_is_warned_stops_cleanly_and_the_next_one_resumes(job, tmp_path):
     shards = {"synthesis__num_images": 240, "storage__shard_size": 40}
     config = write_config(tmp_path, **shards)

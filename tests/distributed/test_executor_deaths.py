@@ -188,6 +188,7 @@ def test_a_group_that_loses_a_worker_starts_again(on_cluster, recorder, tmp_path
     assert any("goes on from the last checkpoint" in line for line in recorder.said)
 
 
+@pytest.mark.drill
 def test_a_group_whose_worker_always_dies_is_given_up_in_one_line(on_cluster, recorder, tmp_path):
     class Deadly:
         max_workers = 2

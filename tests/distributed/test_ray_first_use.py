@@ -75,6 +75,7 @@ def test_a_run_is_quiet_and_leaves_nothing_behind(user):
     assert time.monotonic() - start < 20  # Ray alone would take some of that
 
 
+@pytest.mark.drill
 def test_ray_address_is_joined_unless_another_is_given(user, cluster):
     user.env["RAY_ADDRESS"] = cluster.address
     joined = user("teacher", "tiny.yaml")
@@ -105,6 +106,7 @@ def own_classifier(user):
     }
 
 
+@pytest.mark.drill
 def test_a_factory_in_the_folder_of_the_command_is_found_by_workers(user):
     done = user("run", "tiny.yaml", **own_classifier(user))
     assert done.returncode == 0, done.stderr

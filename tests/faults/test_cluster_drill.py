@@ -38,7 +38,8 @@ def kill_a_worker(job):
     os.kill(started(job.run)[worker]["pid"], signal.SIGKILL)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.drill)])
+@pytest.mark.drill
+@pytest.mark.parametrize("times", [1, 6])
 def test_actor(disturbed, cluster, times):
     job = disturbed("actor: SIGKILL", synthesis=SLOWER)
     process = start("synthesize", job.config, f"cluster.address={cluster.address}")

@@ -24,8 +24,8 @@ SECONDS = 10
     ("phase", "number"),
     [
         ("part", signal.SIGINT),
-        ("update", signal.SIGINT),
-        ("slice", signal.SIGTERM),
+        pytest.param("update", signal.SIGINT, marks=pytest.mark.drill),
+        pytest.param("slice", signal.SIGTERM, marks=pytest.mark.drill),
         pytest.param("part", signal.SIGTERM, marks=pytest.mark.drill),
         pytest.param("update", signal.SIGTERM, marks=pytest.mark.drill),
         pytest.param("slice", signal.SIGINT, marks=pytest.mark.drill),

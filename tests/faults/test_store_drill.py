@@ -88,6 +88,7 @@ def stored(s3, counted, reference, tmp_path):
     return make
 
 
+@pytest.mark.drill
 def test_driver(stored):
     job = stored("driver: SIGKILL, thrice")
     for _ in range(3):
