@@ -23,6 +23,11 @@ class DfshieldWarning(UserWarning):
     """Something the user should know that does not stop the job."""
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things as a message says it: ``no GPUs``, ``1 GPU``, ``2 GPUs``."""
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
 def one_line(error: BaseException) -> str:
     """Return what the error of another library says, in one line of bearable length."""
     text = " ".join(str(error).split()) or type(error).__name__

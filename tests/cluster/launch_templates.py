@@ -1,7 +1,9 @@
 """The launch templates, and a machine within this one on which Ray may be started and stopped."""
 
 import re
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -25,6 +27,13 @@ ALONE = [
     *("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--net"),
     *(sys.executable, "-c", _LOOPBACK_UP),
 ]
+
+
+def run_alone(home: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as the user of a home, on a machine of its own."""
+    return subprocess.run(
+        [*ALONE, *command], env=home, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def read(name: str) -> dict:

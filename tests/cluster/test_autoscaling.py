@@ -1,11 +1,10 @@
 """A cluster that has no machine for work until it is asked for one: Ray's autoscaler itself."""
 
-import subprocess
 import sys
 
 import pytest
 import yaml
-from launch_templates import ALONE
+from launch_templates import run_alone
 from tiny_run import contents, events, finish, run_of, write_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.drill]
@@ -57,14 +56,9 @@ def test_machines_come_when_a_run_asks_for_them(home, tmp_path):
     (tmp_path / "autoscaling.yaml").write_text(yaml.safe_dump(CONFIG))
     size = ("cluster.num_workers=2", "cluster.gpus_per_worker=1", "cluster.wait=120")
     dfshield = ("dfshield", "synthesize", str(config), "cluster.address=auto", *size)
-    done = subprocess.run(
-        [*ALONE, sys.executable, "-c", RUN, str(tmp_path / "autoscaling.yaml"), *dfshield],
-        env=home | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    env = home | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64, "OMP_NUM_THREADS": "1"}
+    script = (sys.executable, "-c", RUN, str(tmp_path / "autoscaling.yaml"))
+    done = run_alone(env, *script, *dfshield)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Waiting for nodes, 120 s at most: the Ray cluster has no GPUs" in done.stderr
     started = events(run_of(config), "worker_started")

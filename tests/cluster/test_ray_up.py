@@ -2,13 +2,12 @@
 
 import copy
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from launch_templates import ALONE, read
+from launch_templates import read, run_alone
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import dfshield
@@ -158,13 +157,8 @@ def test_the_start_commands_start_a_closed_ray_whose_head_takes_no_work(home):
         "export RAY_AUTH_MODE=token RAY_ADDRESS=http://127.0.0.1:8265",
         "ray job submit -- dfshield --version",
     ]
-    done = subprocess.run(
-        [*ALONE, "bash", "-c", "\n".join(f"{{ {line}; }} || exit" for line in script), ASK],
-        env=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = run_alone(
+        home, "bash", "-c", "\n".join(f"{{ {line}; }} || exit" for line in script), ASK
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "MODE 600" in done.stdout

@@ -90,6 +90,11 @@ def test_no_share_of_a_gpu_means_cpu_slots_where_there_are_gpus():
     assert plan.whole_gpus() == plan
 
 
+def test_so_many_as_the_training_wants_at_least_have_room():
+    plan = plan_workers([node(8)], min_workers=6)  # more than the four slots of a node
+    assert (plan.num_workers, plan.num_cpus) == (6, 1)
+
+
 def test_a_cluster_that_grows_has_room_for_more_of_the_same():
     on_gpus = plan_workers([node(8, 2)])
     assert on_gpus.room_on([node(8, 2), node(4, 1)]) == 3

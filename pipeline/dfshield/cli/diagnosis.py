@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dfshield.cli.execution import chosen_address
@@ -68,7 +69,7 @@ def _print(checks: "Sequence[Check]") -> None:
     table = Table("Check", "Where", "Verdict", "Found")
     for check in checks:
         verdict = f"[{_STYLES[check.verdict]}]{check.verdict}[/]"
-        table.add_row(check.name, check.where, verdict, check.told)
+        table.add_row(check.name, escape(check.where), verdict, escape(check.told))
     console = Console()
     console.print(table)
     tally = Counter(check.verdict for check in checks)

@@ -13,8 +13,8 @@ from dfshield.distributed.auth_token import token_file
 from dfshield.distributed.node_report import NodeReport, ask_nodes
 from dfshield.distributed.session import RaySession
 from dfshield.distributed.survey import other_version, probing
-from dfshield.errors import DfshieldError
-from dfshield.runs.doctor import HERE, Check, check, count, disk
+from dfshield.errors import DfshieldError, counted
+from dfshield.runs.doctor import HERE, Check, check, disk
 from dfshield.storage import Folder
 
 # Until which version of Ray what is known to be wrong with it was in it.
@@ -78,9 +78,9 @@ def examine_cluster(address: str, folder: Folder | None) -> list[Check]:
             reports = ask_nodes(nodes, probe)
         where = session.gcs_address
         return [
-            check("cluster", where, f"{count(len(nodes), 'node')} joined"),
+            check("cluster", where, f"{counted(len(nodes), 'node')} joined"),
             _authentication(where),
-            _workers(reports),
+            _room(reports),
             *(found for report in reports for found in _node(report, reports, folder)),
         ]
     except DfshieldError as error:
@@ -116,9 +116,9 @@ def _authentication(address: str) -> Check:
     return check(name, address, "", warning=f"cannot be told: {lines[-1] if lines else ''}")
 
 
-def _workers(reports: Sequence[NodeReport]) -> Check:
+def _room(reports: Sequence[NodeReport]) -> Check:
     gpus, cpus = (sum(getattr(r.node, kind) for r in reports) for kind in ("gpus", "cpus"))
-    told = f"Ray counts {count(gpus, 'GPU')} and {count(cpus, 'CPU')}"
+    told = f"Ray counts {counted(gpus, 'GPU')} and {counted(cpus, 'CPU')}"
     nothing = f"{told}: nothing can work there now; on one that scales, set cluster.wait"
     return check("room", "cluster", told, warning="" if gpus or cpus else nothing)
 
@@ -130,14 +130,13 @@ def _node(
     if report.unusable:
         yield check("node", where, "", problem=report.unusable)
         return
-    versions = report.versions or {}
     first = next(other for other in reports if not other.unusable)
     yield check(
         "versions",
         where,
-        ", ".join(f"{name} {text}" for name, text in versions.items()),
+        ", ".join(f"{name} {text}" for name, text in report.versions.items()),
         problem=other_version(report, first),
-        warning=known_vulnerabilities(versions["ray"]),
+        warning=known_vulnerabilities(report.versions["ray"]),
     )
     yield _gpus(where, report)
     if folder is not None:
@@ -152,11 +151,11 @@ def _node(
 
 
 def _gpus(where: str, report: NodeReport) -> Check:
-    counted = report.node.gpus
-    told = f"Ray counts {count(counted, 'GPU')}, torch sees {count(report.gpus, 'GPU')}"
+    by_ray = report.node.gpus
+    told = f"Ray counts {counted(by_ray, 'GPU')}, torch sees {counted(report.gpus, 'GPU')}"
     if report.gpus:
         told += f" (CUDA {report.cuda})"
     remedy = "give `ray start` the right --num-gpus"
-    if counted and not report.gpus:
+    if by_ray and not report.gpus:
         remedy = "install a torch for CUDA and its driver; as it is, they are only counted"
-    return check("GPUs", where, told, warning=f"{told}: {remedy}" if counted != report.gpus else "")
+    return check("GPUs", where, told, warning=f"{told}: {remedy}" if by_ray != report.gpus else "")

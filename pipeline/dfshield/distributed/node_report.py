@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, no_type_check
 
 from dfshield import __version__
@@ -48,7 +48,7 @@ class NodeReport:
     node: Node
     unusable: str = ""
     lost: bool = False
-    versions: Mapping[str, str] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 0
     cuda: str = ""
     skew: float = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dfshield.distributed.session import Node
-from dfshield.errors import InputError
+from dfshield.errors import InputError, counted
 
 MAX_SLOTS_PER_NODE = 4
 """CPU workers a node has by default: each holds the libraries and a classifier in memory."""
@@ -47,15 +47,14 @@ class WorkerPlan:
 
     def workers_told(self) -> str:
         """Return how many workers there are, in words."""
-        return "1 worker" if self.num_workers == 1 else f"{self.num_workers} workers"
+        return counted(self.num_workers, "worker")
 
     def told(self) -> str:
         """Return the plan in words."""
         if self.num_gpus:
             per_gpu = workers_per_gpu(self.num_gpus)
             return f"{self.workers_told()}, {'one' if per_gpu == 1 else per_gpu} a GPU"
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.workers_told()} on CPU slots, {threads} each"
+        return f"{self.workers_told()} on CPU slots, {counted(self.threads, 'thread')} each"
 
 
 def workers_per_gpu(num_gpus: float) -> int:
@@ -98,10 +97,11 @@ def plan_workers(
         cores = min(node.cpus // (node.gpus * per_gpu) for node in nodes if node.gpus)
         return WorkerPlan(wanted, num_gpus=share, num_cpus=0, threads=_threads(cores))
     cpus = sum(node.cpus for node in nodes)
-    wanted = num_workers or sum(min(node.cpus, MAX_SLOTS_PER_NODE) for node in nodes)
-    told = _count_told(cpus, "CPU") + ("" if gpus else " and no GPU")
-    _require("num_workers", wanted, cpus, told, growing=growing)
+    slots = sum(min(node.cpus, MAX_SLOTS_PER_NODE) for node in nodes)
+    wanted = num_workers or max(slots, min_workers)
+    told = counted(cpus, "CPU") + ("" if gpus else " and no GPU")
     _require("min_workers", min_workers, cpus, told, growing=growing)
+    _require("num_workers", wanted, cpus, told, growing=growing)
     num_cpus = _cpus_each(nodes, min(wanted, cpus))
     return WorkerPlan(wanted, num_gpus=0.0, num_cpus=num_cpus, threads=_threads(num_cpus))
 
@@ -120,12 +120,8 @@ _HINT = "on a cluster that is about to have more, cluster.wait=SECONDS waits for
 
 
 def _gpus_told(gpus: int, per_gpu: int) -> str:
-    told = _count_told(gpus, "GPU")
+    told = counted(gpus, "GPU")
     return told if per_gpu == 1 or not gpus else f"{told} with room for {per_gpu} workers each"
-
-
-def _count_told(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
 
 
 def _cpus_each(nodes: Sequence[Node], wanted: int) -> int:

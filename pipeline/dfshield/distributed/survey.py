@@ -2,7 +2,7 @@
 
 import platform
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -53,7 +53,6 @@ def survey(nodes: Sequence[Node], folder: Folder, *, on_gpus: bool) -> Survey:
             raise InputError(f"node {report.node.host}: {report.storage}")
         if on_gpus and (report.gpus > 0) != (reports[0].gpus > 0):
             raise InputError(f"node {report.node.host}: {_half(report, reports[0])}")
-    assert reports[0].versions is not None
     cuda = on_gpus and reports[0].gpus > 0
     return Survey(device="cuda" if cuda else "cpu", torch=reports[0].versions["torch"])
 
@@ -72,15 +71,14 @@ def probing(folder: Folder) -> Iterator[Probe]:
 def other_version(report: NodeReport, first: NodeReport) -> str:
     """Return how a node differs from this machine or, in its torch, from another node, or "".
 
-    The same numbers need the same torch; which one this machine has does not matter.
+    Both have answered. The same numbers need the same torch; which one this machine has does not
+    matter.
     """
-    here = {"dfshield": __version__, "python": python_version()}
-    wanted: list[tuple[str, Mapping[str, str]]] = [("this machine", here)]
-    if first.versions is not None:
-        wanted.append((f"node {first.node.host}", {"torch": first.versions["torch"]}))
-    for where, versions in wanted:
+    here = {"dfshield": __version__, "python": _python_version()}
+    torch = {"torch": first.versions["torch"]}
+    for where, versions in (("this machine", here), (f"node {first.node.host}", torch)):
         for name, version in versions.items():
-            there = (report.versions or versions)[name]
+            there = report.versions[name]
             if there != version:
                 return f"has {name} {there}, {where} has {version}: install the same one"
     return ""
@@ -95,6 +93,6 @@ def _half(report: NodeReport, first: NodeReport) -> str:
     )
 
 
-def python_version() -> str:
+def _python_version() -> str:
     """Return the version as far as pickles depend on it."""
     return ".".join(platform.python_version_tuple()[:2])

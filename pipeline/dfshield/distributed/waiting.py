@@ -1,7 +1,8 @@
 """Waiting for a cluster to have room, as one does that starts its nodes when they are wanted."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from ray.autoscaler.sdk import request_resources
@@ -50,7 +51,7 @@ def when_there_is_room(
                     _ask_for(num_workers or 1, gpus_per_worker)
                 if now >= next_line:
                     next_line = now + SECONDS_BETWEEN_LINES
-                    reason = str(error).partition(": ")[0]
+                    reason, _, _ = str(error).partition("; ")
                     say(f"Waiting for nodes, {deadline - now:.0f} s at most: {reason}")
                 time.sleep(SECONDS_BETWEEN_TRIES)
     finally:
@@ -60,10 +61,9 @@ def when_there_is_room(
 
 def _ask_for(num_workers: int, gpus_per_worker: float | None) -> None:
     share = 1.0 if gpus_per_worker is None else gpus_per_worker
-    bundle: Mapping[str, float]
     if share:
         # A share of a GPU is asked for in whole ones: that is what the workers will fill.
-        bundle, count = {"GPU": 1}, -(-num_workers // workers_per_gpu(share))
+        bundle, count = {"GPU": 1}, math.ceil(num_workers / workers_per_gpu(share))
     else:
         bundle, count = {"CPU": 1}, num_workers
-    request_resources(bundles=[dict(bundle) for _ in range(count)])
+    request_resources(bundles=[bundle] * count)

@@ -15,7 +15,7 @@ import torch
 
 from dfshield import __version__
 from dfshield.config import Config
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, counted
 from dfshield.runs.evaluation import require_evaluation_data
 from dfshield.runs.layout import RunLayout
 from dfshield.storage import Folder
@@ -69,7 +69,7 @@ def examine_machine() -> list[Check]:
     return [
         check("python", HERE, platform.python_version()),
         check("dfshield", HERE, __version__),
-        check("torch", HERE, f"{torch.__version__}, {built}, sees {count(gpus, 'GPU')}"),
+        check("torch", HERE, f"{torch.__version__}, {built}, sees {counted(gpus, 'GPU')}"),
     ]
 
 
@@ -176,8 +176,3 @@ def _placeholders(lines: Iterable[str]) -> Iterator[tuple[str, int]]:
             if name not in seen:
                 seen.add(name)
                 yield name, number
-
-
-def count(number: int, what: str) -> str:
-    """Return a number of things in words."""
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
