@@ -2,12 +2,12 @@
 
     python tests/benchmarks/ray_overhead.py
 
-Makes the same parts in a plain loop and through one, two and four Ray actors, each on one thread,
-by turns, since a shared machine is not always equally fast. Prints the CPU time per part: of this
-process in the plain loop, and of this process with all of Ray's (driver, raylet, GCS, mailbox,
-actors); and what of that was not the actors'. More actors than cores share their caches, which
-shows in their own time. Starting is left out: it is printed by itself, as the time from the command
-to the start of the first part.
+Makes the same parts with one, two and four processes, each on one thread: plain loops, and Ray
+actors, by turns, since a shared machine is not always equally fast. As many plain loops run at once
+as actors do, since processes that share cores and caches are slower, with Ray or without. Prints
+medians of the CPU time per part: of the plain loops, of this process with all of Ray's (driver,
+raylet, GCS, mailbox, actors), and what of that was not the actors'. Starting is left out: it is
+printed by itself, as the time from the command to the start of the first part.
 """
 
 import json
@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 
@@ -25,15 +28,15 @@ import psutil
 import ray
 
 import dfshield
-from dfshield.config import Config, config_from, dump_config
+from dfshield.config import Config, SynthesisConfig, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor, StageName
 from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
 from dfshield.runs.synthesis_task import SynthesisTask, inversion_of, make_part
 from dfshield.storage import Folder, read_manifest, write_part
 
-WORKERS, ROUNDS = (1, 2, 4), 3
-SIZE, ITERATIONS, PARTS = 200, 1200, max(WORKERS) * ROUNDS
+WORKERS, ROUNDS = (1, 2, 4), 6
+SIZE, ITERATIONS, PARTS = 200, 400, max(WORKERS) * ROUNDS
 
 
 def settings(folder: str, name: str) -> dict:
@@ -69,41 +72,55 @@ def cpu_seconds() -> np.ndarray:
     return spent
 
 
-def compared(config: Config, root: Folder, workers: int) -> tuple[float, float, float]:
-    """Make parts both ways, by turns: a round is one in the plain loop and one for every worker.
+def plain_loop(root: str, synthesis: SynthesisConfig, number: int) -> float:
+    """Make a part without Ray, reading the classifier as an actor does; return its CPU seconds."""
+    start = time.process_time()
+    data = Folder.at(f"{root}/synthetic")
+    manifest = read_manifest(data)
+    part = manifest.parts[number]
+    inversion = inversion_of(dfshield.load(f"{root}/teacher"), synthesis)
+    plain = Folder.at(f"{root}/plain")
+    Engine.from_json(manifest.engine).bind()
+    checkpoint = PartCheckpoint(plain, manifest, part, every=None, preempted=lambda: False)
+    arrays = make_part(
+        inversion,
+        manifest,
+        part,
+        state=PartState(),
+        checkpoint=checkpoint,
+        progress=lambda _: None,
+    )
+    write_part(plain, manifest, part, arrays)
+    return time.process_time() - start
 
-    Returns the mean CPU seconds of a part, the first round left out: in the plain loop, through
-    Ray, and what of the latter was not spent by the workers.
+
+def compared(config: Config, root: Folder, workers: int) -> np.ndarray:
+    """Make parts both ways, by turns: a round is one for every process.
+
+    Returns the medians over the rounds but the first: CPU seconds of a part in the plain loops and
+    through Ray, what of the latter was not spent by the workers, and the ratio.
     """
-    folder, plain_folder = root.child("synthetic"), root.child(f"plain-{workers}")
+    folder = root.child("synthetic")
     manifest = read_manifest(folder)
-    inversion = inversion_of(dfshield.load(f"{root}/teacher"), config.synthesis)
     task = SynthesisTask(f"{root}/teacher", folder.uri, config.synthesis, "parquet")
     engine, monitor = Engine.from_json(manifest.engine), SilentMonitor()
-    engine.bind()
-    plain, driven = [], []
-    with RayExecutor("local", folder=root, num_workers=workers) as executor:
+    rows = []
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as loops,
+        RayExecutor("local", folder=root, num_workers=workers) as executor,
+    ):
         for number in range(ROUNDS):
-            parts = manifest.parts[number * workers : (number + 1) * workers]
-            start = time.process_time()
-            arrays = make_part(
-                inversion,
-                manifest,
-                parts[0],
-                state=PartState(),
-                checkpoint=PartCheckpoint(
-                    plain_folder, manifest, parts[0], every=None, preempted=lambda: False
-                ),
-                progress=lambda _: None,
-            )
-            write_part(plain_folder, manifest, parts[0], arrays)
-            plain.append(time.process_time() - start)
+            numbers = range(number * workers, (number + 1) * workers)
+            spent = loops.map(partial(plain_loop, str(root), config.synthesis), numbers)
+            plain = mean(spent)
             start = cpu_seconds()
-            list(executor.map(task, [[part] for part in parts], engine=engine, monitor=monitor))
-            driven.append((cpu_seconds() - start) / workers)
-    folder.child("data").remove()
-    through_ray, of_ray = np.mean(driven[1:], axis=0)
-    return mean(plain[1:]), through_ray, of_ray
+            groups = [[manifest.parts[n]] for n in numbers]
+            list(executor.map(task, groups, engine=engine, monitor=monitor))
+            through_ray, of_ray = (cpu_seconds() - start) / workers
+            rows.append((plain, through_ray, of_ray, through_ray / plain))
+    for made in ("synthetic/data", "plain"):
+        root.child(*made.split("/")).remove()
+    return np.median(rows[1:], axis=0)
 
 
 def seconds_to_first_part(config: Config, folder: str) -> float:
@@ -138,8 +155,8 @@ def main() -> None:
         ray.init(num_cpus=max(WORKERS), include_dashboard=False, log_to_driver=False)
         print("workers | plain loop | through Ray | ratio | Ray's own")
         for workers in WORKERS:
-            plain, driven, own = compared(config, root, workers)
-            row = (f"{plain:.2f} s", f"{driven:.2f} s", f"{driven / plain:.3f}", f"{own:.2f} s")
+            plain, driven, own, ratio = compared(config, root, workers)
+            row = (f"{plain:.2f} s", f"{driven:.2f} s", f"{ratio:.3f}", f"{own:.2f} s")
             print(" | ".join((str(workers), *row)))
         ray.shutdown()
 
