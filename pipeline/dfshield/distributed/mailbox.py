@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-SECONDS_BETWEEN_LETTERS = 2.0
+SECONDS_BETWEEN_LETTERS = 1.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Mailbox:
 class RemoteMonitor:
     """The driver's monitor as workers see it; see `dfshield.runs.Monitor`.
 
-    Progress is added up and sent every two seconds at most, all else at once.
+    Progress is added up and sent once a second at most, all else at once.
     """
 
     def __init__(self, mailbox: ActorHandle[Any], sender: str) -> None:
@@ -91,7 +91,7 @@ class RemoteMonitor:
         self._preempted = False
 
     def preempted(self) -> bool:
-        """Return whether this worker's node is about to be taken away; asks every two seconds."""
+        """Return whether this worker's node is about to be taken away; asks once a second."""
         if self._question is None and time.monotonic() - self._asked > SECONDS_BETWEEN_LETTERS:
             self._asked = time.monotonic()
             self._question = self._mailbox.is_preempted.remote(self._sender)

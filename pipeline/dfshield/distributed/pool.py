@@ -16,7 +16,7 @@ from dfshield.distributed.worker import JobTask, WorkerInfo
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import Done, Engine, Job, Monitor, Task, raise_failures
 
-POLL_S = 2.0
+POLL_S = 1.0
 SECONDS_UNTIL_WAITING_IS_SAID = 30.0
 SECONDS_BETWEEN_LOOKS = 3.0
 
