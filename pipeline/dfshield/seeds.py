@@ -22,6 +22,7 @@ class Stage(IntEnum):
     TRAINING = 3
     EVALUATION = 4
     VERIFICATION = 5
+    SWEEP = 6
 
 
 def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:

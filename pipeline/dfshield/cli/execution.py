@@ -32,50 +32,18 @@ def execute(
 
     Ctrl-C, SIGTERM or a closed terminal ends it with exit code 130 and the command that resumes.
     """
-    with _no_trace_of_matplotlib():
-        _execute(config, overrides, stages, as_json=as_json, replan=replan)
-
-
-def _execute(
-    config: str,
-    overrides: Sequence[str] | None,
-    stages: Sequence[str],
-    *,
-    as_json: bool,
-    replan: bool,
-) -> None:
-    # python: classifiers may lie in the folder where the command is given.
-    sys.path.insert(0, str(Path.cwd()))
     from dfshield.cli.tables import print_results
-    from dfshield.config import load_config
-    from dfshield.runs import (
-        Run,
-        StageName,
-        ignore_stop_signals,
-        run_status,
-        stop_signals_as_interrupt,
-    )
+    from dfshield.runs import Run, StageName, run_status
 
-    observer = new_observer()
-    settings = load_config(config, overrides or ())
-    try:
-        with stop_signals_as_interrupt(), _executor(settings, observer) as executor:
-            run = Run(
-                settings,
-                executor=executor,
-                observer=observer,
-                replan=replan,
-                trackers=_cluster_trackers(settings),
-            )
-            run.run([StageName(stage) for stage in stages])
-    except KeyboardInterrupt:
-        ignore_stop_signals()  # they have been heard: this process is about to end
-        observer.close()
-        command = shlex.join(["dfshield", *sys.argv[1:]])
-        typer.echo(f"Stopped; what was committed is kept. Continue with: {command}", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    finally:
-        observer.close()
+    with at_work(config, overrides) as (settings, executor, observer):
+        run = Run(
+            settings,
+            executor=executor,
+            observer=observer,
+            replan=replan,
+            trackers=_cluster_trackers(settings),
+        )
+        run.run([StageName(stage) for stage in stages])
     if as_json:
         typer.echo(
             json.dumps(
@@ -91,6 +59,38 @@ def _execute(
         )
     elif run.results:
         print_results(run.results)
+
+
+@contextmanager
+def at_work(
+    config: str, overrides: Sequence[str] | None
+) -> "Iterator[tuple[Config, Executor, TerminalObserver | LineObserver]]":
+    """Give the configuration, what does the work, and who watches, for the block.
+
+    What asks the process to stop ends it with exit code 130 and the command that resumes.
+    """
+    # python: classifiers may lie in the folder where the command is given.
+    sys.path.insert(0, str(Path.cwd()))
+    from dfshield.config import load_config
+    from dfshield.runs import ignore_stop_signals, stop_signals_as_interrupt
+
+    observer = new_observer()
+    settings = load_config(config, overrides or ())
+    try:
+        with (
+            _no_trace_of_matplotlib(),
+            stop_signals_as_interrupt(),
+            _executor(settings, observer) as executor,
+        ):
+            yield settings, executor, observer
+    except KeyboardInterrupt:
+        ignore_stop_signals()  # they have been heard: this process is about to end
+        observer.close()
+        command = shlex.join(["dfshield", *sys.argv[1:]])
+        typer.echo(f"Stopped; what was committed is kept. Continue with: {command}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        observer.close()
 
 
 def new_observer() -> "TerminalObserver | LineObserver":

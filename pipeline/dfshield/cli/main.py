@@ -133,22 +133,51 @@ def report(config: ConfigArgument, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def sweep(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    replan: Replan = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Train once more what failed.")
+    ] = False,
+) -> None:
+    """Train a student for every setting of the sweep section, and compare them.
+
+    All share one surrogate data set, the run's own, unless a key that changes it is swept. The
+    same command continues where it stopped; values that are added later are trained as well.
+
+    Example: dfshield sweep examples/digits.yaml sweep.preset=sensitivity-tau sweep.seeds='[0, 1]'
+    """
+    from dfshield.cli.sweeping import sweep_command
+
+    sweep_command(config, overrides, as_json=as_json, replan=replan, retry_failed=retry_failed)
+
+
+@app.command()
 def status(
     run: RunFolder,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
 ) -> None:
-    """Tell how far a run is, from its files alone.
+    """Tell how far a run or a sweep is, from its files alone.
 
     Example: dfshield status runs/digits --watch
+
+    Example: dfshield status runs/digits/sweeps/sensitivity-tau
     """
+    from dfshield.cli.sweeping import print_sweep_status
     from dfshield.cli.tables import print_status
     from dfshield.runs import run_status
+    from dfshield.runs.sweep import is_sweep, sweep_status
 
+    sweeps = is_sweep(run)
     while True:
-        state = run_status(run)
+        state = sweep_status(run) if sweeps else run_status(run)
         if as_json:
             typer.echo(json.dumps(state))
+        elif sweeps:
+            print_sweep_status(state, clear=watch)
         else:
             print_status(state, clear=watch)
         if not watch:

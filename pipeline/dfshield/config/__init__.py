@@ -1,6 +1,13 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
-from dfshield.config.loading import config_from, dump_config, expand, load_config
+from dfshield.config.loading import (
+    config_from,
+    dump_config,
+    expand,
+    load_config,
+    parse_yaml,
+    set_key,
+)
 from dfshield.config.models import Config, check_group
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
@@ -16,16 +23,19 @@ from dfshield.config.sections import (
     ThreatConfig,
     TrainingConfig,
 )
+from dfshield.config.sweep import AxisConfig, SweepConfig
 
 __all__ = [
     "PRESETS",
     "AttackConfig",
+    "AxisConfig",
     "ClusterConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",
     "EvaluationData",
     "StorageConfig",
+    "SweepConfig",
     "SynthesisConfig",
     "TeacherConfig",
     "TeacherTraining",
@@ -36,4 +46,6 @@ __all__ = [
     "dump_config",
     "expand",
     "load_config",
+    "parse_yaml",
+    "set_key",
 ]

@@ -63,6 +63,16 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
+def set_key(tree: Tree, key: str, value: Any) -> None:
+    """Set the value of a config path (``training.gradrefine.tau``) in nested dictionaries."""
+    *sections, last = key.split(".")
+    for section in sections:
+        existing = tree.get(section)
+        tree[section] = dict(existing) if isinstance(existing, dict) else {}
+        tree = tree[section]
+    tree[last] = value
+
+
 def expand(path: str, *, key: str) -> str:
     """Expand ``~`` and ``$VARIABLES`` in a path or URI of the configuration.
 
@@ -88,15 +98,26 @@ def _parse(text: str) -> Any:
 
 def _read_yaml(path: Path) -> Tree:
     try:
-        tree = _parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+    return parse_yaml(text, where=str(path))
+
+
+def parse_yaml(text: str, *, where: str) -> Tree:
+    """Return the nested dictionaries of a configuration file.
+
+    Raises:
+        InputError: if it is not YAML, or holds something else.
+    """
+    try:
+        tree = _parse(text)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: a mapping of sections (name, teacher, ...) was expected")
+        raise InputError(f"{where}: a mapping of sections (name, teacher, ...) was expected")
     return tree
 
 
@@ -108,12 +129,7 @@ def _apply_override(tree: Tree, override: str) -> None:
         value = _parse(text)
     except InputError as error:
         raise InputError(f"{override!r}: {error}") from None
-    *sections, last = key.split(".")
-    for section in sections:
-        existing = tree.get(section)
-        tree[section] = dict(existing) if isinstance(existing, dict) else {}
-        tree = tree[section]
-    tree[last] = value
+    set_key(tree, key, value)
 
 
 def _preset_of(tree: Mapping[str, Any]) -> Tree:

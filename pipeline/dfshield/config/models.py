@@ -15,6 +15,7 @@ from dfshield.config.sections import (
     ThreatConfig,
     TrainingConfig,
 )
+from dfshield.config.sweep import SweepConfig
 
 
 class Config(Section):
@@ -29,6 +30,7 @@ class Config(Section):
     synthesis: SynthesisConfig = SynthesisConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    sweep: SweepConfig = SweepConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: StorageConfig = StorageConfig()
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(

@@ -1,7 +1,7 @@
 """The pipeline's executor on Ray: everything that `dfshield.runs.Executor` asks for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from dfshield.distributed.plan import WorkerPlan, plan_workers
 from dfshield.distributed.session import Node, RaySession
 from dfshield.distributed.survey import survey
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
+from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class RayExecutor:
             with those it has, and goes on with more as they come. At 0 it must have room for all.
         max_retries: how often a unit, or the training group, is begun again.
         say: takes a line for the user.
+        planned: the workers and their engine, where the cluster has been looked at before.
 
     Raises:
         InputError: (as soon as work begins) if the cluster cannot be used; see `RaySession`.
@@ -54,6 +56,7 @@ class RayExecutor:
         wait: float = 0.0,
         max_retries: int = 3,
         say: Callable[[str], None] = lambda _: None,
+        planned: tuple[WorkerPlan, Engine] | None = None,
     ) -> None:
         self._session = RaySession(address, log=say)
         self._folder = folder
@@ -63,6 +66,7 @@ class RayExecutor:
         self._wait = wait
         self._max_retries = max_retries
         self._say = say
+        self._planned = planned
         self._crew: _Crew | None = None
 
     def __enter__(self) -> "RayExecutor":
@@ -124,6 +128,34 @@ class RayExecutor:
         finally:
             scratch.remove()
 
+    def run_trials(self, study: Study, *, monitor: Monitor, ended: Ended) -> None:
+        """Run the trials of a sweep with Ray Tune; see `dfshield.runs.sweep.TrialRunner`."""
+        crew = self._started()
+        from dfshield.distributed.trials import run_trials
+
+        crew.pool.release()  # the trials need their GPUs
+        sweep = study.config.sweep
+        share = sweep.gpus_per_trial
+        plan = plan_workers(
+            self._session.nodes(),
+            num_workers=self._num_workers,
+            gpus_per_worker=self._gpus_per_worker if share is None else share,
+        )
+        device = crew.engine.device if plan.num_gpus else "cpu"
+        scratch = self._folder.child(".ray-tune")
+        try:
+            run_trials(
+                study,
+                plan=plan.whole_gpus() if sweep.workers_per_trial > 1 else plan,
+                engine=replace(crew.engine, device=device, threads=plan.threads),
+                monitor=monitor,
+                storage=scratch,
+                max_retries=self._max_retries,
+                ended=ended,
+            )
+        finally:
+            scratch.remove()
+
     def fetch(self, kept: object) -> Any:
         """Bring what a worker kept into this process."""
         from dfshield.distributed.worker import fetch
@@ -154,6 +186,16 @@ class RayExecutor:
             say=self._say,
         )
 
+    def _plan_and_engine(self) -> tuple[WorkerPlan, Engine]:
+        nodes, plan = self._nodes_and_plan()
+        if self._session.local:
+            device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
+            torch_version = str(torch.__version__)
+        else:
+            found = survey(nodes, self._folder, on_gpus=plan.num_gpus > 0)
+            device, torch_version = found.device, found.torch
+        return plan, Engine(device=device, threads=plan.threads, torch=torch_version)
+
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
@@ -163,19 +205,13 @@ class RayExecutor:
             from dfshield.distributed.pool import WorkerPool
             from dfshield.distributed.room import Room
 
-            nodes, plan = self._nodes_and_plan()
-            if self._session.local:
-                device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
-                torch_version = str(torch.__version__)
-            else:
-                found = survey(nodes, self._folder, on_gpus=plan.num_gpus > 0)
-                device, torch_version = found.device, found.torch
+            plan, engine = self._planned or self._plan_and_engine()
             letters = Letters()
             fixed = self._num_workers is not None or self._session.local
             room = Room(plan, self._session.nodes, fixed, Head(self._session.gcs_address))
             self._say(f"Ray: {plan.told()}")
             self._crew = _Crew(
-                engine=Engine(device=device, threads=plan.threads, torch=torch_version),
+                engine=engine,
                 letters=letters,
                 room=room,
                 pool=WorkerPool(Members(room, letters), letters, max_retries=self._max_retries),

@@ -63,7 +63,7 @@ def _is_record(record: Mapping[str, Any]) -> bool:
     )
 
 
-def claim(folder: Folder, identity: Mapping[str, Any]) -> dict[str, Any]:
+def claim(folder: Folder, identity: Mapping[str, Any], *, key: str = "name=") -> dict[str, Any]:
     """Bind a stage's folder to an identity, or find that it is bound to the same one already.
 
     Returns:
@@ -81,7 +81,7 @@ def claim(folder: Folder, identity: Mapping[str, Any]) -> dict[str, Any]:
     if changed:
         raise InputError(
             f"{folder} was made with other settings ({'; '.join(changed)}); "
-            "go on under another name=, or delete that folder to start it afresh"
+            f"go on under another {key}, or delete that folder to start it afresh"
         )
     return record
 

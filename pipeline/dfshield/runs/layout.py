@@ -10,10 +10,19 @@ CONFIG_FILE = "config.yaml"
 
 @dataclass(frozen=True)
 class RunLayout:
-    """The folders of a run. A run of several seeds keeps each seed's stages in ``seed-<n>/``."""
+    """The folders of a run. A run of several seeds keeps each seed's stages in ``seed-<n>/``.
+
+    Attributes:
+        root: the folder of all of it.
+        seeds: of the run.
+        teacher_at: the teacher of another run, which this one uses.
+        synthetic_at: the surrogate data set of another run, which this one uses.
+    """
 
     root: Folder
     seeds: tuple[int, ...]
+    teacher_at: Folder | None = None
+    synthetic_at: Folder | None = None
 
     @classmethod
     def of(cls, config: Config) -> "RunLayout":
@@ -27,11 +36,11 @@ class RunLayout:
     @property
     def teacher(self) -> Folder:
         """The classifier to harden, shared by all seeds."""
-        return self.root.child("teacher")
+        return self.teacher_at or self.root.child("teacher")
 
     def synthetic(self, seed: int) -> Folder:
         """The surrogate data set."""
-        return self._of_seed(seed).child("synthetic")
+        return self.synthetic_at or self._of_seed(seed).child("synthetic")
 
     def student(self, seed: int) -> Folder:
         """The hardened classifier and its checkpoint."""

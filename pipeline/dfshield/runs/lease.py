@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
 
@@ -74,6 +75,20 @@ def read_holder(root: Folder) -> Holder | None:
         return Holder(**root.read_json(LEASE_FILE))
     except (InputError, TypeError):
         return None
+
+
+def driver_state(root: Folder) -> dict[str, Any]:
+    """Return whether a driver works on a run, and who, as a JSON value."""
+    holder = read_holder(root)
+    if holder is None:
+        return {"state": "none"}
+    return {
+        "state": "dead" if holder.gone else "at work",
+        "host": holder.host,
+        "process": holder.process,
+        "since": holder.since,
+        "heartbeat": holder.heartbeat,
+    }
 
 
 class Lease:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 from dfshield.config import Config, dump_config
 from dfshield.errors import InputError
@@ -41,6 +42,8 @@ class Run:
         observer: who watches; None is silent.
         replan: let interrupted work go on under another engine.
         trackers: what opens further trackers than those of the configuration, by their names.
+        layout: where all of it lies; None is where the configuration says.
+        hear: called with the name and the fields of every event.
 
     Raises:
         InputError: for what can be known to be wrong before any work is done.
@@ -54,18 +57,21 @@ class Run:
         observer: Observer | None = None,
         replan: bool = False,
         trackers: Mapping[str, Callable[[], Tracker]] | None = None,
+        layout: RunLayout | None = None,
+        hear: Callable[[str, Mapping[str, Any]], None] = lambda *_: None,
     ) -> None:
         attacks_of(config)
-        layout = RunLayout.of(config)
+        layout = layout or RunLayout.of(config)
         observer = observer or SilentObserver()
         openers = {**openers_of(config, layout.root), **(trackers or {})}
         self._tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
+        self._hear = hear
         self.context = RunContext(
             config=config,
             layout=layout,
             executor=executor or InProcessExecutor(),
             observer=observer,
-            log=EventLog(layout.root, self._tracking.hear),
+            log=EventLog(layout.root, self._heard),
         )
         self.replan = replan
         self.results: dict[int, list[EvaluationResult]] = {}
@@ -84,10 +90,19 @@ class Run:
                 "storage.sink: object_store keeps surrogate images only while a command lasts: "
                 "use `dfshield run`, which trains on them, or storage.sink=parquet"
             )
-        log = self.context.log
-        with Lease(self.context.layout.root, on_beat=log.flush) as lease, self._tracking:
+        with Lease(self.context.layout.root, on_beat=self.context.log.flush) as lease:
             if lease.taken_from is not None:
                 self._tell_lost(lease.taken_from)
+            self.work(stages)
+
+    def work(self, stages: Sequence[StageName]) -> None:
+        """Do these stages without a lease: for whoever sees to it that nobody else does.
+
+        Raises:
+            DfshieldError: if the job cannot go on; what was committed stays.
+        """
+        log = self.context.log
+        with self._tracking:
             try:
                 self._run(stages)
             except KeyboardInterrupt:
@@ -95,6 +110,10 @@ class Run:
                 raise
             finally:
                 log.flush()
+
+    def _heard(self, event: str, fields: Mapping[str, Any]) -> None:
+        self._tracking.hear(event, fields)
+        self._hear(event, fields)
 
     def _tell_lost(self, driver: Holder) -> None:
         self.context.observer.say(f"Taking over from a dfshield that has died: {driver.told()}")

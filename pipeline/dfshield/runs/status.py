@@ -8,7 +8,7 @@ from dfshield.evaluation import EvaluationResult
 from dfshield.runs.event_log import read_events
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import CONFIG_FILE
-from dfshield.runs.lease import read_holder
+from dfshield.runs.lease import driver_state
 from dfshield.runs.synthesis_status import synthesis_progress
 from dfshield.storage import MANIFEST, Folder, SurrogateDataset
 
@@ -25,7 +25,7 @@ def run_status(location: str) -> dict[str, Any]:
     if not root.exists(CONFIG_FILE):
         raise InputError(f"{root}: not a run folder (it has no {CONFIG_FILE})")
     events = read_events(root)
-    driver = _driver(root)
+    driver = driver_state(root)
     at_work = driver["state"] == "at work"
     return {
         "run": str(root),
@@ -43,19 +43,6 @@ def run_status(location: str) -> dict[str, Any]:
             for seed, folder in seed_folders(root)
         ],
         "report": root.exists("report/index.html"),
-    }
-
-
-def _driver(root: Folder) -> dict[str, Any]:
-    holder = read_holder(root)
-    if holder is None:
-        return {"state": "none"}
-    return {
-        "state": "dead" if holder.gone else "at work",
-        "host": holder.host,
-        "process": holder.process,
-        "since": holder.since,
-        "heartbeat": holder.heartbeat,
     }
 
 

@@ -114,7 +114,7 @@ def trained_student(context: RunContext, seed: int) -> Folder:
         raise InputError(f"{folder} holds no student yet: run `dfshield train` first")
     teacher = load_teacher(context)
     config = context.config
-    if config.training.data is None:
+    if config.training.data is None and context.layout.synthetic_at is None:
         surrogate = synthesis_identity(config, teacher, seed)
         num_images = config.synthesis.num_images
     else:

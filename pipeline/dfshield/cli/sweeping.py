@@ -1,0 +1,120 @@
+"""The sweep command, and a sweep's results and state as tables."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dfshield.cli.execution import at_work
+
+if TYPE_CHECKING:
+    from dfshield.config import Config
+    from dfshield.runs.sweep import TrialRecord
+
+ROWS_SHOWN = 40
+
+
+def sweep_command(
+    config: str,
+    overrides: Sequence[str] | None,
+    *,
+    as_json: bool,
+    replan: bool,
+    retry_failed: bool,
+) -> None:
+    """Run the trials with progress on standard error; the results on standard output."""
+    from dfshield.distributed import RayExecutor
+    from dfshield.runs.sweep import InProcessRunner, Sweep
+
+    with at_work(config, overrides) as (settings, executor, observer):
+        runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
+        sweep = Sweep(
+            settings,
+            executor=executor,
+            runner=runner,
+            observer=observer,
+            replan=replan,
+            retry_failed=retry_failed,
+        )
+        records = sweep.run()
+    if as_json:
+        trials = [record.model_dump(mode="json") for record in records]
+        typer.echo(json.dumps({"sweep": sweep.root.uri, "trials": trials}))
+    else:
+        _print_trials(settings, records)
+        typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
+
+
+def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
+    """Print the trials, those with the best of the metric that selects first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dfshield.runs.sweep import metric_of, scores_of
+
+    metric = metric_of(config)
+    ranked = sorted(
+        records, key=lambda r: (scores_of(r, [metric], config) or [-1.0])[0], reverse=True
+    )
+    by_test = config.sweep.select_on == "test"
+    chosen = f"test {metric}, which makes the best figure optimistic" if by_test else metric
+    hidden = len(ranked) - ROWS_SHOWN
+    table = Table(
+        title=f"{len(records)} trials, by {chosen}",
+        caption=f"{hidden} more are in results.csv" if hidden > 0 else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    keys = list(config.sweep.parameters)
+    for key in keys:
+        table.add_column(key.rsplit(".", 1)[-1])
+    metrics = list(dict.fromkeys(name for r in records for name in (*r.holdout, *r.test)))
+    for name in ("seed", *metrics, "state"):
+        table.add_column(name, justify="right" if name in metrics else "left")
+    for record in ranked[:ROWS_SHOWN]:
+        found = {**record.holdout, **record.test}
+        table.add_row(
+            *(str(record.values[key]) for key in keys),
+            str(record.seed),
+            *(f"{found[name]:.1%}" if name in found else "" for name in metrics),
+            _state(record),
+        )
+    Console(highlight=False).print(table)
+
+
+def _state(record: "TrialRecord") -> str:
+    told: list[str] = [record.state] if record.state != "done" else []
+    if record.collapsed:
+        told.append("collapsed")
+    return ", ".join([*told, *([record.reason] if record.reason else [])]) or "done"
+
+
+def print_sweep_status(state: Mapping[str, Any], *, clear: bool) -> None:
+    """Print what `sweep_status` returned, on a cleared screen if asked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dfshield.cli.tables import driver_told
+    from dfshield.runs.sweep import values_told
+
+    console = Console(highlight=False)
+    if clear:
+        console.clear()
+    console.print(f"{state['sweep']}: {driver_told(state['driver'])}")
+    table = Table("Trials")
+    table.add_column(str(state["total"]), justify="right")
+    for name, number in state["trials"].items():
+        if number:
+            table.add_row(name, str(number))
+    console.print(table)
+    best = state["best"]
+    if best is not None:
+        on = "" if state["select_on"] == "holdout" else "test "
+        told = values_told(best["values"])
+        console.print(f"Best so far: {told}, {on}{state['metric']} {best['score']:.1%}")
+    if state["eta_seconds"] is not None:
+        console.print(f"{timedelta(seconds=round(state['eta_seconds']))} left")
+    for name, reason in state["failed"].items():
+        console.print(f"{name} failed: {reason}", style="red")

@@ -1,0 +1,152 @@
+"""The driver beside Ray Tune at work: what of a sweep's trials is recorded, told and stopped."""
+
+import json
+import queue
+import threading
+import time
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial as TuneTrial
+
+from dfshield.errors import DfshieldError, one_line
+from dfshield.runs import Monitor
+from dfshield.runs.sweep import (
+    Ended,
+    Study,
+    TrialRecord,
+    make_trial,
+    measured_so_far,
+    read_trial,
+    trial_folder,
+)
+from dfshield.storage import Folder
+
+POLL_S = 0.5
+SECONDS_AN_HOUR = 3600.0
+SECONDS_TO_STOP = 5.0
+
+
+class _OfThisProcess:
+    """What Tune also writes to its own files, which nobody reads: it is empty there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Told(_OfThisProcess, Callback):
+    """Passes on which trials have ended, from Tune's thread to the driver's."""
+
+    def __init__(self, news: "queue.SimpleQueue[tuple[str, TuneTrial]]") -> None:
+        self._news = news
+
+    def on_trial_complete(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial that has ended, or was stopped."""
+        self._news.put(("complete", info["trial"]))
+
+    def on_trial_recover(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial whose process died, and which begins again."""
+        self._news.put(("recover", info["trial"]))
+
+    def on_trial_error(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial whose process died too often."""
+        self._news.put(("error", info["trial"]))
+
+
+class StopAll(_OfThisProcess, Stopper):
+    """Ends all trials when it is asked to."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+
+    def __call__(self, *_: Any) -> bool:
+        """Leave single trials to the scheduler."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether it was asked to."""
+        return self._stopping.is_set()
+
+
+class Watch:
+    """The driver beside Tune at work."""
+
+    def __init__(self, study: Study, monitor: Monitor, ended: Ended) -> None:
+        self.root = Folder.at(study.root)
+        self.config = study.config
+        self.monitor = monitor
+        self.ended = ended
+        self.news: queue.SimpleQueue[tuple[str, TuneTrial]] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self.error: Exception | None = None
+        hours = study.config.sweep.max_hours
+        self.deadline = None if hours is None else time.monotonic() + hours * SECONDS_AN_HOUR
+
+    def until_ended(self, tuner: tune.Tuner) -> None:
+        """Return when all trials have ended, or the time is over.
+
+        Raises:
+            DfshieldError: if Tune itself failed.
+        """
+        thread = threading.Thread(
+            target=self._fit, args=(tuner,), name="dfshield-tune", daemon=True
+        )
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(POLL_S)
+                self.tell()
+                if self.deadline is not None and time.monotonic() > self.deadline:
+                    self.deadline = None
+                    self.stopping.set()
+                    self.monitor.say("sweep.max_hours are over: the next command goes on")
+        except BaseException:
+            self.stopping.set()
+            thread.join(SECONDS_TO_STOP)
+            raise
+        self.tell()
+        if self.error is not None:
+            raise DfshieldError(f"Ray Tune failed: {one_line(self.error)}") from self.error
+
+    def _fit(self, tuner: tune.Tuner) -> None:
+        try:
+            tuner.fit()
+        except (tune.TuneError, ray.exceptions.RayError) as error:
+            self.error = error
+
+    def tell(self) -> None:
+        """Record and tell what has happened since the last time."""
+        while not self.news.empty():
+            what, tune_trial = self.news.get()
+            point = json.loads(tune_trial.config["point"])
+            name = make_trial(self.config, point["values"], point["seed"]).name
+            record = read_trial(self.root, name)
+            if record is None:
+                continue  # it was stopped before it began
+            if what == "recover":
+                self.monitor.emit("worker_lost", worker=name, reason=_reason(tune_trial))
+                self.monitor.say(f"{name}: its process was lost; it goes on on another")
+                continue
+            if not record.ended:
+                if self.stopping.is_set():
+                    continue  # the next command goes on with it
+                record = self._cut_off(record, tune_trial, failed=what == "error")
+            self.ended(record)
+
+    def _cut_off(self, record: TrialRecord, trial: TuneTrial, *, failed: bool) -> TrialRecord:
+        update: dict[str, Any] = measured_so_far(trial_folder(self.root, record.name))
+        if failed:
+            update |= {"state": "failed", "reason": _reason(trial)}
+        else:
+            told = f"behind the others after epoch {update['epochs']}"
+            update |= {"state": "stopped", "reason": told}
+        record = record.model_copy(update=update)
+        record.write(self.root)
+        return record
+
+
+def _reason(trial: TuneTrial) -> str:
+    error = trial.get_error()
+    return one_line(error) if error else "its process was lost"

@@ -1,0 +1,43 @@
+"""Sweeps: many students of one surrogate data set, and what their differences tell."""
+
+from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, values_told
+from dfshield.runs.sweep.plan import Values, make_trial, training_seeds
+from dfshield.runs.sweep.record import (
+    TrialRecord,
+    agreements,
+    epochs_of,
+    measured_so_far,
+    read_trial,
+    trial_folder,
+)
+from dfshield.runs.sweep.status import is_sweep, sweep_status
+from dfshield.runs.sweep.study import Ended, InProcessRunner, Study, TrialRunner, in_memory
+from dfshield.runs.sweep.sweep import Sweep
+from dfshield.runs.sweep.trial import Source, run_trial, source_key
+
+__all__ = [
+    "Ended",
+    "InProcessRunner",
+    "Source",
+    "Study",
+    "Sweep",
+    "TrialRecord",
+    "TrialRunner",
+    "Values",
+    "agreements",
+    "epochs_of",
+    "in_memory",
+    "is_sweep",
+    "make_trial",
+    "measured_so_far",
+    "metric_of",
+    "metrics_of_search",
+    "read_trial",
+    "run_trial",
+    "scores_of",
+    "source_key",
+    "sweep_status",
+    "training_seeds",
+    "trial_folder",
+    "values_told",
+]

@@ -1,0 +1,162 @@
+"""From the sweep section to trials: each is a whole configuration, checked before any begins."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from dfshield.config import AxisConfig, Config, config_from, set_key
+from dfshield.errors import InputError
+from dfshield.runs.identity import flatten
+from dfshield.seeds import Stage, generator
+from dfshield.storage import identity_hash
+
+Values = Mapping[str, Any]
+
+_FIXED = ("name", "preset", "seeds", "sweep", "cluster", "storage", "trackers", "evaluation")
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One student of a sweep.
+
+    Attributes:
+        name: its folder; the same values and seed always have the same.
+        values: of the swept keys, as the configuration holds them.
+        seed: of the training.
+        config: all of it, with these values; its own ``seed`` is that of the surrogate data set.
+    """
+
+    name: str
+    values: Values
+    seed: int
+    config: Config
+
+
+def training_seeds(config: Config) -> tuple[int, ...]:
+    """Return the seeds that every setting is trained with."""
+    return config.sweep.seeds or (config.seed,)
+
+
+def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
+    """Return the trial of some values of the swept keys.
+
+    Args:
+        config: of the sweep.
+        values: by config path.
+        seed: of the training; None is that of the configuration with these values.
+
+    Raises:
+        InputError: if the configuration with these values is refused, naming the key.
+    """
+    tree = config.model_dump(mode="json", exclude={"sweep", "seeds"})
+    objective = values.get("training.objective.name")
+    if objective not in (None, config.training.objective.name):
+        tree["training"]["objective"] = {}  # settings of one mean nothing to another
+    for key, value in values.items():
+        set_key(tree, key, value)
+    told = ", ".join(f"{key}={value}" for key, value in values.items())
+    made = config_from(tree, where=f"sweep.parameters ({told})")
+    if made.sweep.parameters != config.sweep.parameters:
+        made = made.model_copy(update={"sweep": config.sweep})
+    known = dict(flatten(made.model_dump(mode="json")))
+    canonical = {key: known.get(key, value) for key, value in values.items()}
+    chosen = made.seed if seed is None else seed
+    name = _name(canonical, chosen)
+    return Trial(name, canonical, chosen, made.model_copy(update={"name": f"{config.name}-{name}"}))
+
+
+def _name(values: Values, seed: int) -> str:
+    parts = [f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in values.items() if key != "seed"]
+    text = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join([*parts, f"seed-{seed}"]))
+    digest = identity_hash({"values": dict(values), "seed": seed})
+    return f"{text[:_LONGEST_NAME]}-{digest[:8]}"
+
+
+def check_axes(config: Config) -> None:
+    """Refuse what no trial could be made of, before anything is done.
+
+    Raises:
+        InputError: naming the key and the value.
+    """
+    sweep = config.sweep
+    if not sweep.parameters:
+        raise InputError(
+            "sweep.parameters: name the keys to vary, as in "
+            "sweep.parameters.training.gradrefine.tau='{grid: [0, 0.5]}', or a sweep.preset"
+        )
+    if config.seeds is not None:
+        raise InputError("seeds: a sweep takes one seed for its data, and sweep.seeds for training")
+    for key in sweep.parameters:
+        _check_key(config, key)
+    if "seed" in sweep.parameters and sweep.seeds is not None:
+        raise InputError("sweep.seeds: not beside sweep.parameters.seed, which varies it already")
+    if config.synthesis.num_holdout == 0 and (
+        sweep.select_on == "holdout" or sweep.scheduler != "none"
+    ):
+        raise InputError("synthesis.num_holdout: the sweep judges trials on them; set it above 0")
+
+
+def _check_key(config: Config, key: str) -> None:
+    where = f"sweep.parameters.{key}"
+    if key.split(".")[0] in _FIXED or key in ("training.data", "training.checkpoint_every"):
+        raise InputError(f"{where}: this key does not change a student, so it cannot be swept")
+    if config.training.data is not None and key.split(".")[0] in ("synthesis", "teacher", "seed"):
+        raise InputError(f"{where}: has no effect, since training.data names a finished data set")
+
+
+def listed_settings(config: Config) -> list[Values] | None:
+    """Return the settings of a grid or random search in order; None where a sampler decides.
+
+    Random draws depend on the configuration's seed and their number alone.
+    """
+    sweep = config.sweep
+    if sweep.search == "grid":
+        return _corners(config)[: sweep.max_trials]
+    if sweep.search == "random":
+        return list(_drawn(config))
+    return None
+
+
+def _corners(config: Config) -> list[Values]:
+    axes = config.sweep.parameters
+    return [dict(zip(axes, v, strict=True)) for v in product(*(a.ends for a in axes.values()))]
+
+
+def _drawn(config: Config) -> Iterator[Values]:
+    assert config.sweep.max_trials is not None
+    for index in range(config.sweep.max_trials):
+        rng = generator(config.seed, Stage.SWEEP, index)
+        yield {key: _draw(axis, rng) for key, axis in config.sweep.parameters.items()}
+
+
+def _draw(axis: AxisConfig, rng: np.random.Generator) -> Any:
+    if axis.grid is not None:
+        return axis.grid[int(rng.integers(len(axis.grid)))]
+    if axis.randint is not None:
+        return int(rng.integers(*axis.randint))
+    if axis.uniform is not None:
+        return float(rng.uniform(*axis.uniform))
+    low, high = np.log(axis.loguniform)  # type: ignore[arg-type]
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def listed_trials(config: Config) -> list[Trial]:
+    """Return the trials that are known beforehand, each once: the settings times the seeds.
+
+    Raises:
+        InputError: if any is refused.
+    """
+    check_axes(config)
+    seeds: tuple[int | None, ...] = config.sweep.seeds or (None,)
+    settings = listed_settings(config)
+    if settings is None:
+        for values in _corners(config):
+            make_trial(config, values, None)
+        return []
+    trials = [make_trial(config, values, seed) for values in settings for seed in seeds]
+    return list({trial.name: trial for trial in trials}.values())

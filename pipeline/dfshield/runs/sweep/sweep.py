@@ -1,0 +1,240 @@
+"""A sweep: one surrogate data set, many students, and what can be learnt from all of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dfshield.config import Config, check_group, dump_config, expand
+from dfshield.errors import InputError
+from dfshield.evaluation import EvaluationResult
+from dfshield.runs.evaluation import attacks_of, require_evaluation_data
+from dfshield.runs.event_log import EventLog
+from dfshield.runs.events import Observer, RunMonitor, SilentObserver
+from dfshield.runs.executor import Executor
+from dfshield.runs.identity import claim, flatten
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.lease import Lease
+from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.sweep.metrics import BestSoFar, check_metric
+from dfshield.runs.sweep.plan import Trial, check_axes, listed_trials, make_trial
+from dfshield.runs.sweep.record import TrialRecord, read_trials
+from dfshield.runs.sweep.results import write_results
+from dfshield.runs.sweep.status import SWEEP_FILE
+from dfshield.runs.sweep.study import Study, TrialRunner
+from dfshield.runs.sweep.trial import Source, source_key
+from dfshield.storage import SurrogateDataset
+
+SWEEPS = "sweeps"
+_NO_PART = ("name", "preset", "cluster", "trackers", "sweep", "seeds")
+
+
+class Sweep:
+    """The trials of a configuration's sweep section: what is done is not done again.
+
+    Args:
+        config: of the run, with its sweep section.
+        executor: who makes the shared images, and measures the teacher.
+        runner: who runs the trials.
+        observer: who watches; None is silent.
+        replan: let interrupted work go on under another engine.
+        retry_failed: do trials that failed again.
+
+    Raises:
+        InputError: for what can be known to be wrong before any work is done.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        executor: Executor,
+        runner: TrialRunner,
+        observer: Observer | None = None,
+        replan: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        check_axes(config)
+        self.config = config
+        self.trials = listed_trials(config)
+        for trial in self.trials or [make_trial(config, {}, None)]:
+            attacks_of(trial.config)
+        if config.evaluation.data is not None or config.sweep.select_on == "test":
+            require_evaluation_data(config)
+        check_metric(config)
+        self.executor = executor
+        self.runner = runner
+        self.observer = observer or SilentObserver()
+        self.replan = replan
+        self.retry_failed = retry_failed
+        self.run_layout = RunLayout.of(config)
+        self.root = self.run_layout.root.child(SWEEPS, config.sweep.name)
+        self.log = EventLog(self.root)
+
+    def run(self) -> list[TrialRecord]:
+        """Do what is still to be done, and write the results and the report.
+
+        Returns:
+            All trials that were begun.
+
+        Raises:
+            InputError: if another driver is at work on this sweep, or it has other settings.
+            DfshieldError: if it cannot go on; what was done stays.
+            KeyboardInterrupt: if it was stopped.
+        """
+        with Lease(self.root, on_beat=self.log.flush):
+            claim(self.root, self._identity(), key="sweep.name=")
+            self.root.write_bytes(SWEEP_FILE, dump_config(self.config).encode())
+            try:
+                self._run()
+            finally:
+                self.log.flush()
+        return read_trials(self.root)
+
+    def _run(self) -> None:
+        sources = self._sources()
+        self._check_groups(sources)
+        records = read_trials(self.root)
+        if self.retry_failed:
+            records = [record for record in records if record.state != "failed"]
+        ended = {record.name for record in records if record.ended}
+        study = Study(
+            config=self.config,
+            root=self.root.uri,
+            trials=[trial for trial in self.trials if trial.name not in ended],
+            sources=sources,
+            records=records,
+            replan=self.replan,
+        )
+        if study.num_trials:
+            self._do(study, records)
+        self._measure_teacher()
+        records = read_trials(self.root)
+        write_results(self.root, self.config, records)
+        self.log.emit("sweep_done", trials=len(records))
+
+    def _do(self, study: Study, records: list[TrialRecord]) -> None:
+        done = sum(record.ended for record in records)
+        total = done + study.num_trials
+        self.log.emit("sweep_started", trials=done, total=total)
+        self.observer.begin("Sweep", total=total, done=done, unit="trials")
+        best = BestSoFar(self.config, records)
+
+        def ended(record: TrialRecord) -> None:
+            self.log.emit(
+                "trial_ended", trial=record.name, state=record.state, reason=record.reason
+            )
+            if record.state == "failed":
+                self.observer.say(f"{record.name} failed: {record.reason}")
+            best.add(record)
+            self.observer.detail(best.told())
+            self.observer.advance(1.0)
+
+        self.runner.run_trials(study, monitor=RunMonitor(self.log, self.observer), ended=ended)
+        self.observer.end()
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what all trials have in common; a value of an axis may be added later."""
+        swept = self.config.sweep.parameters
+        tree = self.config.model_dump(mode="json")
+        tree["storage"] = {"image_dtype": self.config.storage.image_dtype}
+        for key in ("data", "checkpoint_every"):
+            tree["training"].pop(key)
+        kept = {
+            key: value
+            for key, value in flatten(tree)
+            if key.split(".")[0] not in _NO_PART and key not in swept
+        }
+        return {"axes": sorted(swept), **kept}
+
+    def _sources(self) -> dict[str, Source]:
+        """Make every distinct teacher and data set, once."""
+        groups: dict[str, list[Trial]] = {}
+        for trial in self.trials or [make_trial(self.config, {}, None)]:
+            groups.setdefault(source_key(trial.config), []).append(trial)
+        return {key: self._source(key, trials) for key, trials in groups.items()}
+
+    def _source(self, key: str, trials: list[Trial]) -> Source:
+        first = trials[0].config
+        sizes = {
+            name: max(getattr(trial.config.synthesis, name) for trial in trials)
+            for name in ("num_images", "num_holdout")
+        }
+        if self.config.sweep.search.startswith("tpe"):
+            axis = self.config.sweep.parameters.get("synthesis.num_images")
+            sizes["num_images"] = max([sizes["num_images"], *(axis.ends if axis else ())])
+        own = key == source_key(self.config)
+        config = first.model_copy(
+            update={
+                "name": self.config.name if own else f"{self.config.name}-{key}",
+                "synthesis": first.synthesis.model_copy(update=sizes),
+                "training": self.config.training,
+            }
+        )
+        run = Run(
+            config,
+            executor=self.executor,
+            observer=self.observer,
+            replan=self.replan,
+            layout=self.run_layout if own else self._layout(key, config),
+        )
+        stages = [StageName.TEACHER]
+        if config.training.data is None:
+            stages.append(StageName.SYNTHESIZE)
+        layout = run.context.layout
+        with Lease(layout.root, on_beat=run.context.log.flush):
+            run.work(stages)
+        data = layout.synthetic(config.seed)
+        if config.training.data is not None:
+            data = SurrogateDataset.open(expand(config.training.data, key="training.data")).folder
+        return Source(layout.teacher.uri, data.uri, run.context.kept.get(config.seed, {}))
+
+    def _layout(self, key: str, config: Config) -> RunLayout:
+        """Return where a data set lies that is not the run's own; mostly its teacher is."""
+        same = config.teacher == self.config.teacher and config.seed == self.config.seed
+        layout = RunLayout(self.root.child("sets", key), (config.seed,))
+        if not same:
+            return layout
+        own = Run(self.config, executor=self.executor, observer=self.observer)
+        with Lease(self.run_layout.root):
+            own.work([StageName.TEACHER])
+        return replace(layout, teacher_at=self.run_layout.teacher)
+
+    def _check_groups(self, sources: Mapping[str, Source]) -> None:
+        """Refuse a K larger than an epoch where only the data set tells how long that is.
+
+        Raises:
+            InputError: naming the value.
+        """
+        if self.config.training.data is None:
+            return
+        (source,) = {source.data for source in sources.values()}
+        parts = SurrogateDataset.open(source).manifest.split("data")
+        num_images = sum(part.num_images for part in parts)
+        for trial in self.trials:
+            training = trial.config.training
+            batches = -(-num_images // training.batch_size)
+            try:
+                check_group(training.gradrefine.num_batches, batches)
+            except ValueError as error:
+                raise InputError(f"{error} of {source}") from None
+
+    def _measure_teacher(self) -> list[EvaluationResult]:
+        """Attack the teacher as the students are: once, under the configuration's own threat."""
+        several = any(
+            key.split(".")[0] in ("teacher", "seed") for key in self.config.sweep.parameters
+        )
+        if self.config.evaluation.data is None or several:
+            return []
+        evaluation = self.config.evaluation.model_copy(update={"models": ("teacher",)})
+        run = Run(
+            self.config.model_copy(update={"evaluation": evaluation}),
+            executor=self.executor,
+            observer=self.observer,
+            layout=RunLayout(
+                self.root.child("teacher"),
+                (self.config.seed,),
+                teacher_at=self.run_layout.teacher,
+            ),
+        )
+        run.work([StageName.EVALUATE])
+        return run.results[self.config.seed]

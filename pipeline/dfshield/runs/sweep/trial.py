@@ -1,0 +1,161 @@
+"""One trial of a sweep: a run of its own that trains and measures, on another run's images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dfshield.config import Config
+from dfshield.errors import DfshieldError, one_line
+from dfshield.evaluation import EvaluationResult
+from dfshield.runs.event_log import now
+from dfshield.runs.executor import Executor
+from dfshield.runs.identity import flatten
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.sweep.plan import Trial
+from dfshield.runs.sweep.record import (
+    TRIAL_STARTED,
+    TrialRecord,
+    agreements,
+    epochs_of,
+    kept_holdout,
+    read_trial,
+    trial_folder,
+    worked_seconds,
+)
+from dfshield.storage import Folder, identity_hash
+
+OnEpoch = Callable[[int, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A teacher and a surrogate data set that trials share. Picklable.
+
+    Attributes:
+        teacher: its folder.
+        data: the folder of the data set.
+        kept: its parts in memory, or references to them, by path.
+    """
+
+    teacher: str
+    data: str
+    kept: Mapping[str, object] = field(default_factory=dict)
+
+
+def source_key(config: Config) -> str:
+    """Return a hash of what teacher and images depend on: equal ones are made once."""
+    of_nothing = {"num_images", "num_holdout", "checkpoint_every"}
+    return identity_hash(
+        {
+            "teacher": config.teacher.model_dump(mode="json"),
+            "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
+            "storage": config.storage.image_dtype,
+            "seed": config.seed,
+        }
+    )[:12]
+
+
+def run_trial(
+    trial: Trial,
+    source: Source,
+    *,
+    root: Folder,
+    executor: Executor,
+    on_epoch: OnEpoch = lambda *_: None,
+    replan: bool = False,
+) -> TrialRecord:
+    """Train and measure the student of a trial, going on from where an earlier command came to.
+
+    Errors of a trial are results: they are recorded.
+
+    Args:
+        trial: what it is.
+        source: its teacher and images.
+        root: the folder of the sweep.
+        executor: who works.
+        on_epoch: called with the number of epochs done and the metrics on the hold-out; what it
+            raises ends the trial.
+        replan: go on under another engine than the trial was begun with.
+    """
+    folder = trial_folder(root, trial.name)
+    before = read_trial(root, trial.name)
+    record = TrialRecord(
+        name=trial.name,
+        values=dict(trial.values),
+        seed=trial.seed,
+        state="running",
+        started=before.started if before else now(),
+    )
+    record.write(root)
+    try:
+        found = _train_and_measure(
+            trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
+        )
+        found["state"] = "done"
+    except (DfshieldError, MemoryError, torch.OutOfMemoryError) as error:
+        found = {"state": "failed", "reason": one_line(error)}
+    found |= {"epochs": len(epochs_of(folder)), "seconds": worked_seconds(folder)}
+    record = record.model_copy(update=found)
+    record.write(root)
+    return record
+
+
+def _train_and_measure(
+    trial: Trial,
+    source: Source,
+    folder: Folder,
+    *,
+    executor: Executor,
+    on_epoch: OnEpoch,
+    replan: bool,
+) -> dict[str, Any]:
+    config = trial.config
+    evaluation = config.evaluation.model_copy(update={"models": ("student",)})
+    training = config.training
+    if training.data is not None:  # told so that it means the same on every machine
+        training = training.model_copy(update={"data": source.data})
+
+    def hear(event: str, fields: Mapping[str, Any]) -> None:
+        if event == "epoch":
+            on_epoch(fields["epoch"] + 1, fields)
+
+    run = Run(
+        config.model_copy(update={"evaluation": evaluation, "training": training}),
+        executor=executor,
+        replan=replan,
+        hear=hear,
+        layout=RunLayout(
+            folder,
+            (trial.seed,),
+            teacher_at=Folder.at(source.teacher),
+            synthetic_at=Folder.at(source.data),
+        ),
+    )
+    run.context.kept[trial.seed] = dict(source.kept)
+    run.context.log.emit(TRIAL_STARTED, **dict(flatten(trial.values)))
+    stages = [StageName.TRAIN]
+    if config.evaluation.data is not None:
+        stages.append(StageName.EVALUATE)
+    run.work(stages)
+    student = run.context.layout.student(trial.seed)
+    holdout = kept_holdout(student, best=config.training.select == "holdout")
+    return _measured(holdout, run.results.get(trial.seed, []))
+
+
+def _measured(holdout: Mapping[str, Any], results: list[EvaluationResult]) -> dict[str, Any]:
+    collapsed = bool(holdout.get("collapsed", False)) or any(r.collapsed for r in results[:1])
+    return {
+        "holdout": agreements(holdout),
+        "test": {_label(result, results): result.accuracy for result in results},
+        "floor": results[0].floor if results else None,
+        "collapsed": collapsed,
+    }
+
+
+def _label(result: EvaluationResult, results: list[EvaluationResult]) -> str:
+    if sum(other.label == result.label for other in results) == 1:
+        return result.label
+    return f"{result.label} {result.norm} {result.eps:g}"
