@@ -7,6 +7,7 @@ from typing import Any
 from scipy.stats import kendalltau, spearmanr
 
 from dfshield.report.scores import format_percent, format_points
+from dfshield.report.sweep.axes import EPS
 from dfshield.report.sweep.settings import (
     Measure,
     Pooled,
@@ -18,6 +19,8 @@ from dfshield.report.sweep.settings import (
     test_measure,
 )
 from dfshield.report.sweep.trials import SweepData
+
+EPS_CAUTION = "A smaller ε is an easier attack: figures at different ε do not compare"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def recommend(data: SweepData) -> Recommendation | None:
         _said_margin(margin, figure),
         _said_front(on_front, pair),
         _said_floor(best),
+        f"{EPS_CAUTION}." if EPS in data.parameters else "",
     ]
     return Recommendation(
         values=best.values,

@@ -13,11 +13,10 @@ from dfshield.report.sweep.axes import Axis, identity
 from dfshield.report.sweep.marks import (
     BELOW_FLOOR,
     COLLAPSED,
-    RECOMMENDED,
     legend,
     marks_of,
 )
-from dfshield.report.sweep.picture import Picture, drawable, figure_of
+from dfshield.report.sweep.picture import Picture, drawable, figure_of, mark_recommended
 from dfshield.report.sweep.settings import Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
@@ -55,7 +54,7 @@ def curves(view: SweepView, axis: Axis) -> Picture | None:
     def paint(panels: Sequence[Axes], palette: Palette) -> None:
         for panel, measure in zip(panels, measures, strict=True):
             _panel(panel, view, axis, measure, lines, palette)
-            title = f"{measure.title}, %"
+            title = f"{measure.heading}, %"
             panel.set_title(f"{title}\n{held}" if held else title, loc="left")
         _add_legend(panels[0], list(lines), palette)
 
@@ -127,9 +126,10 @@ def _signs(
 ) -> None:
     """Write what must be known of a point above it; of one without a figure, at the bottom."""
     figure = setting.figure(measure)
+    if figure and view.is_recommended(setting):
+        mark_recommended(panel, place, 100 * figure.mean, palette)
     raised = marks_of(setting, measure)
-    star = [RECOMMENDED] if view.is_recommended(setting) else []
-    text = " ".join(star + [one.sign for one in raised])
+    text = " ".join(one.sign for one in raised)
     if not text:
         return
     alarming = any(one.mark in (COLLAPSED, BELOW_FLOOR) for one in raised)
@@ -141,11 +141,12 @@ def _signs(
         panel.annotate(
             text,
             (place, 100 * figure.mean),
-            xytext=(0, 4),
+            xytext=(0, 5),
             textcoords="offset points",
             ha="center",
             fontsize=8,
             color=colour,
+            bbox={"facecolor": palette.ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
         )
 
 

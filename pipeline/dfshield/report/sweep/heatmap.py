@@ -22,6 +22,7 @@ from dfshield.report.sweep.view import SweepView
 _MOST = 20  # values of one axis whose cells can still be read
 _LEAST_FULL = 0.5  # share of the cells that must have been planned
 _ROW = 0.44  # inches
+_DEEPEST = 0.75  # share of the full colour: deeper, and figures are harder to read
 _ROOM = 520  # points across a panel, over the width of a character
 
 
@@ -42,7 +43,7 @@ def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
         for axis, measure in zip(axes, measures, strict=True):
             _label(axis, rows, columns)
             _panel(axis, view, measure, cells, palette)
-            title = f"{measure.title}, %"
+            title = f"{measure.heading}, %"
             axis.set_title(f"{title}\n{held}" if held else title, loc="left")
 
     raised = [one for s in cells.values() for measure in measures for one in marks_of(s, measure)]
@@ -87,23 +88,24 @@ def _panel(axis: Axes, view: SweepView, measure: Measure, cells: _Cells, palette
         colour = palette.ground
         if figure is not None and not plain:
             share = (figure.mean - low) / (high - low) if high > low else 0.5
-            colour = _mixed(palette.grid, palette.student, share)
+            colour = _mixed(palette.grid, palette.student, _DEEPEST * share)
         axis.add_patch(
             Rectangle(
                 (column - 0.5, row - 0.5),
                 1,
                 1,
                 facecolor=colour,
-                edgecolor=palette.teacher if plain else palette.ground,
+                edgecolor=palette.teacher,
                 hatch="////" if plain else None,
-                linewidth=0 if plain else 1,
+                linewidth=0,
             )
         )
+        _frame(axis, (column, row), 1.0, palette.ground, 1)
         lines = [format_points(figure.mean)] if figure else []
         signs = [one.sign for one in raised]
         if view.is_recommended(setting):
             signs.insert(0, RECOMMENDED)
-            _frame(axis, row, column, palette)
+            _frame(axis, (column, row), 0.92, palette.text, 2)
         text = "\n".join(lines + ([" ".join(signs)] if signs else []))
         _write(axis, (column, row), text, colour, plain)
 
@@ -119,10 +121,10 @@ def _write(axis: Axes, place: tuple[int, int], text: str, colour: str, plain: bo
         written.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 1.0})
 
 
-def _frame(axis: Axes, row: int, column: int, palette: Palette) -> None:
-    corner = (column - 0.46, row - 0.46)
+def _frame(axis: Axes, place: tuple[int, int], side: float, colour: str, width: int) -> None:
+    corner = (place[0] - side / 2, place[1] - side / 2)
     axis.add_patch(
-        Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=palette.text, linewidth=2, zorder=3)
+        Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=width, zorder=width)
     )
 
 

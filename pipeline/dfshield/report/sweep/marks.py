@@ -18,8 +18,8 @@ class Mark:
 
 COLLAPSED = Mark("✕", "collapsed", FLAG_MEANING["collapsed"])
 BELOW_FLOOR = Mark("▼", "below the floor", FLAG_MEANING["below the floor"])
-FAILED = Mark("!", "failed", "it ended in an error: see the list of trials")
-STOPPED = Mark("■", "stopped early", "by the scheduler, before its last epoch: not in the mean")
+FAILED = Mark("!", "failed", "it ended in an error; see the list of trials")
+STOPPED = Mark("■", "stopped early", "ended before its last epoch by the scheduler; not in a mean")
 UNFINISHED = Mark("…", "not finished", "waiting, running or interrupted")
 MISSING = Mark("?", "not measured", "it ran to its end without this figure")
 RECOMMENDED = "★"
@@ -77,4 +77,4 @@ def _concerns(measure: Measure | None, label: str) -> bool:
 def legend(raised: Iterable[Raised]) -> list[str]:
     """Return what the signs in a picture mean, each said once."""
     marks = dict.fromkeys(one.mark for one in raised)
-    return [f"{mark.sign} {mark.name}: {mark.meaning}" for mark in marks]
+    return [f"{mark.sign} {mark.name}: {mark.meaning}." for mark in marks]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dfshield.report.drawing import Palette
 from dfshield.report.grid import drawable_names
 
-_NOTE_WIDTH = 96  # characters
+_NOTE_WIDTH = 102  # characters
 _NOTE_LINE = 0.145  # inches
 
 
@@ -40,7 +40,6 @@ class Picture:
 
     def draw(self, axes: Sequence[Axes], palette: Palette) -> None:
         """Draw the panels and the notes."""
-        self.paint(axes, palette)
         figure_of(axes[0]).supxlabel(
             "\n".join(self._note_lines),
             x=0.01,
@@ -49,6 +48,7 @@ class Picture:
             color=palette.quiet,
             linespacing=1.3,
         )
+        self.paint(axes, palette)
 
     @property
     def _note_lines(self) -> list[str]:
@@ -60,6 +60,19 @@ def figure_of(axis: Axes) -> Figure:
     figure = axis.get_figure(root=True)
     assert figure is not None  # panels are made by a figure
     return figure
+
+
+def mark_recommended(axis: Axes, x: float, y: float, palette: Palette) -> None:
+    """Put the star of the recommended setting on a point."""
+    axis.plot(
+        x,
+        y,
+        "*",
+        color=palette.smooth,
+        markeredgecolor=palette.ground,
+        markersize=14,
+        zorder=4,
+    )
 
 
 def drawable(texts: Sequence[str], *, length: int = 26) -> list[str]:

@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from dfshield.report.drawing import Palette
-from dfshield.report.sweep.choice import ProxyAgreement
+from dfshield.report.sweep.axes import EPS
+from dfshield.report.sweep.choice import EPS_CAUTION, ProxyAgreement
 from dfshield.report.sweep.marks import BELOW_FLOOR, COLLAPSED, RECOMMENDED, Mark, marks_of
-from dfshield.report.sweep.picture import Picture, drawable, figure_of
+from dfshield.report.sweep.picture import Picture, drawable, figure_of, mark_recommended
 from dfshield.report.sweep.settings import Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
@@ -31,7 +32,7 @@ def pareto(view: SweepView) -> Picture | None:
         # Going left along the front, the figure at hand holds until a better one is reached.
         axis.plot(xs, ys, color=palette.student, drawstyle="steps-post", linewidth=1.1, zorder=1)
         axis.plot(xs, ys, "o", color=palette.student, markersize=5.5, zorder=3)
-        axis.set_xlabel(f"{view.clean.title}, %")
+        axis.set_xlabel(f"{view.clean.heading}, %")
         axis.set_ylabel(f"{view.robust.title}, %")
         axis.set_title(f"{view.clean.title} against {view.robust.title}", loc="left")
         if numbered:
@@ -49,6 +50,7 @@ def pareto(view: SweepView) -> Picture | None:
             + (" (numbered: setting: clean / robust)." if numbered else "; they are in the table."),
             *((f"{view.star}.",) if view.recommended else ()),
             *_signs_said([setting for setting, _, _ in points]),
+            *((f"{EPS_CAUTION}.",) if EPS in view.data.parameters else ()),
         ),
         paint=paint,
     )
@@ -64,7 +66,7 @@ def proxy_scatter(view: SweepView) -> Picture | None:
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         axis = axes[0]
         _scatter(axis, view, points, palette)
-        axis.set_xlabel(f"{proxy.proxy.title} (synthetic hold-out), %")
+        axis.set_xlabel(f"{proxy.proxy.heading}, %")
         axis.set_ylabel(f"{proxy.real.title} (real test), %")
         axis.set_title(correlation(proxy), loc="left")
 
@@ -111,38 +113,21 @@ def _scatter(axis: Axes, view: SweepView, points: Sequence[_Point], palette: Pal
             shape = "x" if sign is COLLAPSED else "v"
             axis.plot(x, y, shape, color=palette.alarm, markersize=5, fillstyle="none", zorder=2)
         if view.is_recommended(setting):
-            axis.plot(
-                x,
-                y,
-                "*",
-                color=palette.smooth,
-                markeredgecolor=palette.ground,
-                markersize=15,
-                zorder=4,
-            )
+            mark_recommended(axis, x, y, palette)
     axis.margins(0.09)
     axis.grid(axis="both")
 
 
 def _number(axis: Axes, view: SweepView, corners: Sequence[_Point], palette: Palette) -> None:
-    """Number the points of the front and say below which settings they are."""
+    """Number the points of the front and say above which settings they are."""
     entries = []
     for number, (setting, x, y) in enumerate(corners, start=1):
-        axis.annotate(
-            str(number),
-            (x, y),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=8,
-            fontweight="bold",
-            zorder=5,
-        )
         star = f"{RECOMMENDED} " if view.is_recommended(setting) else ""
         name = drawable([view.name(setting)], length=30)[0]
         entries.append(f"{number}  {star}{name}: {x:.1f} / {y:.1f}")
-    handles = [Line2D([], [], linestyle="none") for _ in entries]
-    figure_of(axis).legend(
-        handles,
+    figure = figure_of(axis)
+    figure.legend(
+        [Line2D([], [], linestyle="none") for _ in entries],
         entries,
         loc="outside upper left",
         ncols=2,
@@ -150,6 +135,46 @@ def _number(axis: Axes, view: SweepView, corners: Sequence[_Point], palette: Pal
         handletextpad=0,
         labelcolor=palette.text,
     )
+    figure.draw_without_rendering()  # only now it is known where the points stand
+    offsets = _offsets(axis, [(x, y) for _, x, y in corners])
+    for number, ((_, x, y), offset) in enumerate(zip(corners, offsets, strict=True), start=1):
+        axis.annotate(
+            str(number),
+            (x, y),
+            xytext=offset,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+            arrowprops={"arrowstyle": "-", "color": palette.quiet, "linewidth": 0.5},
+            zorder=5,
+        )
+
+
+def _offsets(axis: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return where numbers stand beside points so that they cover neither each other nor a point.
+
+    In typographic points. Other settings lie below and left of a front, so above and right is free.
+    """
+    scale = 72 / figure_of(axis).dpi
+    places = [(scale * x, scale * y) for x, y in axis.transData.transform(points)]
+    taken, chosen = list(places), []
+    for x, y in places:
+        free = [
+            (right, up)
+            for right, up in _BESIDE
+            if all(max(abs(x + right - a), abs(y + up - b)) > _APART for a, b in taken)
+        ]
+        offset = free[0] if free else _BESIDE[0]
+        taken.append((x + offset[0], y + offset[1]))
+        chosen.append(offset)
+    return chosen
+
+
+_APART = 8.5  # typographic points between the middles of two numbers
+_DIRECTIONS = ((1.0, 1.0), (0.3, 1.2), (1.2, 0.3))
+_BESIDE = [(out * right, out * up) for out in (9, 16, 24, 34) for right, up in _DIRECTIONS]
 
 
 def _sign(setting: Setting) -> Mark | None:

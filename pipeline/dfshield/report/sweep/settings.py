@@ -26,6 +26,11 @@ class Measure:
     title: str
 
     @property
+    def heading(self) -> str:
+        """The title with where it was measured, unless on real images."""
+        return self.title if self.source == "test" else f"{self.title}, synthetic hold-out"
+
+    @property
     def unit(self) -> str:
         """What a percentage of it means."""
         if self.source == "test":
