@@ -127,7 +127,7 @@ def _signs(
     """Write what must be known of a point above it; of one without a figure, at the bottom."""
     figure = setting.figure(measure)
     if figure and view.is_recommended(setting):
-        mark_recommended(panel, place, 100 * figure.mean, palette)
+        mark_recommended(panel, float(place), 100 * figure.mean, palette)
     raised = marks_of(setting, measure)
     text = " ".join(one.sign for one in raised)
     if not text:

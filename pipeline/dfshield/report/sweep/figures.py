@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from dfshield.report.drawing import drawn
-from dfshield.report.sweep.axes import LAMBDA2, Axis
+from dfshield.report.sweep.axes import LAMBDA1, LAMBDA2, Axis
 from dfshield.report.sweep.curves import curves
 from dfshield.report.sweep.heatmap import heat_map
 from dfshield.report.sweep.picture import Picture
@@ -44,8 +44,9 @@ def sweep_figures(data: SweepData) -> dict[str, SweepFigure]:
 
 
 def _pictures(view: SweepView) -> Iterator[tuple[str, Picture | None]]:
-    for pair in combinations(view.axes, 2):
-        rows, columns = sorted(pair, key=lambda axis: axis.key == LAMBDA2)  # as in the paper
+    for rows, columns in combinations(view.axes, 2):
+        if (rows.key, columns.key) == (LAMBDA2, LAMBDA1):
+            rows, columns = columns, rows  # as in the paper
         name = f"heatmap-{_slug(rows)}-{_slug(columns)}"
         yield name, heat_map(view, rows, columns)
     for axis in view.axes:

@@ -40,8 +40,13 @@ class _TrialRow:
     figures: tuple[float | None, ...]
 
 
-def render_sweep_page(data: SweepData) -> str:
-    """Return the report of a sweep, finished or not, as a self-contained HTML page."""
+def render_sweep_page(data: SweepData, figures: Mapping[str, SweepFigure] | None = None) -> str:
+    """Return the report of a sweep, finished or not, as a self-contained HTML page.
+
+    Args:
+        data: of the sweep.
+        figures: what ``sweep_figures`` gave for the same data; None: they are drawn.
+    """
     view = view_of(data)
     measures = _measures(view)
     rows = _rows(view, measures)
@@ -54,7 +59,7 @@ def render_sweep_page(data: SweepData) -> str:
             view=view,
             measures=measures,
             metric=chosen_by(data),
-            figures=_sections(sweep_figures(data)),
+            figures=_sections(sweep_figures(data) if figures is None else figures),
             rows=rows,
             mark_meaning=_meanings(rows),
             has_paper=any(row.paper for row in rows),

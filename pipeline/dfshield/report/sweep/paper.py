@@ -59,9 +59,10 @@ class _Study:
 def paper_cells(data: SweepData) -> tuple[PaperCell | None, ...]:
     """Return the paper's cell for every setting, in the order of ``settings_of``.
 
-    A cell is the same when data set, model and norm are, and λ1, λ2, τ, K and ε that are not swept
-    stand at the paper's defaults. Nothing else may be swept; ``recipe_differences`` tells what else
-    is not as in the paper. Where two tables have the cell, that of the swept keys is taken.
+    A cell is the same when data set, model and norm are, and λ1, λ2, τ, K and ε stand where a table
+    has them: all but those that it moves at the paper's defaults. Nothing else may be swept;
+    ``recipe_differences`` tells what else is not as in the paper. Where two tables have the cell,
+    that of the swept keys is taken.
     """
     settings = settings_of(data)
     place = _place(data)
