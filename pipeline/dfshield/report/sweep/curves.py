@@ -16,7 +16,14 @@ from dfshield.report.sweep.marks import (
     legend,
     marks_of,
 )
-from dfshield.report.sweep.picture import Picture, drawable, figure_of, mark_recommended
+from dfshield.report.sweep.picture import (
+    Picture,
+    drawable,
+    figure_of,
+    held_lines,
+    mark_recommended,
+    panel_title,
+)
 from dfshield.report.sweep.settings import Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
@@ -54,17 +61,18 @@ def curves(view: SweepView, axis: Axis) -> Picture | None:
     def paint(panels: Sequence[Axes], palette: Palette) -> None:
         for panel, measure in zip(panels, measures, strict=True):
             _panel(panel, view, axis, measure, lines, palette)
-            title = f"{measure.heading}, %"
-            panel.set_title(f"{title}\n{held}" if held else title, loc="left")
+            panel.set_title(panel_title(measure, held), loc="left")
         _add_legend(panels[0], list(lines), palette)
 
     raised = [one for s in shown for measure in measures for one in marks_of(s, measure)]
+    panel_height = 2.1 + 0.15 * len(held_lines(held))
+    legend_rows = (len(lines) + 1) // 2 if len(lines) > 1 else 0
     banded = any((f := s.figure(m)) and f.spread is not None for s in shown for m in measures)
     return Picture(
         title=f"Over {axis.label} {held}".strip(),
         alt=f"Two line charts over {axis.label}: {view.clean.title} and {view.robust.title}, "
         f"{view.clean.unit}",
-        heights=(2.15 + 0.17 * ((len(lines) + 1) // 2 if len(lines) > 1 else 0), 2.15),
+        heights=(panel_height + 0.17 * legend_rows, panel_height),
         notes=(
             f"In percent: {view.clean.unit}. The vertical axis need not begin at zero.",
             *(("Values stand at equal distances.",) if not axis.evenly_spaced else ()),

@@ -15,7 +15,7 @@ from dfshield.report.sweep.marks import (
     legend,
     marks_of,
 )
-from dfshield.report.sweep.picture import Picture, drawable
+from dfshield.report.sweep.picture import Picture, drawable, held_lines, panel_title
 from dfshield.report.sweep.settings import Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
@@ -43,8 +43,7 @@ def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
         for axis, measure in zip(axes, measures, strict=True):
             _label(axis, rows, columns)
             _panel(axis, view, measure, cells, palette)
-            title = f"{measure.heading}, %"
-            axis.set_title(f"{title}\n{held}" if held else title, loc="left")
+            axis.set_title(panel_title(measure, held), loc="left")
 
     raised = [one for s in cells.values() for measure in measures for one in marks_of(s, measure)]
     any_missing = len(cells) < len(rows.values) * len(columns.values)
@@ -52,7 +51,7 @@ def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
         title=f"{rows.label} × {columns.label} {held}".strip(),
         alt=f"Two heat maps over {rows.label} (rows) and {columns.label} (columns): "
         f"{view.clean.title} and {view.robust.title}, {view.clean.unit}",
-        heights=(_ROW * len(rows.values) + 0.85,) * 2,
+        heights=(_ROW * len(rows.values) + 0.72 + 0.15 * len(held_lines(held)),) * 2,
         notes=(
             f"In percent: {view.clean.unit}.",
             *((f"Framed, {view.star}.",) if view.recommended in cells.values() else ()),

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 
 from dfshield.report.drawing import Palette
 from dfshield.report.grid import drawable_names
+from dfshield.report.sweep.settings import Measure
 
 _NOTE_WIDTH = 102  # characters
 _NOTE_LINE = 0.145  # inches
+_TITLE_WIDTH = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ def figure_of(axis: Axes) -> Figure:
     figure = axis.get_figure(root=True)
     assert figure is not None  # panels are made by a figure
     return figure
+
+
+def panel_title(measure: Measure, held: str) -> str:
+    """Return what stands above a panel: what is shown, and where other axes are held."""
+    return "\n".join([f"{measure.heading}, %", *held_lines(held)])
+
+
+def held_lines(held: str) -> list[str]:
+    """Return the text in lines that fit above a panel."""
+    return wrap(held, _TITLE_WIDTH)
 
 
 def mark_recommended(axis: Axes, x: float, y: float, palette: Palette) -> None:

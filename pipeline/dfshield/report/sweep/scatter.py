@@ -14,6 +14,7 @@ from dfshield.report.sweep.settings import Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
 _MOST_NUMBERED = 12
+_HALF_WIDTH = 46  # characters
 
 
 def pareto(view: SweepView) -> Picture | None:
@@ -23,6 +24,8 @@ def pareto(view: SweepView) -> Picture | None:
         return None
     front = list(view.front)
     numbered = len(front) <= _MOST_NUMBERED
+    entries = _entries(view) if numbered else []
+    columns = 2 if max(map(len, entries), default=0) <= _HALF_WIDTH else 1
 
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         axis = axes[0]
@@ -36,14 +39,13 @@ def pareto(view: SweepView) -> Picture | None:
         axis.set_ylabel(f"{view.robust.title}, %")
         axis.set_title(f"{view.clean.title} against {view.robust.title}", loc="left")
         if numbered:
-            _number(axis, view, corners, palette)
+            _number(axis, corners, entries, columns, palette)
 
-    rows = (len(front) + 1) // 2 if numbered else 0
     return Picture(
         title="Clean against robust",
         alt=f"Scatter of {view.clean.title} against {view.robust.title}, one point per setting, "
         "with the Pareto front",
-        heights=(3.5 + 0.17 * rows,),
+        heights=(3.5 + 0.17 * -(-len(entries) // columns),),
         notes=(
             f"In percent: {view.clean.unit}; one point per setting, mean over its seeds.",
             "Line and large points: the Pareto front, settings that no other beats in both figures"
@@ -118,19 +120,30 @@ def _scatter(axis: Axes, view: SweepView, points: Sequence[_Point], palette: Pal
     axis.grid(axis="both")
 
 
-def _number(axis: Axes, view: SweepView, corners: Sequence[_Point], palette: Palette) -> None:
-    """Number the points of the front and say above which settings they are."""
+def _entries(view: SweepView) -> list[str]:
+    """Return the settings of the front in words, numbered, with their figures."""
     entries = []
-    for number, (setting, x, y) in enumerate(corners, start=1):
+    for number, (setting, x, y) in enumerate(_points(view.front, view.clean, view.robust), start=1):
         star = f"{RECOMMENDED} " if view.is_recommended(setting) else ""
-        name = drawable([view.name(setting)], length=30)[0]
+        name = drawable([view.name(setting)], length=72)[0]
         entries.append(f"{number}  {star}{name}: {x:.1f} / {y:.1f}")
+    return entries
+
+
+def _number(
+    axis: Axes,
+    corners: Sequence[_Point],
+    entries: Sequence[str],
+    columns: int,
+    palette: Palette,
+) -> None:
+    """Number the points of the front and say above which settings they are."""
     figure = figure_of(axis)
     figure.legend(
         [Line2D([], [], linestyle="none") for _ in entries],
         entries,
         loc="outside upper left",
-        ncols=2,
+        ncols=columns,
         handlelength=0,
         handletextpad=0,
         labelcolor=palette.text,
