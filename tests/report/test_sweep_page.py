@@ -149,6 +149,7 @@ def test_many_trials_and_values_that_are_no_numbers(make_sweep, text_of):
     text = text_of(data)
     assert "84 settings, 168 trials: 168 done" in text
     assert "objective.name trades, ε 4/255, τ 0.35" in text
+    assert "l_inf ε swept" in text
 
 
 def test_hostile_names_stay_text(make_sweep, read_page):
