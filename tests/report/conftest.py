@@ -1,12 +1,15 @@
 """Run results as they come out of JSON, for the tests of the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from html.parser import HTMLParser
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dfshield.report import ReportData, SeedOutcome, image_grid
+from dfshield.report.sweep import SweepData, SweepTrial
 
 NAMES = ("zero", "one", "two", "three")
 
@@ -112,5 +115,118 @@ def make_data() -> Callable[..., ReportData]:
             "seeds": seeds or (seed_outcome(0),),
         }
         return ReportData(**fields | changes)
+
+    return make
+
+
+VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
+LOADING = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href"}
+
+
+class PageReader(HTMLParser):
+    """Walks a page: the text it shows, what it loads; fails where tags do not nest."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for key, value in attrs if key in LOADING]
+        assert not [key for key, _ in attrs if key.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture
+def read_page() -> Callable[[str], PageReader]:
+    return PageReader
+
+
+def sweep_trial(**changes: Any) -> SweepTrial:
+    fields: dict[str, Any] = {
+        "name": "t0000",
+        "state": "done",
+        "values": {},
+        "seed": 0,
+        "holdout": {},
+        "test": {},
+        "floor": None,
+        "collapsed": False,
+        "seconds": 60.0,
+    }
+    return SweepTrial(**fields | changes)
+
+
+@pytest.fixture
+def make_trial() -> Callable[..., SweepTrial]:
+    return sweep_trial
+
+
+@pytest.fixture
+def make_sweep() -> Callable[..., SweepData]:
+    """Return a function that makes a sweep over all combinations.
+
+    ``measured(values, seed)`` gives the fields of a trial that are not those of a waiting one.
+    """
+
+    def make(
+        parameters: Mapping[str, Sequence[Any]],
+        measured: Callable[[Mapping[str, Any], int], Mapping[str, Any]],
+        *,
+        seeds: Sequence[int] = (0,),
+        **changes: Any,
+    ) -> SweepData:
+        combined = product(*parameters.values())
+        pairs = [(dict(zip(parameters, c, strict=True)), s) for c in combined for s in seeds]
+        fields: dict[str, Any] = {
+            "name": "ward-7",
+            "created": "2026-01-02T03:04:05Z",
+            "architecture": "pytorchcv:resnet20_cifar10",
+            "data_name": "cifar10",
+            "threat": {"norm": "linf", "eps": 4 / 255},
+            "parameters": {key: tuple(values) for key, values in parameters.items()},
+            "select_on": "holdout",
+            "metric": "agreement_pgd",
+            "trials": tuple(
+                sweep_trial(name=f"t{n:04d}", values=v, seed=s, **measured(v, s))
+                for n, (v, s) in enumerate(pairs)
+            ),
+            "teacher": {"clean": 0.94, "AutoAttack": 0.001},
+            "config_yaml": "name: ward-7\n",
+            "versions": {"torch": "2.13.0"},
+            "settings": {
+                key: value
+                for key, value in {
+                    "training.objective.name": "soft-label",
+                    "training.objective.lambda1": 1.0,
+                    "training.objective.lambda2": 1.0,
+                    "training.gradrefine.tau": 0.5,
+                    "training.gradrefine.num_batches": 20,
+                    "threat.eps": "4/255",
+                    "synthesis.num_images": 2000,
+                }.items()
+                if key not in parameters
+            },
+        }
+        return SweepData(**fields | changes)
 
     return make

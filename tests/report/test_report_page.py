@@ -1,7 +1,6 @@
 import re
 from base64 import b64decode
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import BytesIO
 from statistics import stdev
 
@@ -11,47 +10,11 @@ from PIL import Image
 from dfshield.errors import InputError
 from dfshield.report import render_page
 
-VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
-LOADING = {"src", "srcset", "href", "action", "data", "poster", "background", "xlink:href"}
-
-
-class Reader(HTMLParser):
-    """Walks a page: the text it shows, what it loads; fails where tags do not nest."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.loaded: list[str] = []
-        self.texts: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.loaded += [value for key, value in attrs if key in LOADING]
-        assert not [key for key, _ in attrs if key.startswith("on")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_page_is_well_formed_and_loads_nothing(make_data, make_outcome, num_seeds):
+def test_page_is_well_formed_and_loads_nothing(make_data, make_outcome, num_seeds, read_page):
     page = render_page(make_data(*(make_outcome(seed) for seed in range(num_seeds))))
-    reader = Reader(page)
+    reader = read_page(page)
     assert page.startswith("<!DOCTYPE html>")
     assert reader.loaded
     assert all(address.startswith("data:image/png;base64,") for address in reader.loaded)
@@ -65,8 +28,8 @@ def test_page_is_well_formed_and_loads_nothing(make_data, make_outcome, num_seed
         Image.open(BytesIO(b64decode(address.partition(",")[2]))).load()
 
 
-def test_every_number_of_one_seed_is_shown(make_data):
-    text = Reader(render_page(make_data())).text
+def test_every_number_of_one_seed_is_shown(make_data, read_page):
+    text = read_page(render_page(make_data())).text
     assert "ward-7: a resnet8 hardened against l_inf 8/255 without its training data" in text
     for shown in (
         *("98.5 %", "94.2 – 100.0 %", "balanced 95.5 %"),  # teacher, clean: 394 of 400
@@ -87,8 +50,8 @@ def test_every_number_of_one_seed_is_shown(make_data):
     assert "Warning." not in text
 
 
-def test_three_seeds_give_mean_and_sample_deviation(make_data, make_outcome):
-    text = Reader(render_page(make_data(*map(make_outcome, range(3))))).text
+def test_three_seeds_give_mean_and_sample_deviation(make_data, make_outcome, read_page):
+    text = read_page(render_page(make_data(*map(make_outcome, range(3))))).text
     counts = [244, 252, 260]
     mean, spread = sum(counts) / 12, 100 * stdev(count / 400 for count in counts)
     assert f"{mean:.1f} ± {spread:.1f}" in text
@@ -100,39 +63,41 @@ def test_three_seeds_give_mean_and_sample_deviation(make_data, make_outcome):
     assert "spread between runs is" not in text
 
 
-def test_collapsed_and_below_floor_are_said_in_words(make_data, make_evaluation, make_outcome):
+def test_collapsed_and_below_floor_are_said_in_words(
+    make_data, make_evaluation, make_outcome, read_page
+):
     student = make_evaluation(
         "student", "AutoAttack", 80, collapsed=True, below_floor=True, standard_suite=False
     )
     fallen = make_outcome(0, (make_evaluation("teacher", "AutoAttack", 4), student))
-    text = Reader(render_page(make_data(fallen))).text
+    text = read_page(render_page(make_data(fallen))).text
     assert text.count("Warning.") == 2
     assert "the student has collapsed: one class takes more than 95 % of the predictions" in text
     assert "the student is below the floor: a classifier that always answers" in text
     assert "not the standard suite" in text
     two = render_page(make_data(fallen, make_outcome(1, (student | {"collapsed": False},))))
-    assert "collapsed (1 of 2 seeds)" in Reader(two).text
+    assert "collapsed (1 of 2 seeds)" in read_page(two).text
 
 
-def test_a_seed_that_lacks_an_attack_is_said(make_data, make_evaluation, make_outcome):
+def test_a_seed_that_lacks_an_attack_is_said(make_data, make_evaluation, make_outcome, read_page):
     seeds = (make_outcome(0), make_outcome(1, (make_evaluation("student", "FGSM", 300),)))
-    assert "not measured" in Reader(render_page(make_data(*seeds))).text
+    assert "not measured" in read_page(render_page(make_data(*seeds))).text
 
 
-def test_hostile_names_stay_text(make_data, make_evaluation, make_outcome):
+def test_hostile_names_stay_text(make_data, make_evaluation, make_outcome, read_page):
     evil = '<script>alert("x")</script>$_{'
     noted = make_evaluation("student", evil, 200, notes=[evil], standard_suite=None)
     data = make_data(make_outcome(0, (noted,)), name=evil, config_yaml=f"name: {evil}")
     teacher = {**data.teacher, "architecture": evil, "class_names": [evil, "$$", "a\nb", "日本"]}
     page = render_page(replace(data, teacher=teacher, versions={evil: evil}, created=evil))
-    reader = Reader(page)
+    reader = read_page(page)
     assert "script" not in reader.tags
     assert evil in reader.text
 
 
-def test_empty_history_and_no_evaluation_are_said(make_data, make_outcome):
+def test_empty_history_and_no_evaluation_are_said(make_data, make_outcome, read_page):
     bare = replace(make_outcome(0, ()), history=())
-    text = Reader(render_page(make_data(bare))).text
+    text = read_page(render_page(make_data(bare))).text
     assert "No training history was recorded" in text
     assert "Nothing was evaluated" in text
 

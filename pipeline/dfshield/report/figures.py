@@ -3,18 +3,14 @@
 Narrow on purpose: they stay readable on a phone. The same data give the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from dfshield.report.drawing import ABOVE, Palette, drawn
 from dfshield.report.grid import drawable_names, image_grid
 from dfshield.report.scores import (
     Comparison,
@@ -28,48 +24,6 @@ from dfshield.report.views import Epoch, Update, split_history
 
 __all__ = ["accuracy_bars", "image_grid", "prediction_histograms", "training_curves"]
 
-_WIDTH = 5.6  # inches
-_DPI = 160
-
-
-@dataclass(frozen=True)
-class _Palette:
-    """Colours that stay apart for colour-blind readers; the page uses the same ones."""
-
-    ground: str
-    text: str
-    quiet: str
-    grid: str
-    teacher: str
-    student: str
-    clean: str
-    smooth: str
-    alarm: str
-
-
-_LIGHT = _Palette(
-    ground="#ffffff",
-    text="#1d2430",
-    quiet="#5c6675",
-    grid="#e3e7ed",
-    teacher="#a3acba",
-    student="#0f766e",
-    clean="#2563c9",
-    smooth="#b45309",
-    alarm="#b42318",
-)
-_DARK = _Palette(
-    ground="#1b2027",
-    text="#e8ebf0",
-    quiet="#a2abb8",
-    grid="#323a45",
-    teacher="#76808f",
-    student="#2fb5a6",
-    clean="#78a9ff",
-    smooth="#f0a35b",
-    alarm="#ff8a7a",
-)
-
 
 def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) -> bytes:
     """Return a PNG with the accuracy of teacher and student under every attack.
@@ -82,7 +36,7 @@ def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) 
     """
     comparisons = compare(read_scores(evaluations))
 
-    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+    def paint(axes: Sequence[Axes], palette: Palette) -> None:
         axis = axes[0]
         for position, comparison in enumerate(comparisons):
             _bars(axis, comparison, position, palette)
@@ -106,15 +60,12 @@ def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) 
         if comparisons:
             handles, labels = axis.get_legend_handles_labels()
             unique = dict(zip(labels, handles, strict=True))
-            axis.legend(unique.values(), unique.keys(), ncols=3, loc="lower left", **_ABOVE)
+            axis.legend(unique.values(), unique.keys(), ncols=3, loc="lower left", **ABOVE)
 
-    return _drawn([0.9 + 0.78 * max(len(comparisons), 1)], paint, dark=dark)
-
-
-_ABOVE: dict[str, Any] = {"bbox_to_anchor": (0, 1.0), "borderaxespad": 0.3}
+    return drawn([0.9 + 0.78 * max(len(comparisons), 1)], paint, dark=dark)
 
 
-def _bars(axis: Axes, comparison: Comparison, position: int, palette: _Palette) -> None:
+def _bars(axis: Axes, comparison: Comparison, position: int, palette: Palette) -> None:
     models: tuple[tuple[str, Measured | None, float, str], ...] = (
         ("teacher", comparison.teacher, -0.19, palette.teacher),
         ("student", comparison.student, 0.19, palette.student),
@@ -152,17 +103,17 @@ def prediction_histograms(
     """
     comparisons = compare(read_scores(evaluations))
 
-    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+    def paint(axes: Sequence[Axes], palette: Palette) -> None:
         for axis, comparison in zip(axes, comparisons, strict=False):
             _prediction_panel(axis, comparison, class_names, palette)
         if comparisons:
             axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3)
 
-    return _drawn([1.6] * max(len(comparisons), 1), paint, dark=dark)
+    return drawn([1.6] * max(len(comparisons), 1), paint, dark=dark)
 
 
 def _prediction_panel(
-    axis: Axes, comparison: Comparison, class_names: Sequence[str] | None, palette: _Palette
+    axis: Axes, comparison: Comparison, class_names: Sequence[str] | None, palette: Palette
 ) -> None:
     classes = 0
     for name, measured, offset, colour in (
@@ -199,15 +150,15 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False)
     """
     updates, epochs = split_history(history)
 
-    def paint(axes: Sequence[Axes], palette: _Palette) -> None:
+    def paint(axes: Sequence[Axes], palette: Palette) -> None:
         _loss_panel(axes[0], updates, palette)
         _rate_panel(axes[1], updates, palette)
         _holdout_panel(axes[2], epochs, palette)
 
-    return _drawn([2.3, 1.7, 2.1], paint, dark=dark)
+    return drawn([2.3, 1.7, 2.1], paint, dark=dark)
 
 
-def _loss_panel(axis: Axes, updates: Sequence[Update], palette: _Palette) -> None:
+def _loss_panel(axis: Axes, updates: Sequence[Update], palette: Palette) -> None:
     axis.set_title("Loss", loc="left")
     terms: dict[str, tuple[Sequence[float | None], str]] = {
         "total": ([u.loss for u in updates], palette.text),
@@ -220,13 +171,13 @@ def _loss_panel(axis: Axes, updates: Sequence[Update], palette: _Palette) -> Non
     _finish(axis, "update")
 
 
-def _rate_panel(axis: Axes, updates: Sequence[Update], palette: _Palette) -> None:
+def _rate_panel(axis: Axes, updates: Sequence[Update], palette: Palette) -> None:
     axis.set_title("GradRefine: share of parameters whose sign agrees", loc="left")
     _line(axis, [u.agreement_rate for u in updates], palette.student, None)
     _finish(axis, "update", share=True)
 
 
-def _holdout_panel(axis: Axes, epochs: Sequence[Epoch], palette: _Palette) -> None:
+def _holdout_panel(axis: Axes, epochs: Sequence[Epoch], palette: Palette) -> None:
     axis.set_title("Synthetic hold-out: agreement with the teacher", loc="left")
     _line(axis, [e.holdout.agreement_clean for e in epochs], palette.clean, "clean")
     _line(axis, [e.holdout.agreement_pgd for e in epochs], palette.student, "under PGD")
@@ -260,40 +211,3 @@ def _finish(axis: Axes, unit: str, *, share: bool = False) -> None:
     axis.grid(axis="y")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3)
-
-
-def _drawn(
-    heights: Sequence[float],
-    paint: Callable[[Sequence[Axes], _Palette], None],
-    *,
-    dark: bool,
-) -> bytes:
-    """Return the PNG of panels stacked in one column, ``heights`` inches tall."""
-    palette = _DARK if dark else _LIGHT
-    with matplotlib.rc_context():
-        _apply(palette)
-        figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
-        paint(list(axes[:, 0]), palette)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _apply(palette: _Palette) -> None:
-    """Set the look of all that is drawn until the enclosing ``rc_context`` ends."""
-    matplotlib.rc("font", family="DejaVu Sans", size=9)
-    # Names of classes are text: a dollar sign in one starts no formula.
-    matplotlib.rc("text", color=palette.text, parse_math=False, usetex=False)
-    matplotlib.rc("figure", facecolor=palette.ground)
-    matplotlib.rc("axes", facecolor=palette.ground, edgecolor=palette.grid, axisbelow=True)
-    matplotlib.rc("axes", labelcolor=palette.quiet, labelsize=8, titlesize=9, titleweight="bold")
-    matplotlib.rc("axes.spines", top=False, right=False)
-    matplotlib.rc("grid", color=palette.grid, linewidth=0.7)
-    matplotlib.rc("lines", linewidth=1.4)
-    matplotlib.rc("legend", frameon=False, fontsize=8, handlelength=1.4, columnspacing=1.2)
-    matplotlib.rc("xtick", color=palette.quiet, labelsize=8)
-    matplotlib.rc("ytick", color=palette.quiet, labelsize=8)
-    matplotlib.rc("xtick.major", size=0)
-    matplotlib.rc("ytick.major", size=0)

@@ -1,0 +1,37 @@
+"""What a sweep found, for people: its pictures, the setting to use, one self-contained HTML page.
+
+Plain data go in, bytes and text come out; whoever calls it writes the files.
+"""
+
+from dfshield.report.sweep.axes import axes_of, describe
+from dfshield.report.sweep.choice import (
+    ProxyAgreement,
+    Recommendation,
+    pareto_front,
+    proxy_agreement,
+    recommend,
+)
+from dfshield.report.sweep.figures import SweepFigure, sweep_figures
+from dfshield.report.sweep.page import render_sweep_page
+from dfshield.report.sweep.paper import PaperCell, paper_cells
+from dfshield.report.sweep.settings import Setting, settings_of
+from dfshield.report.sweep.trials import SweepData, SweepTrial
+
+__all__ = [
+    "PaperCell",
+    "ProxyAgreement",
+    "Recommendation",
+    "Setting",
+    "SweepData",
+    "SweepFigure",
+    "SweepTrial",
+    "axes_of",
+    "describe",
+    "paper_cells",
+    "pareto_front",
+    "proxy_agreement",
+    "recommend",
+    "render_sweep_page",
+    "settings_of",
+    "sweep_figures",
+]

@@ -1,0 +1,155 @@
+"""Trials pooled over their seeds, and which pair of figures a sweep is judged by."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from dfshield.report.scores import format_eps, format_norm
+from dfshield.report.sweep.axes import EPS, identity
+from dfshield.report.sweep.trials import SweepData, SweepTrial
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that every trial may have.
+
+    Attributes:
+        source: ``holdout``: agreement with the teacher on synthetic images; ``test``: accuracy on
+            real ones.
+        key: what it is called in the trial.
+        title: for people, ``"AutoAttack l_inf 8/255"``.
+    """
+
+    source: Literal["holdout", "test"]
+    key: str
+    title: str
+
+    @property
+    def heading(self) -> str:
+        """The title with where it was measured, unless on real images."""
+        return self.title if self.source == "test" else f"{self.title}, synthetic hold-out"
+
+    @property
+    def unit(self) -> str:
+        """What a percentage of it means."""
+        if self.source == "test":
+            return "accuracy on real test images"
+        return "agreement with the teacher, synthetic hold-out"
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A figure in [0, 1] over the seeds of one setting."""
+
+    per_seed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return fmean(self.per_seed)
+
+    @property
+    def spread(self) -> float | None:
+        """Sample standard deviation over the seeds; None for a single seed."""
+        return stdev(self.per_seed) if len(self.per_seed) > 1 else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The trials of one combination of swept values, one per seed."""
+
+    values: Mapping[str, Any]
+    trials: tuple[SweepTrial, ...]
+
+    @property
+    def done(self) -> tuple[SweepTrial, ...]:
+        """The trials that ran to their end: only these count in a mean."""
+        return tuple(trial for trial in self.trials if trial.state == "done")
+
+    @property
+    def complete(self) -> bool:
+        """Every seed ran to its end."""
+        return len(self.done) == len(self.trials)
+
+    @property
+    def collapsed(self) -> bool:
+        """At least one seed gave a student that answers one class."""
+        return any(trial.collapsed for trial in self.trials)
+
+    @property
+    def floor(self) -> float | None:
+        """Accuracy of the best constant classifier, in [0, 1]."""
+        return next((trial.floor for trial in self.trials if trial.floor is not None), None)
+
+    def figure(self, measure: Measure) -> Pooled | None:
+        """Return the figure over the seeds that are done, None without any."""
+        figures = (trial.figure(measure.source, measure.key) for trial in self.done)
+        known = tuple(value for value in figures if value is not None)
+        return Pooled(known) if known else None
+
+    def at(self, key: str) -> Hashable:
+        """Return the value of a swept key as something to compare by."""
+        return identity(self.values.get(key))
+
+
+def settings_of(data: SweepData) -> tuple[Setting, ...]:
+    """Return the settings in the order in which their first trials were planned."""
+    groups: dict[tuple[Hashable, ...], list[SweepTrial]] = {}
+    for trial in data.trials:
+        key = tuple(identity(trial.values.get(path)) for path in data.parameters)
+        groups.setdefault(key, []).append(trial)
+    return tuple(Setting(trials[0].values, tuple(trials)) for trials in groups.values())
+
+
+def judged_by(data: SweepData) -> tuple[Measure, Measure]:
+    """Return the clean and the robust figure that pictures show.
+
+    With test figures: accuracy on unchanged images and under the attack that leaves the least on
+    average. Without: the agreements with the teacher on the synthetic hold-out.
+    """
+    attack = _strongest(data.trials)
+    if attack is None:
+        return holdout_measures()
+    return test_measure(data, "clean"), test_measure(data, attack)
+
+
+def holdout_measures() -> tuple[Measure, Measure]:
+    """Return the clean and the robust agreement on the synthetic hold-out."""
+    return (
+        Measure("holdout", "agreement_clean", "Agreement with the teacher, clean"),
+        Measure("holdout", "agreement_pgd", "Agreement with the teacher, under PGD"),
+    )
+
+
+def test_measure(data: SweepData, label: str) -> Measure:
+    """Return accuracy under an attack as a measure, titled by its label and threat."""
+    if label == "clean":
+        return Measure("test", label, "Clean accuracy")
+    norm = format_norm(data.threat.get("norm"))
+    eps = "at the ε of each setting" if EPS in data.parameters else format_eps(data.threat["eps"])
+    return Measure("test", label, f"{label} {norm} {eps}")
+
+
+def chosen_by(data: SweepData) -> Measure:
+    """Return the figure that the setting is chosen by."""
+    if data.select_on == "test":
+        return test_measure(data, data.metric)
+    known = {measure.key: measure for measure in holdout_measures()}
+    return known.get(data.metric, Measure("holdout", data.metric, data.metric))
+
+
+def _strongest(trials: Sequence[SweepTrial]) -> str | None:
+    """Return the attack with the lowest mean, of those that were run most often beside clean."""
+    accuracies: dict[str, list[float]] = {}
+    for trial in trials:
+        if trial.state == "done" and trial.figure("test", "clean") is not None:
+            for label in _attacks(trial):
+                accuracies.setdefault(label, []).append(trial.test[label])
+    most = max((len(values) for values in accuracies.values()), default=0)
+    means = {label: fmean(v) for label, v in accuracies.items() if len(v) == most}
+    return min(means, key=lambda label: means[label]) if means else None
+
+
+def _attacks(trial: SweepTrial) -> Iterable[str]:
+    return (k for k in trial.test if k != "clean" and trial.figure("test", k) is not None)
