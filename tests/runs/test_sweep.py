@@ -29,13 +29,6 @@ def records(config, name="sweep"):
     }
 
 
-def figures(config, name="sweep"):
-    return {
-        key: (r["state"], r["epochs"], r["holdout"], r["test"], r["collapsed"])
-        for key, r in records(config, name).items()
-    }
-
-
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A configuration whose sweep is done; not to be changed."""

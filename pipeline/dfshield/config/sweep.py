@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from dfshield.config.sections import Count, Positive, Section, Seed
 
 Bounds = tuple[float, float]
+Scalar = bool | int | float | str | None
 
 SWEEP_PRESETS: dict[str, dict[str, Any]] = {
     "sensitivity-lambda": {
@@ -32,7 +33,7 @@ the text: six sizes up to the 60,000 that it settles on), tables 14 and 15."""
 class AxisConfig(Section):
     """The values of one key: exactly one of these. Ranges draw as those of Ray Tune do."""
 
-    grid: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(
+    grid: Annotated[tuple[Scalar, ...], Field(min_length=1)] | None = Field(
         None, description="Values: every one in a grid search, else one of them is drawn."
     )
     uniform: Bounds | None = Field(None, description="[low, high], drawn evenly.")

@@ -94,6 +94,7 @@ class Run:
             if lease.taken_from is not None:
                 self._tell_lost(lease.taken_from)
             self.work(stages)
+            self._write_config()
 
     def work(self, stages: Sequence[StageName]) -> None:
         """Do these stages without a lease: for whoever sees to it that nobody else does.
@@ -144,7 +145,6 @@ class Run:
         if StageName.REPORT in stages:
             report_stage(context)
             context.observer.say(f"Report: {context.layout.report}/{PAGE}")
-        self._write_config()
 
     @property
     def _in_memory(self) -> bool:

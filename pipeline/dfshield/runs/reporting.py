@@ -40,7 +40,7 @@ def report_stage(context: RunContext) -> None:
         "teacher": _teacher(context),
         "threat": _threat(context.config),
         "config_yaml": dump_config(context.config),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     page = render_page(ReportData(**shared, seeds=outcomes))
     context.layout.report.write_bytes(PAGE, page.encode())
@@ -123,7 +123,8 @@ def _threat(config: Config) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a run gives."""
     return {
         "dfshield": __version__,
         "python": platform.python_version(),

@@ -18,6 +18,7 @@ from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, check_axes, listed_trials, make_trial
 from dfshield.runs.sweep.record import TrialRecord, read_trials
+from dfshield.runs.sweep.reporting import write_report
 from dfshield.runs.sweep.results import write_results
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
@@ -107,9 +108,16 @@ class Sweep:
         )
         if study.num_trials:
             self._do(study, records)
-        self._measure_teacher()
+        teacher = self._measure_teacher()
         records = read_trials(self.root)
         write_results(self.root, self.config, records)
+        write_report(
+            self.root,
+            self.config,
+            planned=self.trials,
+            records=records,
+            teacher={result.label: result.accuracy for result in teacher},
+        )
         self.log.emit("sweep_done", trials=len(records))
 
     def _do(self, study: Study, records: list[TrialRecord]) -> None:
