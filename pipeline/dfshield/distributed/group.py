@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,11 @@ from ray.train.v2._internal.execution.controller import TrainController
 # What ray.train exports under these names is, to type checkers, its first version.
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    remove_placement_group,
+)
 
 from dfshield.distributed.head import Head
 from dfshield.distributed.interface import GroupTorchConfig
@@ -75,7 +81,9 @@ def _work(config: Mapping[str, Any]) -> None:
     remote = RemoteMonitor(mailbox, f"rank-{rank}")
     remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info()))
     if rank == 0:
-        _tell_of_start(remote, group.size, before=ray.get(mailbox.started.remote(group.size)))
+        placement = get_current_placement_group()
+        before = ray.get(mailbox.started.remote(group.size, placement))
+        _tell_of_start(remote, group.size, before=before)
     engine.bind()
     worker = GroupWorker(
         device=get_device() if engine.device == "cuda" else torch.device(engine.device),
@@ -167,7 +175,7 @@ def run_group(
             _Watch(head, letters, monitor, stop).until_ended(fit)
         except BaseException:
             if head.answers():  # else nobody is left who could be told
-                fit.abandon()
+                fit.abandon(letters)
             raise
     failure: Exception | None = letters.ask("failure")
     if failure is not None:
@@ -197,16 +205,35 @@ class _Fit(threading.Thread):
         else:
             self.finished = True
 
-    def abandon(self) -> None:
+    def abandon(self, letters: Letters) -> None:
         """End the group and the thread: one that waits for Ray when it is left ends the process."""
-        worker: Any = global_worker
         deadline = time.monotonic() + SECONDS_TO_ABANDON
         while self.is_alive() and time.monotonic() < deadline:
-            for actor in known_actors(job_id=worker.current_job_id).values():
-                if actor["ActorClassName"] == TrainController.__name__:
-                    controller = ray.ActorID(bytes.fromhex(actor["ActorID"]))
-                    worker.core_worker.kill_actor(controller, True)
+            _kill_controllers(letters)
+            _free_the_gpus(letters)
             self.join(POLL_S)
+
+
+def _kill_controllers(letters: Letters) -> None:
+    """Kill those that this process has started; other trials of a sweep have theirs."""
+    worker: Any = global_worker
+    known = known_actors(job_id=worker.current_job_id)
+    own = known[letters.mailbox._actor_id.hex()]["OwnerAddress"]
+    for actor in known.values():
+        if actor["ActorClassName"] == TrainController.__name__ and actor["OwnerAddress"] == own:
+            controller = ray.ActorID(bytes.fromhex(actor["ActorID"]))
+            worker.core_worker.kill_actor(controller, True)
+
+
+def _free_the_gpus(letters: Letters) -> None:
+    """Do what Ray Train, when its controller was killed, does with the help of a dashboard alone.
+
+    A trial of a sweep that is stopped early would else keep the next ones waiting.
+    """
+    with suppress(DfshieldError):
+        placement: PlacementGroup | None = letters.ask("placement")
+        if placement is not None:
+            remove_placement_group(placement)
 
 
 class _Watch:

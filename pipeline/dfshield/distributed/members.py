@@ -6,11 +6,16 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfshield import __version__
 from dfshield.distributed.letters import Letters
 from dfshield.distributed.room import Room
 from dfshield.distributed.worker import PoolWorker, WorkerInfo
+
+# A trial of Ray Tune has a placement group, with no room for the workers that it starts.
+_NO_GROUP: Any = None
+_OUTSIDE = PlacementGroupSchedulingStrategy(_NO_GROUP)
 
 
 @dataclass(eq=False)
@@ -80,6 +85,7 @@ class Members:
             num_cpus=self.room.plan.num_cpus,
             max_restarts=0,  # a unit goes to whoever is free, not to whoever comes back
             max_task_retries=0,
+            scheduling_strategy=_OUTSIDE,
         ).remote(name, self._letters.mailbox, __version__)
         member = Member(name, handle, failed_starts, late)
         self._members.append(member)

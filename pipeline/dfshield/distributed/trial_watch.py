@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 
+from dfshield.distributed.lost_workers import reason_of
 from dfshield.errors import DfshieldError, one_line
 from dfshield.runs import Monitor
 from dfshield.runs.sweep import (
@@ -126,7 +127,8 @@ class Watch:
             if record is None:
                 continue  # it was stopped before it began
             if what == "recover":
-                self.monitor.emit("worker_lost", worker=name, reason=_reason(tune_trial))
+                reason = reason_of(tune_trial.get_pickled_error())
+                self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)
                 self.monitor.say(f"{name}: its process was lost; it goes on on another")
                 continue
             if not record.ended:
@@ -138,15 +140,10 @@ class Watch:
     def _cut_off(self, record: TrialRecord, trial: TuneTrial, *, failed: bool) -> TrialRecord:
         update: dict[str, Any] = measured_so_far(trial_folder(self.root, record.name))
         if failed:
-            update |= {"state": "failed", "reason": _reason(trial)}
+            update |= {"state": "failed", "reason": reason_of(trial.get_pickled_error())}
         else:
             told = f"behind the others after epoch {update['epochs']}"
             update |= {"state": "stopped", "reason": told}
         record = record.model_copy(update=update)
         record.write(self.root)
         return record
-
-
-def _reason(trial: TuneTrial) -> str:
-    error = trial.get_error()
-    return one_line(error) if error else "its process was lost"

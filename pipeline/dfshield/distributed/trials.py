@@ -35,6 +35,7 @@ from dfshield.storage import Folder
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # test metrics come with the last report alone
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",  # of a trial that does not end when it is stopped
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # which writes tables whatever the verbosity
 }

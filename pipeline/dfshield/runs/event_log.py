@@ -45,8 +45,10 @@ class EventLog:
 
     def emit(self, event: str, **fields: Any) -> None:
         """Append one event."""
-        self._heard(event, fields)
-        line = json.dumps({"time": now(), "event": event, **fields})
+        self._write(json.dumps({"time": now(), "event": event, **fields}))
+        self._heard(event, fields)  # last: what it raises finds the event written
+
+    def _write(self, line: str) -> None:
         if self._root.local is not None:
             self._root.append_line(EVENTS_FILE, line)
             return

@@ -1,0 +1,121 @@
+"""Sweeps that are killed, interrupted, or lose a node: every trial once, with the same figures."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+from clusters import changing
+from tiny_run import (
+    ended,
+    events,
+    resuming_command,
+    run_of,
+    start,
+    succeed,
+    wait_until,
+    write_config,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+AXES = {
+    "training.objective.lambda1": {"grid": [0, 0.1, 1, 10]},
+    "training.gradrefine.tau": {"grid": [0, 0.5, 1]},
+}
+SETTINGS = {"sweep__parameters": AXES, "training__epochs": 6, "training__inner": {"steps": 20}}
+NUM_TRIALS = 12
+
+
+def sweep_of(config):
+    return run_of(config) / "sweeps" / "sweep"
+
+
+def records(config):
+    files = (sweep_of(config) / "trials").glob("*/trial.json")
+    return [json.loads(file.read_text()) for file in files]
+
+
+def figures(config):
+    """What of the results does not depend on the clock; also that no trial stands there twice."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(sweep_of(config) / "results.parquet")
+    left = table.drop_columns(["started", "seconds", "storage.path"]).to_pylist()
+    rows = {row["trial"]: row for row in left}
+    assert len(rows) == len(left)
+    return rows
+
+
+def num_ended(config):
+    return sum(record["state"] != "running" for record in records(config))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the sweep gives when nobody disturbs it."""
+    config = write_config(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    succeed("sweep", config)
+    return figures(config)
+
+
+@pytest.mark.drill
+def test_three_kills_cost_no_trial_and_change_no_figure(tmp_path, undisturbed):
+    config = write_config(tmp_path, **SETTINGS)
+    draw = random.Random(os.getpid())
+    before = {}
+    for kill in range(3):
+        process = start("sweep", config, "cluster.address=local")
+        wanted = 1 + 3 * kill
+        wait_until(lambda wanted=wanted: num_ended(config) >= wanted, process, seconds=240)
+        time.sleep(draw.uniform(0, 3))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        # What had ended stays as it is.
+        found = {r["name"]: r for r in records(config) if r["state"] != "running"}
+        assert {name: found[name] for name in before} == before
+        before = found
+    answer = ended(start("sweep", config, "cluster.address=local"))
+    assert answer.code == 0, answer
+    assert {r["name"]: r for r in records(config) if r["name"] in before} == before
+    assert len(figures(config)) == NUM_TRIALS
+    assert figures(config) == undisturbed
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, undisturbed):
+    config = write_config(tmp_path, **SETTINGS)
+    process = start("sweep", config, "cluster.address=local")
+    wait_until(lambda: num_ended(config) >= 2, process, seconds=240)
+    process.send_signal(signal.SIGINT)
+    answer = ended(process)
+    assert answer.code == 130, answer
+    assert "Traceback" not in answer.err
+    args = resuming_command(answer)
+    assert args[:2] == ["sweep", str(config)]
+    status = json.loads(succeed("status", sweep_of(config), "--json").out)
+    assert status["trials"]["done"] >= 2
+    assert sum(status["trials"].values()) == NUM_TRIALS
+    answer = ended(start(*args))
+    assert answer.code == 0, answer
+    assert figures(config) == undisturbed
+
+
+@pytest.fixture
+def nodes():
+    """A cluster of two nodes with a GPU each."""
+    yield from changing(nodes=2, gpus=1)
+
+
+@pytest.mark.drill
+def test_a_node_that_is_removed_half_way_costs_no_trial(tmp_path, undisturbed, nodes):
+    config = write_config(tmp_path, **SETTINGS)
+    process = start("sweep", config, nodes.setting)
+    wait_until(lambda: num_ended(config) >= 3, process, seconds=240)
+    nodes.kill(nodes.nodes.pop())
+    answer = ended(process)
+    assert answer.code == 0, answer
+    assert figures(config) == undisturbed
+    assert events(sweep_of(config), "worker_lost")
