@@ -68,6 +68,7 @@ def test_a_scheduler_stops_what_is_behind_and_it_stays_stopped(tmp_path, joined)
     assert records(config) == before
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("search", ["tpe", "tpe-pareto"])
 def test_a_sampler_judges_settings_by_all_their_seeds_and_goes_on_from_what_is_known(
     tmp_path, joined, search
@@ -89,6 +90,7 @@ def test_a_sampler_judges_settings_by_all_their_seeds_and_goes_on_from_what_is_k
     assert (sweep_of(config) / "report" / "index.html").exists()
 
 
+@pytest.mark.drill
 def test_workers_share_a_trial_and_give_the_student_of_one(tmp_path, joined):
     axes = {TAU: {"grid": [0, 0.5]}}
     alone, shared = (
@@ -102,6 +104,7 @@ def test_workers_share_a_trial_and_give_the_student_of_one(tmp_path, joined):
         assert {"rank-0", "rank-1"} <= started
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("again", [0, 1, 2])
 def test_nested_trials_that_are_stopped_early_leave_no_stall(tmp_path, joined, again):
     axes = {"training.learning_rate": {"grid": [0.01, 0.02, 1e-9, 2e-9]}}
@@ -119,6 +122,7 @@ def test_more_workers_than_there_is_room_for_are_refused(tmp_path, joined):
     assert "4 workers" in refused
 
 
+@pytest.mark.drill
 def test_trials_share_gpus(tmp_path, joined):
     config = sweep_config(tmp_path, sweep__parameters={TAU: {"grid": [0, 0.1, 0.2, 0.3]}})
     succeed("sweep", config, joined, "sweep.gpus_per_trial=0.5", "cluster.num_workers=2")

@@ -5,7 +5,6 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,11 +20,7 @@ from ray.train.v2._internal.execution.controller import TrainController
 # What ray.train exports under these names is, to type checkers, its first version.
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
-from ray.util.placement_group import (
-    PlacementGroup,
-    get_current_placement_group,
-    remove_placement_group,
-)
+from ray.util.placement_group import get_current_placement_group
 
 from dfshield.distributed.head import Head
 from dfshield.distributed.interface import GroupTorchConfig
@@ -59,6 +54,7 @@ HEALTH_CHECK_S = 0.2
 PLACEMENT_TIMEOUT_S = 20
 SECONDS_TO_ABANDON = 10.0
 SECONDS_BETWEEN_RESIZES = 60.0
+GROUP_STARTED = "group_started"
 
 
 @dataclass(frozen=True)
@@ -81,9 +77,7 @@ def _work(config: Mapping[str, Any]) -> None:
     remote = RemoteMonitor(mailbox, f"rank-{rank}")
     remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info()))
     if rank == 0:
-        placement = get_current_placement_group()
-        before = ray.get(mailbox.started.remote(group.size, placement))
-        _tell_of_start(remote, group.size, before=before)
+        _tell_of_start(remote, group.size, before=ray.get(mailbox.started.remote(group.size)))
     engine.bind()
     worker = GroupWorker(
         device=get_device() if engine.device == "cuda" else torch.device(engine.device),
@@ -104,7 +98,10 @@ def _work(config: Mapping[str, Any]) -> None:
 
 
 def _tell_of_start(monitor: RemoteMonitor, size: int, *, before: int) -> None:
-    """Say why a group was started again, if this is not the first time."""
+    """Tell of a group, and say why it was started again if this is not the first time."""
+    placement = get_current_placement_group()
+    if placement is not None:
+        monitor.emit(GROUP_STARTED, placement_group=placement.id.hex())
     if before and size > before:
         monitor.say(f"More room: the training goes on with {size} workers")
     elif before:
@@ -155,7 +152,7 @@ def run_group(
         scaling_config=ScalingConfig(
             # Any number gives the same student: a node that is lost is not waited for. One that
             # joins is used, at the price of going back to the last checkpoint.
-            num_workers=(min_workers, plan.num_workers),
+            num_workers=_sizes(min_workers, plan.num_workers),
             elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
             use_gpu=plan.num_gpus > 0,
             resources_per_worker={"CPU": plan.num_cpus, "GPU": plan.num_gpus},
@@ -188,6 +185,15 @@ def run_group(
         raise DfshieldError(f"the training group was lost{tried}: {reason}") from fit.error
 
 
+def _sizes(least: int, most: int) -> int | tuple[int, int]:
+    """A group of one size needs nothing of Ray's coordinator of elastic ones.
+
+    That one keeps for three minutes what a group that was killed has asked for: too long for the
+    trials of a sweep.
+    """
+    return most if least == most else (least, most)
+
+
 class _Fit(threading.Thread):
     """``TorchTrainer.fit`` in a thread, so that the main one hears of letters and signals."""
 
@@ -210,7 +216,6 @@ class _Fit(threading.Thread):
         deadline = time.monotonic() + SECONDS_TO_ABANDON
         while self.is_alive() and time.monotonic() < deadline:
             _kill_controllers(letters)
-            _free_the_gpus(letters)
             self.join(POLL_S)
 
 
@@ -223,17 +228,6 @@ def _kill_controllers(letters: Letters) -> None:
         if actor["ActorClassName"] == TrainController.__name__ and actor["OwnerAddress"] == own:
             controller = ray.ActorID(bytes.fromhex(actor["ActorID"]))
             worker.core_worker.kill_actor(controller, True)
-
-
-def _free_the_gpus(letters: Letters) -> None:
-    """Do what Ray Train, when its controller was killed, does with the help of a dashboard alone.
-
-    A trial of a sweep that is stopped early would else keep the next ones waiting.
-    """
-    with suppress(DfshieldError):
-        placement: PlacementGroup | None = letters.ask("placement")
-        if placement is not None:
-            remove_placement_group(placement)
 
 
 class _Watch:

@@ -7,7 +7,6 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup
 
 SECONDS_BETWEEN_LETTERS = 1.0
 
@@ -38,7 +37,6 @@ class Mailbox:
         self._stop = False
         self._failure: Exception | None = None
         self._last_size = 0
-        self._placement: PlacementGroup | None = None
 
     def put(self, letters: Sequence[Letter]) -> bool:
         """Take letters; return whether the workers are asked to stop."""
@@ -62,16 +60,11 @@ class Mailbox:
         """Return whether a worker's node is about to be taken away."""
         return worker in self._preempted
 
-    def started(self, size: int, placement: PlacementGroup | None) -> int:
+    def started(self, size: int) -> int:
         """Note that a worker group of a size has started; return the size of the one before it."""
         self._preempted.clear()
-        self._placement = placement
         before, self._last_size = self._last_size, size
         return before
-
-    def placement(self) -> PlacementGroup | None:
-        """Return what reserves the GPUs of the last worker group that has started."""
-        return self._placement
 
     def fail(self, error: Exception) -> None:
         """Note an error that trying again would not mend, and ask all workers to stop."""

@@ -8,9 +8,12 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._raylet import PlacementGroupID
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from dfshield.distributed.group import GROUP_STARTED
 from dfshield.distributed.lost_workers import reason_of
 from dfshield.errors import DfshieldError, one_line
 from dfshield.runs import Monitor
@@ -20,6 +23,7 @@ from dfshield.runs.sweep import (
     TrialRecord,
     make_trial,
     measured_so_far,
+    read_events,
     read_trial,
     trial_folder,
 )
@@ -27,7 +31,7 @@ from dfshield.storage import Folder
 
 POLL_S = 0.5
 SECONDS_AN_HOUR = 3600.0
-SECONDS_TO_STOP = 5.0
+SECONDS_TO_STOP = 15.0
 
 
 class _OfThisProcess:
@@ -69,6 +73,21 @@ class StopAll(_OfThisProcess, Stopper):
     def stop_all(self) -> bool:
         """Return whether it was asked to."""
         return self._stopping.is_set()
+
+
+def free_the_gpus(folder: Folder) -> None:
+    """Take back what the workers of a trial had reserved, which has ended, well or not.
+
+    Ray Train leaves that to its controller, which dies with the trial's process, or else to a
+    helper that needs Ray's dashboard. Other trials would wait in vain.
+
+    Args:
+        folder: of the trial.
+    """
+    for event in read_events(folder):
+        if event["event"] == GROUP_STARTED:
+            placement = PlacementGroupID(bytes.fromhex(event["placement_group"]))
+            remove_placement_group(PlacementGroup(placement))
 
 
 class Watch:
@@ -126,6 +145,7 @@ class Watch:
             record = read_trial(self.root, name)
             if record is None:
                 continue  # it was stopped before it began
+            free_the_gpus(trial_folder(self.root, name))
             if what == "recover":
                 reason = reason_of(tune_trial.get_pickled_error())
                 self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)

@@ -103,6 +103,7 @@ def _executor(handout: _Handout, folder: Folder) -> Executor:
         "auto",
         folder=folder,
         num_workers=handout.workers,
+        min_workers=handout.workers,
         max_retries=handout.max_retries,
         planned=(replace(handout.plan, num_workers=handout.workers), handout.engine),
     )

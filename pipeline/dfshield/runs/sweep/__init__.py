@@ -1,5 +1,6 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
+from dfshield.runs.event_log import read_events
 from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, values_told
 from dfshield.runs.sweep.plan import Values, make_trial, training_seeds
 from dfshield.runs.sweep.record import (
@@ -32,6 +33,7 @@ __all__ = [
     "measured_so_far",
     "metric_of",
     "metrics_of_search",
+    "read_events",
     "read_trial",
     "run_trial",
     "scores_of",
