@@ -6,8 +6,7 @@ from tiny_run import TINY, changed
 
 from dfshield.config import config_from
 from dfshield.errors import InputError
-from dfshield.runs.sweep.plan import listed_trials, make_trial
-from dfshield.runs.sweep.trial import source_key
+from dfshield.runs.sweep.plan import listed_trials, make_trial, source_key
 
 LAMBDA1, LAMBDA2 = "training.objective.lambda1", "training.objective.lambda2"
 TAU, K = "training.gradrefine.tau", "training.gradrefine.num_batches"
@@ -115,6 +114,13 @@ def test_the_ends_of_ranges_are_refused_before_a_sampler_draws_them():
     with pytest.raises(InputError, match=r"4 mini-batches of an epoch"):
         listed_trials(config_of({K: {"randint": [1, 6]}}, search="tpe", max_trials=3))
     assert listed_trials(config_of({K: {"randint": [1, 5]}}, search="tpe", max_trials=3)) == []
+
+
+def test_a_sampler_cannot_ask_for_other_images():
+    with pytest.raises(InputError, match="varies the training alone"):
+        listed_trials(
+            config_of({"synthesis.iterations": {"randint": [4, 9]}}, search="tpe", max_trials=3)
+        )
 
 
 @pytest.mark.parametrize(

@@ -136,17 +136,14 @@ class RayExecutor:
         crew.pool.release()  # the trials need their GPUs
         sweep = study.config.sweep
         share = sweep.gpus_per_trial
-        plan = plan_workers(
-            self._session.nodes(),
-            num_workers=self._num_workers,
-            gpus_per_worker=self._gpus_per_worker if share is None else share,
-        )
+        _, plan = self._nodes_and_plan(self._gpus_per_worker if share is None else share)
         device = crew.engine.device if plan.num_gpus else "cpu"
         scratch = self._folder.child(".ray-tune")
         try:
             run_trials(
                 study,
                 plan=plan.whole_gpus() if sweep.workers_per_trial > 1 else plan,
+                fixed=crew.room.fixed,
                 engine=replace(crew.engine, device=device, threads=plan.threads),
                 monitor=monitor,
                 storage=scratch,
@@ -162,7 +159,7 @@ class RayExecutor:
 
         return fetch(kept)
 
-    def _nodes_and_plan(self) -> tuple[tuple[Node, ...], WorkerPlan]:
+    def _nodes_and_plan(self, gpus_per_worker: float | None) -> tuple[tuple[Node, ...], WorkerPlan]:
         from dfshield.distributed.waiting import when_there_is_room
 
         wait = 0.0 if self._session.local else self._wait
@@ -173,7 +170,7 @@ class RayExecutor:
                 nodes,
                 num_workers=self._num_workers,
                 min_workers=self._min_workers,
-                gpus_per_worker=self._gpus_per_worker,
+                gpus_per_worker=gpus_per_worker,
                 growing=wait > 0,
             )
             return nodes, plan
@@ -181,13 +178,13 @@ class RayExecutor:
         return when_there_is_room(
             find,
             num_workers=self._num_workers,
-            gpus_per_worker=self._gpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
             wait=wait,
             say=self._say,
         )
 
     def _plan_and_engine(self) -> tuple[WorkerPlan, Engine]:
-        nodes, plan = self._nodes_and_plan()
+        nodes, plan = self._nodes_and_plan(self._gpus_per_worker)
         if self._session.local:
             device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
             torch_version = str(torch.__version__)

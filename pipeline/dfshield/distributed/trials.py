@@ -113,6 +113,7 @@ def run_trials(
     study: Study,
     *,
     plan: WorkerPlan,
+    fixed: bool,
     engine: Engine,
     monitor: Monitor,
     storage: Folder,
@@ -127,6 +128,7 @@ def run_trials(
     Args:
         study: what is to be done.
         plan: what a worker takes, and how many there is room for.
+        fixed: whether there will be no more room than that.
         engine: how trials compute.
         monitor: who is told.
         storage: a folder that every node can write, for Tune's own files.
@@ -164,7 +166,7 @@ def run_trials(
             search_alg=searcher,
             scheduler=scheduler_of(study),
             num_samples=samples,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=at_once if fixed or handout.workers > 1 else sweep.max_concurrent,
             reuse_actors=handout.workers == 1,
         ),
         run_config=RunConfig(

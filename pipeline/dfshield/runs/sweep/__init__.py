@@ -2,7 +2,7 @@
 
 from dfshield.runs.event_log import read_events
 from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, values_told
-from dfshield.runs.sweep.plan import Values, make_trial, training_seeds
+from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
     TrialRecord,
     agreements,
@@ -14,7 +14,7 @@ from dfshield.runs.sweep.record import (
 from dfshield.runs.sweep.status import is_sweep, sweep_status
 from dfshield.runs.sweep.study import Ended, InProcessRunner, Study, TrialRunner, in_memory
 from dfshield.runs.sweep.sweep import Sweep
-from dfshield.runs.sweep.trial import Source, run_trial, source_key
+from dfshield.runs.sweep.trial import Source, run_trial
 
 __all__ = [
     "Ended",

@@ -77,6 +77,19 @@ def _name(values: Values, seed: int) -> str:
     return f"{text[:_LONGEST_NAME]}-{digest[:8]}"
 
 
+def source_key(config: Config) -> str:
+    """Return a hash of what teacher and images depend on: equal ones are made once."""
+    of_nothing = {"num_images", "num_holdout", "checkpoint_every"}
+    return identity_hash(
+        {
+            "teacher": config.teacher.model_dump(mode="json"),
+            "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
+            "storage": config.storage.image_dtype,
+            "seed": config.seed,
+        }
+    )[:12]
+
+
 def check_axes(config: Config) -> None:
     """Refuse what no trial could be made of, before anything is done.
 
@@ -155,8 +168,12 @@ def listed_trials(config: Config) -> list[Trial]:
     seeds: tuple[int | None, ...] = config.sweep.seeds or (None,)
     settings = listed_settings(config)
     if settings is None:
-        for values in _corners(config):
-            make_trial(config, values, None)
+        corners = [make_trial(config, values, None) for values in _corners(config)]
+        if len({source_key(trial.config) for trial in corners}) > 1:
+            raise InputError(
+                f"sweep.search: {config.sweep.search} varies the training alone (and "
+                "synthesis.num_images); use grid or random for what changes the data set"
+            )
         return []
     trials = [make_trial(config, values, seed) for values in settings for seed in seeds]
     return list({trial.name: trial for trial in trials}.values())

@@ -12,9 +12,9 @@ from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.events import Monitor
 from dfshield.runs.executor import Executor
-from dfshield.runs.sweep.plan import Trial, training_seeds
+from dfshield.runs.sweep.plan import Trial, source_key, training_seeds
 from dfshield.runs.sweep.record import TrialRecord
-from dfshield.runs.sweep.trial import Source, run_trial, source_key
+from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.storage import Folder, SurrogateDataset, part_table
 
 SECONDS_AN_HOUR = 3600.0

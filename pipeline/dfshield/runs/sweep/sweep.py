@@ -16,13 +16,13 @@ from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
-from dfshield.runs.sweep.plan import Trial, check_axes, listed_trials, make_trial
+from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
 from dfshield.runs.sweep.record import TrialRecord, read_trials
 from dfshield.runs.sweep.reporting import write_report
 from dfshield.runs.sweep.results import write_results
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
-from dfshield.runs.sweep.trial import Source, source_key
+from dfshield.runs.sweep.trial import Source
 from dfshield.storage import SurrogateDataset
 
 SWEEPS = "sweeps"
@@ -54,7 +54,6 @@ class Sweep:
         replan: bool = False,
         retry_failed: bool = False,
     ) -> None:
-        check_axes(config)
         self.config = config
         self.trials = listed_trials(config)
         for trial in self.trials or [make_trial(config, {}, None)]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from dfshield.config import Config
 from dfshield.errors import DfshieldError, one_line
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.event_log import now
@@ -25,7 +24,7 @@ from dfshield.runs.sweep.record import (
     trial_folder,
     worked_seconds,
 )
-from dfshield.storage import Folder, identity_hash
+from dfshield.storage import Folder
 
 OnEpoch = Callable[[int, Mapping[str, Any]], None]
 
@@ -43,19 +42,6 @@ class Source:
     teacher: str
     data: str
     kept: Mapping[str, object] = field(default_factory=dict)
-
-
-def source_key(config: Config) -> str:
-    """Return a hash of what teacher and images depend on: equal ones are made once."""
-    of_nothing = {"num_images", "num_holdout", "checkpoint_every"}
-    return identity_hash(
-        {
-            "teacher": config.teacher.model_dump(mode="json"),
-            "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
-            "storage": config.storage.image_dtype,
-            "seed": config.seed,
-        }
-    )[:12]
 
 
 def run_trial(
