@@ -12,8 +12,11 @@ import yaml
 
 from dfshield.config import Config, load_config
 from dfshield.runs.evaluation import attacks_of
+from dfshield.runs.sweep.plan import listed_trials, source_key
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.yaml"))
+SWEEPS = {"digits-lambda": 36, "digits-tau-k": 20}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,19 @@ def test_an_example_is_valid_and_opens_with_its_command(path):
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")
     assert f"dfshield run examples/{path.name}" in first
+
+
+@pytest.mark.parametrize(("name", "num_trials"), SWEEPS.items())
+def test_a_sweep_is_valid_and_shares_the_data_set_of_the_digits(name, num_trials, schema):
+    path = FOLDER / "sweeps" / f"{name}.yaml"
+    assert f"dfshield sweep examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
+    schema.validate(yaml.safe_load(path.read_text()))
+    config = load_config(path)
+    trials = listed_trials(config)
+    assert len(trials) == num_trials
+    plain = load_config(FOLDER / "digits.yaml")
+    assert {source_key(trial.config) for trial in trials} == {source_key(plain)}
+    assert config.name == plain.name
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

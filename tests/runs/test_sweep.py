@@ -197,6 +197,12 @@ def test_selecting_by_test_images_is_asked_for_and_told(tmp_path):
     config = sweep_config(tmp_path, sweep__select_on="test", sweep__name="honest")
     answer = succeed("sweep", config)
     assert "optimistic" in answer.out
+    csv = pyarrow.csv.read_csv(sweep_of(config, "honest") / "results.csv").to_pylist()
+    assert {(row["select_on"], row["metric"]) for row in csv} == {("test", "PGD-3")}
+    page = (sweep_of(config, "honest") / "report" / "index.html").read_text()
+    assert "Chosen by real test accuracy" in page
+    said = json.loads(succeed("sweep", config, "--json").out)
+    assert (said["select_on"], len(said["trials"])) == ("test", 4)
     state = json.loads(succeed("status", sweep_of(config, "honest"), "--json").out)
     assert (state["select_on"], state["metric"]) == ("test", "PGD-3")
     wrong = call("sweep", config, "sweep.metric=PGD-20").refusal()

@@ -26,7 +26,7 @@ def sweep_command(
 ) -> None:
     """Run the trials with progress on standard error; the results on standard output."""
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import InProcessRunner, Sweep
+    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of
 
     with at_work(config, overrides) as (settings, executor, observer):
         runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
@@ -41,7 +41,8 @@ def sweep_command(
         records = sweep.run()
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
-        typer.echo(json.dumps({"sweep": sweep.root.uri, "trials": trials}))
+        judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
+        typer.echo(json.dumps({"sweep": sweep.root.uri, **judged, "trials": trials}))
     else:
         _print_trials(settings, records)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")

@@ -10,6 +10,7 @@ from pyarrow import csv, parquet
 
 from dfshield.config import Config
 from dfshield.runs.identity import flatten
+from dfshield.runs.sweep.metrics import metric_of
 from dfshield.runs.sweep.plan import make_trial
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.storage import Folder, redacted
@@ -20,8 +21,8 @@ RESULTS = "results"
 def write_results(root: Folder, config: Config, records: Sequence[TrialRecord]) -> None:
     """Write ``results.parquet`` and ``results.csv`` into the folder of a sweep.
 
-    Columns: the trial, its state and metrics (``holdout.agreement_pgd``, ``test.PGD-20``), and
-    every key of its configuration by its path.
+    Columns: the trial, what settings are chosen by, its state and figures
+    (``holdout.agreement_pgd``, ``test.PGD-20``), and every key of its configuration by its path.
     """
     table = _table([_row(config, record) for record in records])
     for suffix, write in (("parquet", parquet.write_table), ("csv", csv.write_csv)):
@@ -32,7 +33,8 @@ def write_results(root: Folder, config: Config, records: Sequence[TrialRecord]) 
 
 def _row(config: Config, record: TrialRecord) -> dict[str, Any]:
     trial = make_trial(config, record.values, record.seed)
-    own = {"trial": record.name, "training_seed": record.seed}
+    judged = {"select_on": config.sweep.select_on, "metric": metric_of(config)}
+    own = {"trial": record.name, "training_seed": record.seed, **judged}
     told = record.model_dump(exclude={"format_version", "name", "values", "seed"})
     left_out = {"sweep", "seeds", "cluster", "trackers", "name"}
     settings = trial.config.model_dump(mode="json", exclude=left_out)
