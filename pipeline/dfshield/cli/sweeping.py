@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -70,10 +70,11 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
     )
     keys = list(config.sweep.parameters)
     for key in keys:
-        table.add_column(key.rsplit(".", 1)[-1])
+        table.add_column(key.rsplit(".", 1)[-1], overflow="fold")
     metrics = list(dict.fromkeys(name for r in records for name in (*r.holdout, *r.test)))
     for name in ("seed", *metrics, "state"):
-        table.add_column(name, justify="right" if name in metrics else "left")
+        justify: Literal["left", "right"] = "right" if name in metrics else "left"
+        table.add_column(name, justify=justify, overflow="fold")
     for record in ranked[:ROWS_SHOWN]:
         found = {**record.holdout, **record.test}
         table.add_row(
