@@ -144,6 +144,7 @@ class RayExecutor:
                 study,
                 plan=plan.whole_gpus() if sweep.workers_per_trial > 1 else plan,
                 fixed=crew.room.fixed,
+                head=crew.room.head,
                 engine=replace(crew.engine, device=device, threads=plan.threads),
                 monitor=monitor,
                 storage=scratch,

@@ -6,7 +6,6 @@ import threading
 import time
 from typing import Any
 
-import ray
 from ray import tune
 from ray._raylet import PlacementGroupID
 from ray.tune import Callback, Stopper
@@ -14,7 +13,9 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from dfshield.distributed.group import GROUP_STARTED
+from dfshield.distributed.head import Head
 from dfshield.distributed.lost_workers import reason_of
+from dfshield.distributed.pool import SECONDS_BETWEEN_LOOKS
 from dfshield.errors import DfshieldError, one_line
 from dfshield.runs import Monitor
 from dfshield.runs.sweep import (
@@ -91,9 +92,18 @@ def free_the_gpus(folder: Folder) -> None:
 
 
 class Watch:
-    """The driver beside Tune at work."""
+    """The driver beside Tune at work.
 
-    def __init__(self, study: Study, monitor: Monitor, ended: Ended) -> None:
+    Args:
+        study: the sweep.
+        head: of the cluster.
+        monitor: who is told.
+        ended: told of every trial that has ended.
+    """
+
+    def __init__(self, study: Study, head: Head, monitor: Monitor, ended: Ended) -> None:
+        self.head = head
+        self.last_look = time.monotonic()
         self.root = Folder.at(study.root)
         self.config = study.config
         self.monitor = monitor
@@ -108,7 +118,7 @@ class Watch:
         """Return when all trials have ended, or the time is over.
 
         Raises:
-            DfshieldError: if Tune itself failed.
+            DfshieldError: if Tune itself failed, or the cluster is gone.
         """
         thread = threading.Thread(
             target=self._fit, args=(tuner,), name="dfshield-tune", daemon=True
@@ -118,6 +128,9 @@ class Watch:
             while thread.is_alive():
                 thread.join(POLL_S)
                 self.tell()
+                if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
+                    self.last_look = time.monotonic()
+                    self.head.answers()
                 if self.deadline is not None and time.monotonic() > self.deadline:
                     self.deadline = None
                     self.stopping.set()
@@ -133,7 +146,7 @@ class Watch:
     def _fit(self, tuner: tune.Tuner) -> None:
         try:
             tuner.fit()
-        except (tune.TuneError, ray.exceptions.RayError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver tells of it
             self.error = error
 
     def tell(self) -> None:

@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig
 
 from dfshield.config import Config
+from dfshield.distributed.head import Head
 from dfshield.distributed.plan import WorkerPlan
 from dfshield.distributed.search import scheduler_of, search_of
 from dfshield.distributed.trial_watch import StopAll, Told, Watch
@@ -114,6 +115,7 @@ def run_trials(
     *,
     plan: WorkerPlan,
     fixed: bool,
+    head: Head,
     engine: Engine,
     monitor: Monitor,
     storage: Folder,
@@ -129,6 +131,7 @@ def run_trials(
         study: what is to be done.
         plan: what a worker takes, and how many there is room for.
         fixed: whether there will be no more room than that.
+        head: of the cluster.
         engine: how trials compute.
         monitor: who is told.
         storage: a folder that every node can write, for Tune's own files.
@@ -155,7 +158,7 @@ def run_trials(
         max_retries=max_retries,
         replan=study.replan,
     )
-    watch = Watch(study, monitor, ended)
+    watch = Watch(study, head, monitor, ended)
     searcher, space, samples = search_of(study)
     tuner = tune.Tuner(
         tune.with_resources(
