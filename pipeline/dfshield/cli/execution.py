@@ -32,10 +32,11 @@ def execute(
 
     Ctrl-C, SIGTERM or a closed terminal ends it with exit code 130 and the command that resumes.
     """
-    from dfshield.cli.tables import print_results
-    from dfshield.runs import Run, StageName, run_status
-
     with at_work(config, overrides) as (settings, executor, observer):
+        # Not before: matplotlib, which comes with the tables, is to leave no trace.
+        from dfshield.cli.tables import print_results
+        from dfshield.runs import Run, StageName, run_status
+
         run = Run(
             settings,
             executor=executor,
