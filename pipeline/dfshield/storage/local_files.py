@@ -1,5 +1,6 @@
 """Files on a local disk: written whole or not at all, and what killed writers leave behind."""
 
+import fcntl
 import os
 import re
 import socket
@@ -33,9 +34,14 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line in one append, starting a new one after a line cut short."""
+    """Add one line in one append, starting a new one after a line cut short.
+
+    Under a lock, because a line that another process is just adding looks like one cut short.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
+        with suppress(OSError):  # some network file systems have no locks: then a blank line at worst
+            fcntl.flock(stream, fcntl.LOCK_EX)  # given back as the file is closed
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 1))
         start = b"" if stream.read(1) in (b"", b"\n") else b"\n"
