@@ -1,6 +1,7 @@
 """The driver beside Ray Tune at work: what of a sweep's trials is recorded, told and stopped."""
 
 import json
+import math
 import queue
 import threading
 import time
@@ -31,7 +32,6 @@ from dfshield.runs.sweep import (
 from dfshield.storage import Folder
 
 POLL_S = 0.5
-SECONDS_AN_HOUR = 3600.0
 SECONDS_TO_STOP = 15.0
 
 
@@ -111,8 +111,7 @@ class Watch:
         self.news: queue.SimpleQueue[tuple[str, TuneTrial]] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self.error: Exception | None = None
-        hours = study.config.sweep.max_hours
-        self.deadline = None if hours is None else time.monotonic() + hours * SECONDS_AN_HOUR
+        self.deadline = study.deadline()
 
     def until_ended(self, tuner: tune.Tuner) -> None:
         """Return when all trials have ended, or the time is over.
@@ -131,8 +130,8 @@ class Watch:
                 if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
                     self.last_look = time.monotonic()
                     self.head.answers()
-                if self.deadline is not None and time.monotonic() > self.deadline:
-                    self.deadline = None
+                if time.monotonic() > self.deadline:
+                    self.deadline = math.inf
                     self.stopping.set()
                     self.monitor.say("sweep.max_hours are over: the next command goes on")
         except BaseException:

@@ -33,7 +33,7 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         return
     teacher = load_teacher(context)
     dataset = _dataset(context, teacher, seed)
-    num_images = _num_images(context.config, dataset)
+    num_images = images_of_training(context.config, dataset)
     folder = context.layout.student(seed)
     surrogate = dataset.manifest.identity
     record = claim(folder, _identity(context.config, teacher, surrogate, num_images, seed))
@@ -81,7 +81,12 @@ def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDa
     return dataset
 
 
-def _num_images(config: Config, dataset: SurrogateDataset) -> int:
+def images_of_training(config: Config, dataset: SurrogateDataset) -> int:
+    """Return how many images of the data set a student is trained on.
+
+    Raises:
+        InputError: naming the key, if the data set has too few, or too few for the mini-batches.
+    """
     planned = sum(part.num_images for part in dataset.manifest.split("data"))
     wanted = planned if config.training.data else config.synthesis.num_images
     if wanted > planned:
@@ -120,7 +125,7 @@ def trained_student(context: RunContext, seed: int) -> Folder:
     else:
         dataset = _dataset(context, teacher, seed)
         surrogate = dataset.manifest.identity
-        num_images = _num_images(config, dataset)
+        num_images = images_of_training(config, dataset)
     claim(folder, _identity(config, teacher, surrogate, num_images, seed))
     return folder
 

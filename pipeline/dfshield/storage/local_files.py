@@ -40,7 +40,7 @@ def append_line(path: Path, line: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
-        with suppress(OSError):  # some network file systems have no locks: then a blank line at worst
+        with suppress(OSError):  # a network file system may have no locks
             fcntl.flock(stream, fcntl.LOCK_EX)  # given back as the file is closed
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 1))

@@ -154,8 +154,8 @@ def _draw(axis: AxisConfig, rng: np.random.Generator) -> Any:
         return int(rng.integers(*axis.randint))
     if axis.uniform is not None:
         return float(rng.uniform(*axis.uniform))
-    low, high = np.log(axis.loguniform)  # type: ignore[arg-type]
-    return float(np.exp(rng.uniform(low, high)))
+    low, high = axis.ends
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def listed_trials(config: Config) -> list[Trial]:

@@ -17,7 +17,7 @@ from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.storage import Folder, SurrogateDataset, part_table
 
-SECONDS_AN_HOUR = 3600.0
+_SECONDS_AN_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Study:
         assert sweep.max_trials is not None
         ended = sum(record.ended for record in self.records)
         return max(0, sweep.max_trials * len(training_seeds(self.config)) - ended)
+
+    def deadline(self) -> float:
+        """Return the moment of ``time.monotonic()`` when its hours are over, were it begun now."""
+        return time.monotonic() + _SECONDS_AN_HOUR * (self.config.sweep.max_hours or math.inf)
 
 
 Ended = Callable[[TrialRecord], None]
@@ -90,7 +94,7 @@ class InProcessRunner:
                 raise InputError(
                     f"sweep.{key}: {value} needs Ray, which cluster.address=none leaves out"
                 )
-        deadline = time.monotonic() + SECONDS_AN_HOUR * (sweep.max_hours or math.inf)
+        deadline = study.deadline()
         sources = {
             key: in_memory(source, lambda table: table) for key, source in study.sources.items()
         }

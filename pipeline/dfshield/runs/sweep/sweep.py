@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dfshield.config import Config, check_group, dump_config, expand
-from dfshield.errors import InputError
+from dfshield.config import Config, dump_config, expand
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.evaluation import attacks_of, require_evaluation_data
 from dfshield.runs.event_log import EventLog
@@ -15,6 +14,7 @@ from dfshield.runs.identity import claim, flatten
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.student import images_of_training
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
 from dfshield.runs.sweep.record import TrialRecord, read_trials
@@ -92,7 +92,7 @@ class Sweep:
 
     def _run(self) -> None:
         sources = self._sources()
-        self._check_groups(sources)
+        self._check_images(sources)
         records = read_trials(self.root)
         if self.retry_failed:
             records = [record for record in records if record.state != "failed"]
@@ -206,24 +206,11 @@ class Sweep:
             own.work([StageName.TEACHER])
         return replace(layout, teacher_at=self.run_layout.teacher)
 
-    def _check_groups(self, sources: Mapping[str, Source]) -> None:
-        """Refuse a K larger than an epoch where only the data set tells how long that is.
-
-        Raises:
-            InputError: naming the value.
-        """
-        if self.config.training.data is None:
-            return
-        (source,) = {source.data for source in sources.values()}
-        parts = SurrogateDataset.open(source).manifest.split("data")
-        num_images = sum(part.num_images for part in parts)
+    def _check_images(self, sources: Mapping[str, Source]) -> None:
+        """Refuse now what a trial would: a K larger than an epoch, where the data set tells."""
+        sets = {key: SurrogateDataset.open(source.data) for key, source in sources.items()}
         for trial in self.trials:
-            training = trial.config.training
-            batches = -(-num_images // training.batch_size)
-            try:
-                check_group(training.gradrefine.num_batches, batches)
-            except ValueError as error:
-                raise InputError(f"{error} of {source}") from None
+            images_of_training(trial.config, sets[source_key(trial.config)])
 
     def _measure_teacher(self) -> list[EvaluationResult]:
         """Attack the teacher as the students are: once, under the configuration's own threat."""
