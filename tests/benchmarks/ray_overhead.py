@@ -35,7 +35,7 @@ from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
 from dfshield.runs.synthesis_task import SynthesisTask, inversion_of, make_part
 from dfshield.storage import Folder, read_manifest, write_part
 
-WORKERS, ROUNDS = (1, 2, 4), 6
+WORKERS, ROUNDS, WARM_UP = (1, 2, 4), 9, 2
 SIZE, ITERATIONS, PARTS = 200, 400, max(WORKERS) * ROUNDS
 
 
@@ -97,8 +97,9 @@ def plain_loop(root: str, synthesis: SynthesisConfig, number: int) -> float:
 def compared(config: Config, root: Folder, workers: int) -> np.ndarray:
     """Make parts both ways, by turns: a round is one for every process.
 
-    Returns the medians over the rounds but the first: CPU seconds of a part in the plain loops and
-    through Ray, what of the latter was not spent by the workers, and the ratio.
+    Returns the medians over the rounds after the first two, in which allocators settle: CPU seconds
+    of a part in the plain loops and through Ray, what of the latter was not spent by the workers,
+    and the ratio.
     """
     folder = root.child("synthetic")
     manifest = read_manifest(folder)
@@ -120,7 +121,7 @@ def compared(config: Config, root: Folder, workers: int) -> np.ndarray:
             rows.append((plain, through_ray, of_ray, through_ray / plain))
     for made in ("synthetic/data", "plain"):
         root.child(*made.split("/")).remove()
-    return np.median(rows[1:], axis=0)
+    return np.median(rows[WARM_UP:], axis=0)
 
 
 def seconds_to_first_part(config: Config, folder: str) -> float:
