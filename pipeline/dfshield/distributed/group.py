@@ -71,7 +71,7 @@ def _work(config: Mapping[str, Any]) -> None:
     membership: _Membership = config["membership"]
     job, engine, mailbox = membership.job, membership.engine, membership.mailbox
     group = TorchWorkerGroup()
-    if any(group.all_gather(ray.get(mailbox.put.remote([])))):
+    if any(group.all_gather(ray.get(mailbox.stopping.remote()))):
         return  # asked to stop, or bound to fail as the group before this one
     rank = group.rank
     remote = RemoteMonitor(mailbox, f"rank-{rank}")
@@ -85,7 +85,7 @@ def _work(config: Mapping[str, Any]) -> None:
         group=group,
         fetch=fetch,
         report=_report,
-        stop_requested=(lambda: ray.get(mailbox.put.remote([]))) if rank == 0 else (lambda: False),
+        stop_requested=lambda: rank == 0 and ray.get(mailbox.stopping.remote()),
         preempted=remote.preempted,
     )
     try:

@@ -38,10 +38,10 @@ class Mailbox:
         self._failure: Exception | None = None
         self._last_size = 0
 
-    def put(self, letters: Sequence[Letter]) -> bool:
-        """Take letters; return whether the workers are asked to stop."""
+    def put(self, worker: str, letters: Sequence[Letter]) -> bool:
+        """Take letters of a worker; return whether its node is about to be taken away."""
         self._letters += letters
-        return self._stop
+        return worker in self._preempted
 
     def collect(self) -> list[Letter]:
         """Hand out the letters that have come in."""
@@ -52,13 +52,13 @@ class Mailbox:
         """Ask the workers to stop."""
         self._stop = True
 
+    def stopping(self) -> bool:
+        """Return whether the workers are asked to stop."""
+        return self._stop
+
     def preempt(self, worker: str) -> None:
         """Note that a worker's node is about to be taken away."""
         self._preempted.add(worker)
-
-    def is_preempted(self, worker: str) -> bool:
-        """Return whether a worker's node is about to be taken away."""
-        return worker in self._preempted
 
     def started(self, size: int) -> int:
         """Note that a worker group of a size has started; return the size of the one before it."""
@@ -86,18 +86,14 @@ class RemoteMonitor:
         self._mailbox = mailbox
         self._sender = sender
         self._amount = 0.0
-        self._sent = self._asked = time.monotonic()
-        self._question: ray.ObjectRef[bool] | None = None
+        self._sent = time.monotonic()
+        self._answer: ray.ObjectRef[bool] | None = None
         self._preempted = False
 
     def preempted(self) -> bool:
-        """Return whether this worker's node is about to be taken away; asks once a second."""
-        if self._question is None and time.monotonic() - self._asked > SECONDS_BETWEEN_LETTERS:
-            self._asked = time.monotonic()
-            self._question = self._mailbox.is_preempted.remote(self._sender)
-        if self._question is not None and ray.wait([self._question], timeout=0)[0]:
-            self._preempted = self._preempted or ray.get(self._question)
-            self._question = None
+        """Return whether this worker's node is about to be taken away, as known a second ago."""
+        self.advance(0.0)
+        self._read_answer()
         return self._preempted
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
@@ -108,8 +104,7 @@ class RemoteMonitor:
         """The work went on."""
         self._amount += amount
         if time.monotonic() - self._sent > SECONDS_BETWEEN_LETTERS:
-            self._mailbox.put.remote([self._progress()])
-            self._sent = time.monotonic()
+            self._put([self._progress()])
 
     def detail(self, text: str) -> None:
         """What to show beside the progress."""
@@ -133,8 +128,7 @@ class RemoteMonitor:
 
     def flush(self) -> None:
         """Send the progress that has not been sent, and wait until all letters have arrived."""
-        ray.get(self._mailbox.put.remote([self._progress()]))
-        self._sent = time.monotonic()
+        ray.get(self._put([self._progress()]))
 
     def _progress(self) -> Letter:
         amount, self._amount = self._amount, 0.0
@@ -143,4 +137,17 @@ class RemoteMonitor:
     def _send(self, method: str, *arguments: Any, **fields: Any) -> None:
         letters = [self._progress()] if self._amount else []
         letters.append(Letter(self._sender, method, arguments, fields))
-        self._mailbox.put.remote(letters)
+        self._put(letters)
+
+    def _put(self, letters: Sequence[Letter]) -> "ray.ObjectRef[bool]":
+        """Send letters; the answer, which comes later, is `preempted`."""
+        self._read_answer()
+        answer: ray.ObjectRef[bool] = self._mailbox.put.remote(self._sender, letters)
+        self._answer = answer
+        self._sent = time.monotonic()
+        return answer
+
+    def _read_answer(self) -> None:
+        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+            self._preempted = self._preempted or ray.get(self._answer)
+            self._answer = None
