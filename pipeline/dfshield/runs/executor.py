@@ -1,5 +1,6 @@
 """Who does the work: the protocol between the pipeline and whatever runs its units."""
 
+import ctypes
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -15,6 +16,9 @@ Unit = TypeVar("Unit", bound=Hashable)
 Result = TypeVar("Result")
 UnitContra = TypeVar("UnitContra", bound=Hashable, contravariant=True)
 ResultCo = TypeVar("ResultCo", covariant=True)
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Engine:
 
     def bind(self) -> None:
         """Let this process compute as the engine says."""
+        _keep_freed_memory()
         torch.set_num_threads(self.threads)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
@@ -270,6 +275,19 @@ def raise_failures(failures: Sequence[DfshieldError]) -> None:
         raise failures[0]
     if failures:
         raise DfshieldError(f"{failures[0]} (and {len(failures) - 1} more like it)")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors, which every iteration asks for again.
+
+    By default it may hand tensors of some MB back to the kernel each time and fault them in anew,
+    page by page; whether it does depends on what the process allocated before. Elsewhere than
+    under glibc, nothing happens.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _worker(engine: Engine, monitor: Monitor, keep: Callable[[object], None]) -> Worker:
