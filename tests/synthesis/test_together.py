@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ from dfshield.synthesis import CoefficientSampler, Inversion, Together, draw_bat
 from dfshield.synthesis.together import GroupStatistics
 
 CPU = torch.device("cpu")
-COMPILED = Acceleration(compiled=True)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,12 @@ def trace(run):
     return torch.stack(losses), pixels
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_losses_are_those_of_the_plain_path(teacher, compiled):
+def check_losses_against_the_plain_path(teacher, acceleration):
     draws = draws_of(teacher, iterations=100)
     plain, _ = trace(
         lambda on: optimise(teacher.network, draws, learning_rate=0.1, device=CPU, on_iteration=on)
     )
-    together = together_of(teacher, Acceleration(compiled=compiled))
+    together = together_of(teacher, acceleration)
     fast, _ = trace(lambda on: together.optimise([draws], learning_rate=0.1, on_iteration=on))
     for iteration, tolerance in ((1, 1e-5), (10, 1e-4), (100, 2e-2)):
         torch.testing.assert_close(
@@ -82,12 +81,14 @@ def test_losses_are_those_of_the_plain_path(teacher, compiled):
         )
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_batch_gets_in_company_what_it_gets_alone(teacher, compiled):
+def test_losses_are_those_of_the_plain_path(teacher):
+    check_losses_against_the_plain_path(teacher, Acceleration())
+
+
+def check_company(teacher, acceleration):
     draws = [draws_of(teacher, batch=batch) for batch in range(3)]
     assert len({d.coefficients for d in draws}) == 3
     assert len({tuple(d.shifts[0]) for d in draws}) > 1
-    acceleration = Acceleration(compiled=compiled)
     pixels, losses = together_of(teacher, acceleration, groups=3).optimise(draws, learning_rate=0.1)
     alone = together_of(teacher, Acceleration())
     for index, own in enumerate(draws):
@@ -96,12 +97,11 @@ def test_a_batch_gets_in_company_what_it_gets_alone(teacher, compiled):
         torch.testing.assert_close(pixels[6 * index :][:6], by_itself, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    "acceleration",
-    [Acceleration("bfloat16"), pytest.param(COMPILED, marks=pytest.mark.slow)],
-    ids=["bfloat16", "compiled"],
-)
-def test_going_on_from_a_state_gives_the_same_bytes(teacher, acceleration):
+def test_a_batch_gets_in_company_what_it_gets_alone(teacher):
+    check_company(teacher, Acceleration())
+
+
+def check_going_on(teacher, acceleration):
     draws = [draws_of(teacher, batch=batch) for batch in range(2)]
     kept = []
 
@@ -131,6 +131,10 @@ def test_going_on_from_a_state_gives_the_same_bytes(teacher, acceleration):
     )
     assert torch.equal(again, whole)
     assert torch.equal(its_losses, losses)
+
+
+def test_going_on_from_a_state_gives_the_same_bytes(teacher):
+    check_going_on(teacher, Acceleration("bfloat16"))
 
 
 def test_bfloat16_ends_where_float32_ends(teacher):
@@ -166,6 +170,16 @@ def test_passes_of_several_batches_give_each_its_own_images(teacher):
         assert torch.equal(got.labels, alone.labels)
         assert got.coefficients == alone.coefficients
         torch.testing.assert_close(got.images, alone.images, rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_compiled():
+    """In a process of its own: type checks at run time, as here, cannot be compiled."""
+    cases = Path(__file__).with_name("compiled_cases.py")
+    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *options, cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
