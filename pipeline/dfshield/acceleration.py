@@ -47,14 +47,8 @@ class Acceleration:
         )
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function compiled for fixed shapes, or as it is.
-
-        On CUDA its kernels are launched as one CUDA graph.
-        """
-        if not self.compiled:
-            return function
-        mode = "reduce-overhead" if torch.cuda.is_available() else None
-        return torch.compile(function, dynamic=False, mode=mode)
+        """Return the function compiled for fixed shapes, or as it is."""
+        return torch.compile(function, dynamic=False) if self.compiled else function
 
 
 def works(attempt: Callable[[], object], what: str) -> bool:
