@@ -46,7 +46,7 @@ def _print_table(plan: "StagePlan") -> None:
         ("Batches per pass", str(engine.batches_per_pass)),
         ("Time to begin", _told(plan.seconds_to_begin)),
         (f"Time per {plan.unit}", _told(plan.seconds_per_unit)),
-        (f"{plan.unit.capitalize()}s", f"{plan.units:,.1f}".removesuffix(".0")),
+        (f"{plan.unit.capitalize()}s", f"{plan.units:,}"),
         ("Time in all", _told(plan.seconds)),
     ):
         table.add_row(name, value)

@@ -35,25 +35,22 @@ class StagePlan:
         engine: device, precision, compiled or not, batches per pass.
         unit: what the stage goes on in: ``part`` or ``update``.
         units: how many there are in all.
-        seconds_per_unit: expected, from a few iterations measured now.
         seconds_to_begin: what building and, if any, compiling took.
+        seconds_per_unit: expected for a whole one, from a few iterations measured now.
+        seconds: expected in all.
     """
 
     stage: str
     engine: Engine
     unit: str
-    units: float
-    seconds_per_unit: float
+    units: int
     seconds_to_begin: float
-
-    @property
-    def seconds(self) -> float:
-        """Expected for the whole stage, by one worker."""
-        return self.seconds_to_begin + self.units * self.seconds_per_unit
+    seconds_per_unit: float
+    seconds: float
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a value that ``json.dumps`` takes."""
-        return {**asdict(self), "seconds": self.seconds}
+        return asdict(self)
 
 
 def plan_stage(config: Config, stage: str) -> StagePlan:
@@ -100,15 +97,16 @@ def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     )
     iteration = median(b - a for a, b in pairwise(ticks[1:]))
     per_image = iteration * options.iterations / (engine.batches_per_pass * options.batch_size)
-    images = options.num_images + options.num_holdout
-    part = min(config.storage.part_size, images)
+    part_size, to_begin = config.storage.part_size, ticks[0] - begun - iteration
+    sizes = (options.num_images, options.num_holdout)
     return StagePlan(
         stage="synthesize",
         engine=engine,
         unit="part",
-        units=images / part,
-        seconds_per_unit=per_image * part,
-        seconds_to_begin=ticks[0] - begun - iteration,
+        units=sum(-(-size // part_size) for size in sizes),
+        seconds_to_begin=to_begin,
+        seconds_per_unit=per_image * min(part_size, options.num_images),
+        seconds=to_begin + per_image * sum(sizes),
     )
 
 
@@ -147,7 +145,8 @@ def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
         stage="train",
         engine=engine,
         unit="update",
-        units=training.epochs * batches / group,
-        seconds_per_unit=batch * group,
+        units=training.epochs * -(-batches // group),
         seconds_to_begin=first - begun - batch,
+        seconds_per_unit=batch * group,
+        seconds=first - begun - batch + batch * batches * training.epochs,
     )

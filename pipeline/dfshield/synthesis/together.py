@@ -34,6 +34,10 @@ class GroupStatistics(FeatureStatistics):
         for layer in self._layers:
             layer.register_forward_pre_hook(self._record)
 
+    def forget(self) -> None:
+        """Forget what a pass that was not finished has left."""
+        self._distances = []
+
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None
@@ -90,6 +94,7 @@ class Together:
             "the inversion of this classifier",
         ):
             self._objective = self._terms
+            self._statistics.forget()
 
     def _terms(
         self,
