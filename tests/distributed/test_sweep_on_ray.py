@@ -51,6 +51,21 @@ def test_figures_equal_those_of_one_process_and_errors_are_results(tmp_path, joi
     assert not nodes
 
 
+@pytest.mark.drill
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_may_lie_in_the_memory_of_the_cluster(tmp_path, joined, workers):
+    axes = {LAMBDA1: {"grid": [0, 1]}}
+    alone, spread = (
+        sweep_config(tmp_path / name, sweep__parameters=axes) for name in ("alone", "spread")
+    )
+    succeed("sweep", alone)
+    memory = ("storage.sink=object_store", f"sweep.workers_per_trial={workers}")
+    succeed("sweep", spread, joined, *memory)
+    assert len(records(spread)) == 2
+    assert figures(spread) == figures(alone)
+    assert not list((run_of(spread) / "synthetic").rglob("*.parquet"))
+
+
 def test_a_scheduler_stops_what_is_behind_and_it_stays_stopped(tmp_path, joined):
     axes = {"training.learning_rate": {"grid": [0.01, 0.02, 1e-9, 2e-9, 3e-9, 4e-9]}}
     config = sweep_config(tmp_path, sweep__parameters=axes, **LONGER)

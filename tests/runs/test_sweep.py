@@ -9,6 +9,7 @@ import pytest
 from tiny_run import call, contents, events, run_of, stamps, succeed, write_config
 
 from dfshield.runs.sweep import trial as trial_module
+from dfshield.storage import Folder
 
 TAU, LAMBDA1 = "training.gradrefine.tau", "training.objective.lambda1"
 AXES = {TAU: {"grid": [0, 0.5]}, LAMBDA1: {"grid": [0, 1]}}
@@ -159,6 +160,36 @@ def test_a_reused_data_set_is_not_made_and_bounds_k(tiny, tmp_path):
     )
     assert "5 is more than the 4 mini-batches" in call("sweep", config).refusal()
     assert records(config) == {}
+
+
+def test_images_that_are_only_in_memory_give_the_same_students(swept, tmp_path):
+    config = sweep_config(tmp_path, storage__sink="object_store")
+    succeed("sweep", config)
+    assert not list((run_of(config) / "synthetic").rglob("*.parquet"))
+    found, expected = records(config), records(swept)
+    assert len(found) == 4
+    for key, record in found.items():
+        assert record["test"] == expected[key]["test"]
+        assert record["holdout"] == expected[key]["holdout"]
+
+
+def test_a_sweep_lives_on_a_store(swept, s3, tmp_path):
+    config = sweep_config(tmp_path, storage__path="s3://bucket/runs")
+    succeed("sweep", config)
+    sweep = "s3://bucket/runs/tiny/sweeps/sweep"
+    folder, expected = Folder.at(sweep), records(swept)
+    trials = [name for name in folder.list("trials") if name.endswith("trial.json")]
+    before = {name: folder.read_bytes(name) for name in trials}
+    assert len(trials) == 4
+    for name in trials:
+        record = folder.read_json(name)
+        assert record["test"] == expected[record["seed"], *record["values"].values()]["test"]
+    state = json.loads(succeed("status", sweep, "--json").out)
+    assert state["trials"] == {"done": 4, "waiting": 0}
+    assert folder.exists("results.parquet")
+    assert folder.exists("report/index.html")
+    succeed("sweep", config)
+    assert {name: folder.read_bytes(name) for name in trials} == before
 
 
 def test_a_trial_that_diverges_is_a_result_and_can_be_tried_again(tmp_path):

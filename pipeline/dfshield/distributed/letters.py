@@ -1,6 +1,7 @@
 """The driver's side of the mailbox: what workers say reaches the run's monitor."""
 
 from collections import Counter
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -14,20 +15,21 @@ from dfshield.runs import Monitor
 
 
 class Letters:
-    """Starts the mailbox beside the driver and reads its letters to a monitor.
-
-    Attributes:
-        mailbox: the actor that workers write to.
-    """
+    """Reads what workers write to the mailbox to a monitor."""
 
     def __init__(self) -> None:
         keep_ray_silent()
+        self._unsettled: Counter[str] = Counter()
+
+    @cached_property
+    def mailbox(self) -> ActorHandle[Any]:
+        """The actor that workers write to, beside the driver; it is started for the first."""
         here = ray.get_runtime_context().get_node_id()
         actor: Any = ray.remote(Mailbox)
-        self.mailbox: ActorHandle[Any] = actor.options(
+        started: ActorHandle[Any] = actor.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
         ).remote()
-        self._unsettled: Counter[str] = Counter()
+        return started
 
     def deliver(self, monitor: Monitor) -> list[Letter]:
         """Read out what has come in since the last time, and return it.
