@@ -78,14 +78,16 @@ def plain_loop(root: str, synthesis: SynthesisConfig, number: int) -> float:
     data = Folder.at(f"{root}/synthetic")
     manifest = read_manifest(data)
     part = manifest.parts[number]
-    inversion = inversion_of(dfshield.load(f"{root}/teacher"), synthesis)
+    engine = Engine.from_json(manifest.engine)
+    inversion = inversion_of(dfshield.load(f"{root}/teacher"), synthesis, engine)
     plain = Folder.at(f"{root}/plain")
-    Engine.from_json(manifest.engine).bind()
+    engine.bind()
     checkpoint = PartCheckpoint(plain, manifest, part, every=None, preempted=lambda: False)
     arrays = make_part(
         inversion,
         manifest,
         part,
+        per_pass=engine.batches_per_pass,
         state=PartState(),
         checkpoint=checkpoint,
         progress=lambda _: None,

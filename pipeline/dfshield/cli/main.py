@@ -41,6 +41,14 @@ Replan = Annotated[
         "--replan", help="Let interrupted work go on with another device or torch version."
     ),
 ]
+PlanOnly = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Only tell how it would be computed on this machine and how long it would take, from "
+        "a few iterations that are measured.",
+    ),
+]
 RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
 
 
@@ -92,11 +100,17 @@ def synthesize(
     overrides: Overrides = None,
     as_json: AsJson = False,
     replan: Replan = False,
+    plan: PlanOnly = False,
 ) -> None:
     """Make the surrogate data set from the teacher alone.
 
     Example: dfshield synthesize examples/digits.yaml synthesis.num_images=4000
     """
+    if plan:
+        from dfshield.cli.planning import print_plan
+
+        print_plan(config, overrides, "synthesize", as_json=as_json)
+        return
     execute(config, overrides, ("synthesize",), as_json=as_json, replan=replan)
 
 
@@ -106,11 +120,17 @@ def train(
     overrides: Overrides = None,
     as_json: AsJson = False,
     replan: Replan = False,
+    plan: PlanOnly = False,
 ) -> None:
     """Train the student on the surrogate data set.
 
     Example: dfshield train examples/digits.yaml
     """
+    if plan:
+        from dfshield.cli.planning import print_plan
+
+        print_plan(config, overrides, "train", as_json=as_json)
+        return
     execute(config, overrides, ("train",), as_json=as_json, replan=replan)
 
 

@@ -144,6 +144,24 @@ class CoefficientsConfig(Section):
         return self
 
 
+class EngineConfig(Section):
+    """How the work is computed: the same mathematics, to within rounding, at another speed."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of convolutions and matrix products. auto: bfloat16 where compiled work runs "
+        "on a CPU that multiplies in it, else float32.",
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="Compile the classifier's passes (torch.compile). auto: long work on CPUs; "
+        "on GPUs it has to be asked for.",
+    )
+    batches_per_pass: Count | None = Field(
+        None, description="Batches that share a pass, where memory is plenty. None: 1."
+    )
+
+
 class SynthesisConfig(Section):
     """Teacher to surrogate images."""
 
@@ -162,6 +180,7 @@ class SynthesisConfig(Section):
         description="Keep the state of an unfinished part every so many iterations, so that an "
         "interruption costs no more than these. None: only when a node is about to be taken away.",
     )
+    engine: EngineConfig = EngineConfig()
 
 
 class SoftLabelConfig(Section):
@@ -232,6 +251,7 @@ class TrainingConfig(Section):
         description="Updates between checkpoints. None: every update, as long as writing them "
         "takes 2 % of the time at most.",
     )
+    engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingConfig":

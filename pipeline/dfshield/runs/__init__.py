@@ -23,6 +23,7 @@ from dfshield.runs.interrupt import (
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.metrics import Point
 from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.planning import StagePlan, plan_stage
 from dfshield.runs.status import run_status
 from dfshield.runs.tracking import Tracker
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
@@ -44,12 +45,14 @@ __all__ = [
     "SilentMonitor",
     "SilentObserver",
     "StageName",
+    "StagePlan",
     "StopRequest",
     "Task",
     "Tracker",
     "Worker",
     "deferred_interrupt",
     "ignore_stop_signals",
+    "plan_stage",
     "raise_failures",
     "resynthesize",
     "run_status",

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from dfshield.acceleration import Acceleration, Precision
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.events import Monitor
 from dfshield.runs.interrupt import deferred_interrupt
@@ -37,7 +38,7 @@ class Engine:
     device: str
     threads: int
     torch: str
-    precision: str = "float32"
+    precision: Precision = "float32"
     compiled: bool = False
     batches_per_pass: int = 1
 
@@ -49,6 +50,11 @@ class Engine:
     def from_json(cls, value: Mapping[str, Any]) -> "Engine":
         """Return the engine that `to_json` described."""
         return cls(**value)
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What of it the algorithms are told."""
+        return Acceleration(self.precision, self.compiled)
 
     def bind(self) -> None:
         """Let this process compute as the engine says."""

@@ -96,7 +96,7 @@ def resumed_engine(
 ) -> Engine:
     """Return the engine that begun work is bound to, or this machine's if it is replanned.
 
-    Threads are a setting that follows the work; device, precision and torch are the machine's.
+    Threads are a setting that follows the work; all else was planned for this machine.
 
     Raises:
         InputError: if this machine cannot go on under the bound engine.

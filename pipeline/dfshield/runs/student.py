@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config, check_group, expand
+from dfshield.config import Config, TrainingConfig, check_group, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
+from dfshield.runs.engine_plan import multiply_adds, planned_engine
+from dfshield.runs.executor import Engine
 from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
 from dfshield.runs.student_job import CHECKPOINT, StudentJob
 from dfshield.runs.synthesis import synthesis_identity
@@ -37,9 +39,16 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
     folder = context.layout.student(seed)
     surrogate = dataset.manifest.identity
     record = claim(folder, _identity(context.config, teacher, surrogate, num_images, seed))
-    engine = context.executor.engine()
-    if folder.exists(CHECKPOINT) and "engine" in record:
-        engine = resumed_engine(engine, record["engine"], where=folder, replan=replan)
+    begun = record.get("engine") if folder.exists(CHECKPOINT) else None
+    engine = training_engine(
+        context.config.training,
+        teacher,
+        context.executor.engine(),
+        num_images=num_images,
+        bound=begun,
+    )
+    if begun is not None:
+        engine = resumed_engine(engine, begun, where=folder, replan=replan)
     record = {**record, "engine": engine.to_json()}
     folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
@@ -51,12 +60,29 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         kept=context.kept.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
+        engine=engine,
     )
     context.executor.run_group(job, engine=engine, monitor=context.monitor)
     student = load_classifier(folder)
     finish(folder, record, fingerprint=student.fingerprint())
     folder.delete(CHECKPOINT)
     context.log.emit("training_done", seed=seed)
+
+
+def training_engine(
+    training: TrainingConfig,
+    teacher: Classifier,
+    here: Engine,
+    *,
+    num_images: int,
+    bound: dict[str, Any] | None = None,
+) -> Engine:
+    """Return the engine that a student is trained with here, or was begun with."""
+    # An attack step goes forward and back to the image; the mini-batch itself twice forward and
+    # back to the weights, which costs another forward pass each.
+    passes = 2.0 * training.inner.steps + 1 + 2 * 3
+    work = passes * num_images * training.epochs * multiply_adds(teacher)
+    return planned_engine(here, training.engine, work=work, bound=bound)
 
 
 def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDataset:
@@ -133,7 +159,9 @@ def trained_student(context: RunContext, seed: int) -> Folder:
 def _identity(
     config: Config, teacher: Classifier, surrogate: Mapping[str, Any], num_images: int, seed: int
 ) -> dict[str, Any]:
-    training = config.training.model_dump(mode="json", exclude={"data", "checkpoint_every"})
+    training = config.training.model_dump(
+        mode="json", exclude={"data", "checkpoint_every", "engine"}
+    )
     identity: dict[str, Any] = {
         "teacher_fingerprint": teacher.fingerprint(),
         "surrogate": dict(surrogate),

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
+from dfshield.classifiers import Classifier
 from dfshield.config import Config, TrainingConfig
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
-from dfshield.runs.executor import GroupWorker
+from dfshield.runs.executor import Engine, GroupWorker
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     Folder,
     SurrogateDataset,
     SurrogateTables,
+    SurrogateTensors,
     load_checkpoint,
     save_checkpoint,
 )
@@ -28,6 +30,7 @@ from dfshield.training import (
     SoftLabelObjective,
     TradesObjective,
     UpdateRecord,
+    WorkerGroup,
     holdout_metrics,
 )
 
@@ -46,6 +49,47 @@ def make_objective(training: TrainingConfig) -> Objective:
     return SoftLabelObjective(**options)
 
 
+def make_trainer(
+    config: Config,
+    student: Classifier,
+    data: SurrogateTensors,
+    *,
+    seed: int,
+    engine: Engine,
+    group: WorkerGroup | None = None,
+) -> AdversarialTrainer:
+    """Return the trainer of a student under an engine."""
+    training = config.training
+    return AdversarialTrainer(
+        student,
+        images=data.images,
+        labels=data.labels,
+        teacher_logits=data.teacher_logits,
+        optimizer=torch.optim.SGD(
+            student.parameters(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            nesterov=training.nesterov,
+            weight_decay=training.weight_decay,
+        ),
+        objective=make_objective(training),
+        inner=InnerMaximization(
+            eps=config.threat.eps,
+            norm=config.threat.norm,
+            steps=training.inner.steps,
+            step=training.inner.step,
+        ),
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        num_batches=training.gradrefine.num_batches,
+        tau=training.gradrefine.tau,
+        seed=seed,
+        group=group,
+        acceleration=engine.acceleration,
+        batches_per_pass=engine.batches_per_pass,
+    )
+
+
 @dataclass(frozen=True)
 class StudentJob:
     """Trains one student; writes its checkpoints, its history and itself.
@@ -58,6 +102,7 @@ class StudentJob:
         kept: references to those of its parts that no file holds, by path.
         num_images: how many of its images are trained on.
         student: the folder that is written to.
+        engine: how it is computed.
     """
 
     config: Config
@@ -67,6 +112,7 @@ class StudentJob:
     kept: Mapping[str, object]
     num_images: int
     student: str
+    engine: Engine
 
     @property
     def max_workers(self) -> int:
@@ -101,40 +147,14 @@ class _StudentRun:
         self.job = job
         self.worker = worker
         self.folder = Folder.at(job.student)
-        training = job.config.training
         teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
         dataset = self._dataset()
         data = dataset.load("data", num_images=job.num_images, device=worker.device)
         self.holdout = dataset.load("holdout", device=worker.device)
-        self.inner = InnerMaximization(
-            eps=job.config.threat.eps,
-            norm=job.config.threat.norm,
-            steps=training.inner.steps,
-            step=training.inner.step,
+        self.student = copy.deepcopy(teacher).requires_grad_(True)
+        self.trainer = make_trainer(
+            job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
         )
-        student = copy.deepcopy(teacher).requires_grad_(True)
-        self.trainer = AdversarialTrainer(
-            student,
-            images=data.images,
-            labels=data.labels,
-            teacher_logits=data.teacher_logits,
-            optimizer=torch.optim.SGD(
-                student.parameters(),
-                lr=training.learning_rate,
-                momentum=training.momentum,
-                nesterov=training.nesterov,
-                weight_decay=training.weight_decay,
-            ),
-            objective=make_objective(training),
-            inner=self.inner,
-            epochs=training.epochs,
-            batch_size=training.batch_size,
-            num_batches=training.gradrefine.num_batches,
-            tau=training.gradrefine.tau,
-            seed=job.seed,
-            group=worker.group,
-        )
-        self.student = student
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
         self.saved = time.monotonic()
@@ -203,10 +223,10 @@ class _StudentRun:
 
     def _measure(self, record: UpdateRecord) -> dict[str, Any]:
         metrics = holdout_metrics(
-            self.student,
+            self.trainer.attacked,
             self.holdout.images,
             self.holdout.teacher_logits,
-            inner=self.inner,
+            inner=self.trainer.inner,
             generator=partial(
                 generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
             ),

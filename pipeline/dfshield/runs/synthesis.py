@@ -5,8 +5,9 @@ from itertools import groupby
 from typing import Any
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config
+from dfshield.config import Config, SynthesisConfig
 from dfshield.runs.context import RunContext
+from dfshield.runs.engine_plan import multiply_adds, planned_engine
 from dfshield.runs.executor import Engine
 from dfshield.runs.identity import claim, finish, resumed_engine
 from dfshield.runs.part_checkpoint import UNFINISHED
@@ -54,7 +55,9 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     if todo and sink == "object_store":
         todo = list(manifest.parts)
     if todo and old is not None:
-        here = context.executor.engine()
+        here = synthesis_engine(
+            context.config.synthesis, teacher, context.executor.engine(), bound=old.engine
+        )
         nothing_stays = sink == "object_store"
         engine = resumed_engine(here, old.engine, where=folder, replan=replan or nothing_stays)
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
@@ -153,10 +156,24 @@ def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[s
         "teacher_fingerprint": teacher.fingerprint(),
         "seed": seed,
         "synthesis": config.synthesis.model_dump(
-            mode="json", exclude={"num_images", "num_holdout", "checkpoint_every"}
+            mode="json", exclude={"num_images", "num_holdout", "checkpoint_every", "engine"}
         ),
         "storage": {"image_dtype": config.storage.image_dtype},
     }
+
+
+def synthesis_engine(
+    synthesis: SynthesisConfig,
+    teacher: Classifier,
+    here: Engine,
+    *,
+    bound: dict[str, Any] | None = None,
+) -> Engine:
+    """Return the engine that images are made with here, or were begun with."""
+    images = synthesis.num_images + synthesis.num_holdout
+    # Back to the pixels costs another forward pass.
+    work = 2.0 * images * synthesis.iterations * multiply_adds(teacher)
+    return planned_engine(here, synthesis.engine, work=work, bound=bound)
 
 
 def _planned(
@@ -168,6 +185,7 @@ def _planned(
 ) -> Manifest:
     config = context.config
     synthesis, storage = config.synthesis, config.storage
+    engine = synthesis_engine(synthesis, teacher, context.executor.engine())
     part_size = old.part_size if old else storage.part_size
     shard_size = old.shard_size if old else storage.shard_size
     sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
@@ -194,6 +212,6 @@ def _planned(
         batch_size=synthesis.batch_size,
         part_size=part_size,
         shard_size=shard_size,
-        engine=old.engine if old else context.executor.engine().to_json(),
+        engine=old.engine if old else engine.to_json(),
         parts=tuple(parts),
     )

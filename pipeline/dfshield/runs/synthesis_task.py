@@ -11,7 +11,7 @@ import torch
 from dfshield.classifiers import Classifier
 from dfshield.config import SynthesisConfig
 from dfshield.runs.classifier_folder import load_classifier
-from dfshield.runs.executor import Worker
+from dfshield.runs.executor import Engine, Worker
 from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
 from dfshield.seeds import Stage
 from dfshield.storage import (
@@ -81,9 +81,10 @@ class SynthesisTask:
         """Load the teacher onto the worker's device."""
         teacher = load_classifier(Folder.at(self.teacher), device=worker.device)
         options = self.synthesis
-        inversion = inversion_of(teacher, options)
         folder = Folder.at(self.data)
         manifest = read_manifest(folder)
+        engine = Engine.from_json(manifest.engine)
+        inversion = inversion_of(teacher, options, engine)
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()
@@ -104,6 +105,7 @@ class SynthesisTask:
                 inversion,
                 manifest,
                 part,
+                per_pass=engine.batches_per_pass,
                 state=state,
                 checkpoint=checkpoint,
                 progress=worker.monitor.advance,
@@ -130,8 +132,17 @@ def rows_of(manifest: Manifest, part: Part, batch: int) -> range:
     return range(first, min(first + manifest.batch_size, part.num_images))
 
 
-def inversion_of(teacher: Classifier, options: SynthesisConfig) -> Inversion:
-    """Return the inversion engine of a configuration."""
+def passes_of(manifest: Manifest, part: Part, per_pass: int) -> list[range]:
+    """Return the batches of a part that are optimised together: as many as fit, of one size."""
+    whole = part.num_images // manifest.batch_size
+    first, end = part.first_batch, part.first_batch + whole
+    passes = [range(b, min(b + per_pass, end)) for b in range(first, end, per_pass)]
+    short = range(end, part.batches.stop)
+    return [*passes, short] if short else passes
+
+
+def inversion_of(teacher: Classifier, options: SynthesisConfig, engine: Engine) -> Inversion:
+    """Return the inversion of a configuration under an engine."""
     return Inversion(
         teacher,
         iterations=options.iterations,
@@ -139,6 +150,8 @@ def inversion_of(teacher: Classifier, options: SynthesisConfig) -> Inversion:
         jitter=options.jitter,
         labels=options.labels,
         coefficients=CoefficientSampler(**options.coefficients.model_dump()),
+        acceleration=engine.acceleration,
+        full_pass=(engine.batches_per_pass, options.batch_size),
     )
 
 
@@ -154,30 +167,36 @@ def make_part(
     manifest: Manifest,
     part: Part,
     *,
+    per_pass: int,
     state: PartState,
     checkpoint: PartCheckpoint,
     progress: Callable[[float], None],
 ) -> PartArrays:
-    """Synthesize the batches of one part, going on from a state.
+    """Synthesize the batches of one part, ``per_pass`` at a time, going on from a state.
 
     ``progress`` is called with the images done, those of the state included.
     """
     batches, resume = list(state.batches), state.inversion
     progress(float(sum(len(arrays) for arrays in batches)))
-    for batch in part.batches[len(batches) :]:
-        size = len(rows_of(manifest, part, batch))
-        share = size / inversion.iterations
+    for together in passes_of(manifest, part, per_pass):
+        if together.stop <= part.first_batch + len(batches):
+            continue
+        size = len(rows_of(manifest, part, together[0]))
+        share = len(together) * size / inversion.iterations
         progress(share * (resume.iteration if resume else 0))
-        synthesized = inversion.synthesize(
+        synthesized = inversion.synthesize_together(
             seed=manifest.seed,
-            batch=batch,
+            batches=together,
             size=size,
             stage=STAGES[part.split],
             resume=resume,
             on_iteration=_keeping(checkpoint, batches, inversion.iterations, share, progress),
         )
         resume = None
-        batches.append(stored_batch(inversion.teacher, manifest, batch, synthesized))
+        batches += [
+            stored_batch(inversion.teacher, manifest, batch, made)
+            for batch, made in zip(together, synthesized, strict=True)
+        ]
     columns = {
         column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
         for column in fields(PartArrays)

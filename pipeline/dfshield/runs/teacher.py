@@ -47,7 +47,7 @@ def teacher_stage(context: RunContext) -> None:
         return
     train = context.config.teacher.train
     if train is None:
-        classifier = _built(context.config, weights=_weights_path(context.config))
+        classifier = imported_teacher(context.config)
         _require_usable(classifier)
         metrics: dict[str, Any] = {}
     else:
@@ -56,6 +56,15 @@ def teacher_stage(context: RunContext) -> None:
     save_classifier(classifier, folder)
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
     context.log.emit("teacher", source=context.config.teacher.source, **metrics)
+
+
+def imported_teacher(config: Config) -> Classifier:
+    """Return the teacher of a configuration that brings its weights.
+
+    Raises:
+        InputError: if it cannot be built or its weights do not fit.
+    """
+    return _built(config, weights=_weights_path(config))
 
 
 def intact(context: RunContext, folder: Folder) -> bool:

@@ -9,14 +9,15 @@ import torch
 from pydantic import ValidationError
 
 from dfshield.classifiers import Classifier
-from dfshield.config import SynthesisConfig
+from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
 from dfshield.runs.classifier_folder import load_classifier
+from dfshield.runs.engine_plan import planned_engine
 from dfshield.runs.events import Observer
 from dfshield.runs.executor import InProcessExecutor
 from dfshield.runs.identity import resumed_engine
 from dfshield.runs.status import seed_folders
-from dfshield.runs.synthesis_task import STAGES, inversion_of, rows_of, stored_batch
+from dfshield.runs.synthesis_task import STAGES, inversion_of, passes_of, rows_of, stored_batch
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     MANIFEST,
@@ -121,12 +122,13 @@ def _resynthesized(
     here = InProcessExecutor().engine()
     for part, rows_by_batch in sample.items():
         bound = part_engine(data.folder, part)
-        engine = resumed_engine(here, bound, where=data.folder, replan=False)
+        as_begun = planned_engine(here, EngineConfig(), work=0.0, bound=bound)
+        engine = resumed_engine(as_begun, bound, where=data.folder, replan=False)
         engine.bind()
-        inversion = inversion_of(teacher.to(torch.device(engine.device)), settings)
+        inversion = inversion_of(teacher.to(torch.device(engine.device)), settings, engine)
         stored = data.read(part)
         for batch, rows in rows_by_batch.items():
-            again, first = _made_again(inversion, manifest, part, batch)
+            again, first = _made_again(inversion, manifest, part, batch, engine.batches_per_pass)
             differing += [
                 (part.path, row) for row in rows if not _equal(stored, row, again, row - first)
             ]
@@ -158,14 +160,16 @@ def _sample(
 
 
 def _made_again(
-    inversion: Inversion, manifest: Manifest, part: Part, batch: int
+    inversion: Inversion, manifest: Manifest, part: Part, batch: int, per_pass: int
 ) -> tuple[PartArrays, int]:
-    """Return a batch, and the row of its part where it begins."""
+    """Return a batch, made with those of its pass, and the row of its part where it begins."""
     rows = rows_of(manifest, part, batch)
-    synthesized = inversion.synthesize(
-        seed=manifest.seed, batch=batch, size=len(rows), stage=STAGES[part.split]
+    (together,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
+    synthesized = inversion.synthesize_together(
+        seed=manifest.seed, batches=together, size=len(rows), stage=STAGES[part.split]
     )
-    return stored_batch(inversion.teacher, manifest, batch, synthesized), rows.start
+    made = synthesized[together.index(batch)]
+    return stored_batch(inversion.teacher, manifest, batch, made), rows.start
 
 
 def _settings(data: SurrogateDataset) -> SynthesisConfig:

@@ -2,14 +2,10 @@
 
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Rule
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
-from dfshield.synthesis.inversion import (
-    Inversion,
-    InversionState,
-    OnIteration,
-    SynthesizedBatch,
-    optimise,
-)
+from dfshield.synthesis.inversion import Inversion, SynthesizedBatch
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+from dfshield.synthesis.plain import InversionState, OnIteration, optimise
+from dfshield.synthesis.together import Together
 
 __all__ = [
     "BatchDraws",
@@ -22,6 +18,7 @@ __all__ = [
     "OnIteration",
     "Rule",
     "SynthesizedBatch",
+    "Together",
     "class_prior_loss",
     "draw_batch",
     "draw_labels",

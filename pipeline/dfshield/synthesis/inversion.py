@@ -1,20 +1,21 @@
 """The inversion engine: images from a classifier by gradient descent on the pixels."""
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from dfshield.acceleration import Acceleration
 from dfshield.classifiers import Classifier, require_batchnorm
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
-from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+from dfshield.synthesis.plain import InversionState, OnIteration, optimise
+from dfshield.synthesis.together import Together
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,29 +35,6 @@ class SynthesizedBatch:
     losses: Float[Tensor, "4"]
 
 
-@dataclass(frozen=True, eq=False)
-class InversionState:
-    """Where the optimisation of a batch stands: all that its remaining iterations depend on.
-
-    Attributes:
-        iteration: how many iterations are done.
-        pixels: in the teacher's normalised space.
-        optimizer: Adam's ``state_dict``.
-        losses: as in `SynthesizedBatch`, of the last iteration.
-    """
-
-    iteration: int
-    pixels: Float[Tensor, "n c h w"]
-    optimizer: dict[str, Any]
-    losses: Float[Tensor, "4"]
-
-
-OnIteration = Callable[[int, Callable[[], InversionState]], None]
-"""Called after each iteration with the number of those done, and with what tells the state then.
-
-The state shares memory with the work that goes on."""
-
-
 class Inversion:
     """Diversified sample synthesis (first half of Algorithm 1; equations 3 to 6 and 8).
 
@@ -74,6 +52,9 @@ class Inversion:
         jitter: largest shift per axis, in pixels.
         labels: how artificial labels are assigned.
         coefficients: how the loss terms are weighted.
+        acceleration: how it may be computed faster; see `Together`.
+        full_pass: number and size of the batches in the passes that are worth compiling; None:
+            whatever is asked for. Others, a short last one, are computed without.
 
     Raises:
         InputError: if the teacher has no BatchNorm layer with running statistics, or for an unknown
@@ -89,6 +70,8 @@ class Inversion:
         jitter: int = 2,
         labels: LabelRule = "per_batch",
         coefficients: CoefficientSampler | None = None,
+        acceleration: Acceleration | None = None,
+        full_pass: tuple[int, int] | None = None,
     ) -> None:
         require_batchnorm(teacher)
         if labels not in get_args(LabelRule):
@@ -100,6 +83,9 @@ class Inversion:
         self.jitter = jitter
         self.labels: LabelRule = labels
         self.coefficients = coefficients or CoefficientSampler()
+        self.acceleration = acceleration or Acceleration()
+        self.full_pass = full_pass
+        self._together: dict[tuple[int, int], Together] = {}
 
     def synthesize(
         self,
@@ -113,10 +99,37 @@ class Inversion:
     ) -> SynthesizedBatch:
         """Return batch number ``batch`` of a run: the same images whatever was made before.
 
+        See `synthesize_together`.
+        """
+        (made,) = self.synthesize_together(
+            seed=seed,
+            batches=[batch],
+            size=size,
+            stage=stage,
+            resume=resume,
+            on_iteration=on_iteration,
+        )
+        return made
+
+    def synthesize_together(
+        self,
+        *,
+        seed: int,
+        batches: Sequence[int],
+        size: int = 200,
+        stage: Stage = Stage.SYNTHESIS,
+        resume: InversionState | None = None,
+        on_iteration: OnIteration | None = None,
+    ) -> list[SynthesizedBatch]:
+        """Return batches of a run that share their forward passes.
+
+        Each gets what it would have got alone, up to rounding, and the same images whatever was
+        made before.
+
         Args:
             seed: the run's seed.
-            batch: global index of the batch.
-            size: images in it.
+            batches: global indices of the batches.
+            size: images in each.
             stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced under every rule.
             resume: go on from here; the images are those of an optimisation that never stopped.
             on_iteration: called after each iteration; see `OnIteration`.
@@ -124,92 +137,70 @@ class Inversion:
         Raises:
             DfshieldError: if the optimisation diverges.
         """
-        draws = draw_batch(
-            seed=seed,
-            stage=stage,
-            batch=batch,
-            size=size,
-            image_shape=self.teacher.input_shape,
-            num_classes=self.teacher.num_classes,
-            labels="balanced" if stage is Stage.HOLDOUT else self.labels,
-            coefficients=self.coefficients,
-            jitter=self.jitter,
-            iterations=self.iterations,
-        )
-        pixels, losses = optimise(
-            self.teacher.network,
-            draws,
-            learning_rate=self.learning_rate,
-            device=self.teacher.mean.device,
-            resume=resume,
-            on_iteration=on_iteration,
-        )
+        draws = [
+            draw_batch(
+                seed=seed,
+                stage=stage,
+                batch=batch,
+                size=size,
+                image_shape=self.teacher.input_shape,
+                num_classes=self.teacher.num_classes,
+                labels="balanced" if stage is Stage.HOLDOUT else self.labels,
+                coefficients=self.coefficients,
+                jitter=self.jitter,
+                iterations=self.iterations,
+            )
+            for batch in batches
+        ]
+        pixels, losses = self._optimise(draws, resume=resume, on_iteration=on_iteration)
+        images = torch.split(self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu(), size)
         # Before clipping, which would hide infinite pixels. Losses overflow before pixels do.
-        if not (torch.isfinite(pixels).all() and torch.isfinite(losses).all()):
-            raise DfshieldError(
-                f"batch {batch}: the synthesis diverged (pixels or losses are not finite); "
-                "lower synthesis.learning_rate or the coefficient scales"
+        for batch, made, loss in zip(batches, torch.split(pixels, size), losses, strict=True):
+            if not (torch.isfinite(made).all() and torch.isfinite(loss).all()):
+                raise DfshieldError(
+                    f"batch {batch}: the synthesis diverged (pixels or losses are not finite); "
+                    "lower synthesis.learning_rate or the coefficient scales"
+                )
+        return [
+            SynthesizedBatch(
+                images=of_batch.contiguous(),
+                labels=torch.from_numpy(draw.labels),
+                coefficients=draw.coefficients,
+                losses=loss,
             )
-        images = self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu()
-        return SynthesizedBatch(
-            images=images,
-            labels=torch.from_numpy(draws.labels),
-            coefficients=draws.coefficients,
-            losses=losses.cpu(),
+            for of_batch, draw, loss in zip(images, draws, losses.cpu(), strict=True)
+        ]
+
+    def _optimise(
+        self,
+        draws: list[BatchDraws],
+        *,
+        resume: InversionState | None,
+        on_iteration: OnIteration | None,
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "g 4"]]:
+        """Optimise the batches of one pass, on the plain path if that is all that is asked for."""
+        if self.acceleration.plain and len(draws) == 1:
+            pixels, losses = optimise(
+                self.teacher.network,
+                draws[0],
+                learning_rate=self.learning_rate,
+                device=self.teacher.mean.device,
+                resume=resume,
+                on_iteration=on_iteration,
+            )
+            return pixels, losses[None]
+        shape = (len(draws), len(draws[0].labels))
+        if shape not in self._together:
+            acceleration = self.acceleration
+            if self.full_pass not in (None, shape):
+                acceleration = replace(acceleration, compiled=False)
+            self._together[shape] = Together(
+                self.teacher.network,
+                groups=shape[0],
+                size=shape[1],
+                image_shape=self.teacher.input_shape,
+                acceleration=acceleration,
+            )
+        return self._together[shape].optimise(
+            draws, learning_rate=self.learning_rate, resume=resume, on_iteration=on_iteration
         )
-
-
-def optimise(
-    network: nn.Module,
-    draws: BatchDraws,
-    *,
-    learning_rate: float,
-    device: torch.device,
-    resume: InversionState | None = None,
-    on_iteration: OnIteration | None = None,
-) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
-    """Run the optimisation of one batch and return its pixels in normalised space and last losses.
-
-    Args:
-        network: takes normalised images; in eval mode, weights frozen.
-        draws: the batch's random part; one iteration per row of ``draws.shifts``.
-        learning_rate: Adam's.
-        device: where ``network`` lies.
-        resume: the state to go on from.
-        on_iteration: called after each iteration; see `OnIteration`.
-    """
-    # A copy: on the CPU the tensor would share memory with the draws, which Adam would overwrite.
-    start = torch.tensor(draws.noise) if resume is None else resume.pixels.clone()
-    pixels = start.to(device).requires_grad_()
-    labels = torch.from_numpy(draws.labels).to(device)
-    weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
-    optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
-    statistics = FeatureStatistics(network)
-    losses = torch.zeros(4, device=device)
-    done = 0
-    if resume is not None:
-        optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
-        losses, done = resume.losses.to(device), resume.iteration
-
-    def state() -> InversionState:
-        return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
-
-    with statistics.recording():
-        for down, right in draws.shifts[done:].tolist():
-            shifted = torch.roll(pixels, (down, right), dims=(2, 3))
-            logits = network(shifted)
-            terms = torch.stack(
-                [
-                    class_prior_loss(logits, labels),
-                    statistics.loss(),
-                    total_variation(shifted),
-                ]
-            )
-            total = (weights * terms).sum()
-            (pixels.grad,) = torch.autograd.grad(total, [pixels])
-            optimizer.step()
-            losses = torch.cat([terms, total[None]]).detach()
-            done += 1
-            if on_iteration is not None:
-                on_iteration(done, state)
-    return pixels.detach(), losses

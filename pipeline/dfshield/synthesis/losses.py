@@ -60,7 +60,7 @@ class FeatureStatistics:
             + torch.linalg.vector_norm(variance - layer.running_var)
         )
 
-    def loss(self) -> Float[Tensor, ""]:
+    def loss(self) -> Float[Tensor, "*groups"]:
         """Return the sum over the layers of the forward pass since the last call.
 
         Raises:
@@ -72,7 +72,7 @@ class FeatureStatistics:
                 "none of the classifier's BatchNorm layers runs in its forward pass, so there are "
                 "no statistics to match (eq. 4)"
             )
-        return torch.stack(distances).sum()
+        return torch.stack(distances).sum(dim=0)
 
 
 def total_variation(images: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:

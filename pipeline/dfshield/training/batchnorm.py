@@ -81,6 +81,11 @@ class DeferredBatchNorm:
 
         return hook
 
+    def add(self, records: BatchNormRecords) -> None:
+        """Take what was recorded elsewhere, in a pass after those recorded here."""
+        self._recorded += records.layers
+        self._statistics.append(records.statistics)
+
     def take(self) -> BatchNormRecords:
         """Return what was recorded since the last call, on the model's device, and forget it."""
         layers, statistics = tuple(self._recorded), self._statistics

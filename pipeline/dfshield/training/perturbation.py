@@ -1,5 +1,7 @@
 """The inner maximisation: the images that the student is trained on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -64,7 +66,31 @@ class InnerMaximization:
         Raises:
             InputError: if the student's logits have no gradient with respect to the images.
         """
-        noise = torch.from_numpy(generator.standard_normal(images.shape, dtype=np.float32))
+        (adversarial,) = self.together(student, [images], generators=[generator])
+        return adversarial
+
+    def together(
+        self,
+        student: nn.Module,
+        batches: Sequence[Float[Tensor, "_ c h w"]],
+        *,
+        generators: Sequence[np.random.Generator],
+    ) -> list[Float[Tensor, "_ c h w"]]:
+        """Return the adversarial images of several batches, computed in the same passes.
+
+        Each batch gets what it would have got alone, up to rounding, from a generator of its own.
+
+        Raises:
+            InputError: if the student's logits have no gradient with respect to the images.
+        """
+        sizes = [len(batch) for batch in batches]
+        images = torch.cat(list(batches))
+        noise = torch.cat(
+            [
+                torch.from_numpy(generator.standard_normal(batch.shape, dtype=np.float32))
+                for batch, generator in zip(batches, generators, strict=True)
+            ]
+        )
         adversarial = images + START_SCALE * noise.to(images.device)
         with frozen(student):
             with torch.no_grad():
@@ -78,11 +104,18 @@ class InnerMaximization:
                         "forward pass must be differentiable"
                     )
                 (gradient,) = torch.autograd.grad(kl_divergence(clean, logits), [adversarial])
-                direction = normalise_gradient(gradient, self.norm, generator)
+                direction = torch.cat(
+                    [
+                        normalise_gradient(of_batch, self.norm, generator)
+                        for of_batch, generator in zip(
+                            torch.split(gradient, sizes), generators, strict=True
+                        )
+                    ]
+                )
                 adversarial = project(
                     adversarial.detach() + self.step * direction,
                     images,
                     eps=self.eps,
                     norm=self.norm,
                 )
-        return adversarial
+        return list(torch.split(adversarial, sizes))

@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dfshield.acceleration import Acceleration
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
+from dfshield.training.accelerated import AcceleratedStudent
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
@@ -74,6 +76,12 @@ class AdversarialTrainer:
         tau: GradRefine's agreement threshold.
         seed: the run's seed.
         group: the workers that train together; None is this one alone.
+        acceleration: how passes of the student may be computed faster; see `AcceleratedStudent`.
+        batches_per_pass: mini-batches of a group that are attacked together: in eval mode, at the
+            same weights, their images do not touch one another.
+
+    Attributes:
+        attacked: the student as attacks in training see it.
     """
 
     def __init__(
@@ -92,6 +100,8 @@ class AdversarialTrainer:
         tau: float = 0.5,
         seed: int = 0,
         group: WorkerGroup | None = None,
+        acceleration: Acceleration | None = None,
+        batches_per_pass: int = 1,
     ) -> None:
         self.student = student
         self.images = images
@@ -110,6 +120,16 @@ class AdversarialTrainer:
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._batchnorm = DeferredBatchNorm(student)
         self._device = next(student.parameters()).device
+        self._batches_per_pass = batches_per_pass
+        self.attacked: nn.Module = student
+        self._fast: AcceleratedStudent | None = None
+        if acceleration is not None and not acceleration.plain:
+            self.attacked = self._fast = AcceleratedStudent(
+                student,
+                image_shape=tuple(images.shape[1:]),
+                full_size=batch_size,
+                acceleration=acceleration,
+            )
 
     @property
     def batches_per_epoch(self) -> int:
@@ -141,7 +161,7 @@ class AdversarialTrainer:
         first = self.update * self.num_batches
         batches = range(first, min(first + self.num_batches, self.batches_per_epoch))
         self.student.train()
-        own = [self._accumulate(k, order) for k in batches[self.group.rank :: self.group.size]]
+        own = self._accumulate(batches[self.group.rank :: self.group.size], order)
         rate = self._refine.step()
         mini_batches = self._gather(own)
         for mini_batch in mini_batches:
@@ -154,32 +174,54 @@ class AdversarialTrainer:
             epoch, update, total, clean, robust, smooth, rate, ends_epoch=self.update == 0
         )
 
-    def _accumulate(self, batch: int, order: np.ndarray) -> _MiniBatch:
-        seed = derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
-        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        with torch_generators(seed, self._device):
-            losses = self._backward(batch, torch.from_numpy(rows).to(self.images.device))
-        self._refine.accumulate()
-        return _MiniBatch(batch, torch.stack(losses).detach(), self._batchnorm.take())
+    def _accumulate(self, batches: range, order: np.ndarray) -> list[_MiniBatch]:
+        """Attack the mini-batches, as many together as may be, and add up their gradients."""
+        done = []
+        for first in range(0, len(batches), self._batches_per_pass):
+            together = batches[first : first + self._batches_per_pass]
+            rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in together]
+            indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
+            images = [self.images[index].to(self._device) for index in indices]
+            with torch_generators(self._torch_seed(together[0]), self._device):
+                attacked = self.inner.together(
+                    self.attacked,
+                    images,
+                    generators=[
+                        generator(self.seed, Stage.TRAINING, self.epoch, k) for k in together
+                    ],
+                )
+            for k, index, x, x_adv in zip(together, indices, images, attacked, strict=True):
+                with torch_generators(self._torch_seed(k), self._device):
+                    losses = self._backward(index, x, x_adv)
+                self._refine.accumulate()
+                done.append(_MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
+        return done
 
-    def _backward(self, batch: int, index: Int[Tensor, " n"]) -> Losses:
-        images = self.images[index].to(self._device)
-        adversarial_images = self.inner(
-            self.student,
-            images,
-            generator=generator(self.seed, Stage.TRAINING, self.epoch, batch),
-        )
-        with self._batchnorm.recording():
-            clean = self.student(images)
-            adversarial = self.student(adversarial_images)
+    def _torch_seed(self, batch: int) -> int:
+        return derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
+
+    def _backward(self, index: Int[Tensor, " n"], images: Tensor, adversarial: Tensor) -> Losses:
+        clean_logits, adversarial_logits = self._train_passes(images, adversarial)
         losses = self.objective(
-            clean=clean,
-            adversarial=adversarial,
+            clean=clean_logits,
+            adversarial=adversarial_logits,
             teacher=self.teacher_logits[index].to(self._device),
             labels=self.labels[index].to(self._device),
         )
         torch.autograd.backward(losses.total)
         return losses
+
+    def _train_passes(self, images: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits in train mode of both, clean images first."""
+        if self._fast is None:
+            with self._batchnorm.recording():
+                return self.student(images), self.student(adversarial)
+        logits = []
+        for x in (images, adversarial):
+            z, records = self._fast.train_pass(x)
+            self._batchnorm.add(records)
+            logits.append(z)
+        return logits[0], logits[1]
 
     def _gather(self, own: list[_MiniBatch]) -> list[_MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""

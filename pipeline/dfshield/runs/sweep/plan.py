@@ -79,7 +79,7 @@ def _name(values: Values, seed: int) -> str:
 
 def source_key(config: Config) -> str:
     """Return a hash of what teacher and images depend on: equal ones are made once."""
-    of_nothing = {"num_images", "num_holdout", "checkpoint_every"}
+    of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine"}
     return identity_hash(
         {
             "teacher": config.teacher.model_dump(mode="json"),

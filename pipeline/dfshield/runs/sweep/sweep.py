@@ -144,8 +144,9 @@ class Sweep:
         swept = self.config.sweep.parameters
         tree = self.config.model_dump(mode="json")
         tree["storage"] = {"image_dtype": self.config.storage.image_dtype}
-        for key in ("data", "checkpoint_every"):
+        for key in ("data", "checkpoint_every", "engine"):
             tree["training"].pop(key)
+        tree["synthesis"].pop("engine")
         kept = {
             key: value
             for key, value in flatten(tree)

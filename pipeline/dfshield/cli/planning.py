@@ -1,0 +1,59 @@
+"""``--plan``: how a stage would be computed on this machine, and how long it would take."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from dfshield.runs import StagePlan
+
+
+def print_plan(
+    config: str, overrides: Sequence[str] | None, stage: str, *, as_json: bool = False
+) -> None:
+    """Measure a few iterations of a stage and tell what the whole would take; write nothing."""
+    sys.path.insert(0, str(Path.cwd()))
+    from dfshield.config import load_config
+    from dfshield.runs import plan_stage
+
+    plan = plan_stage(load_config(config, overrides or ()), stage)
+    if as_json:
+        typer.echo(json.dumps(plan.to_json()))
+        return
+    _print_table(plan)
+
+
+def _print_table(plan: "StagePlan") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    engine = plan.engine
+    table = Table(
+        title=f"{plan.stage}: as one worker on this machine would do it",
+        title_justify="left",
+        show_header=False,
+    )
+    threads = f", {engine.threads} threads" if engine.device == "cpu" else ""
+    for name, value in (
+        ("Device", f"{engine.device}{threads}"),
+        ("Precision", engine.precision),
+        ("Compiled", "yes" if engine.compiled else "no"),
+        ("Batches per pass", str(engine.batches_per_pass)),
+        ("Time to begin", _told(plan.seconds_to_begin)),
+        (f"Time per {plan.unit}", _told(plan.seconds_per_unit)),
+        (f"{plan.unit.capitalize()}s", f"{plan.units:,}"),
+        ("Time in all", _told(plan.seconds)),
+    ):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _told(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,152 @@
+"""What a stage would do on this machine, and how long it would take: measured, nothing written."""
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import torch
+
+from dfshield.classifiers import Classifier
+from dfshield.config import Config
+from dfshield.errors import InputError
+from dfshield.runs.classifier_folder import load_classifier
+from dfshield.runs.executor import Engine, InProcessExecutor
+from dfshield.runs.identity import read_record
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.student import training_engine
+from dfshield.runs.student_job import make_trainer
+from dfshield.runs.synthesis import synthesis_engine
+from dfshield.runs.synthesis_task import inversion_of
+from dfshield.runs.teacher import imported_teacher
+from dfshield.storage import SurrogateTensors
+from dfshield.synthesis import InversionState
+
+MEASURED = 5
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """How a stage would be computed by one worker on this machine.
+
+    Attributes:
+        stage: ``synthesize`` or ``train``.
+        engine: device, precision, compiled or not, batches per pass.
+        unit: what the stage goes on in: ``part`` or ``update``.
+        units: how many there are in all.
+        seconds_to_begin: what building and, if any, compiling took.
+        seconds_per_unit: expected for a whole one, from a few iterations measured now.
+        seconds: expected in all.
+    """
+
+    stage: str
+    engine: Engine
+    unit: str
+    units: int
+    seconds_to_begin: float
+    seconds_per_unit: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a value that ``json.dumps`` takes."""
+        return asdict(self)
+
+
+def plan_stage(config: Config, stage: str) -> StagePlan:
+    """Plan ``synthesize`` or ``train`` and measure a few iterations of it.
+
+    Raises:
+        InputError: if there is no teacher to measure with.
+    """
+    teacher = _teacher(config)
+    here = InProcessExecutor().engine()
+    plan = _synthesis if stage == "synthesize" else _training
+    return plan(config, teacher, here)
+
+
+def _teacher(config: Config) -> Classifier:
+    folder = RunLayout.of(config).teacher
+    record = read_record(folder)
+    if record is not None and record["done"]:
+        return load_classifier(folder)
+    if config.teacher.train is not None:
+        raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
+    return imported_teacher(config)
+
+
+def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
+    options = config.synthesis
+    engine = synthesis_engine(options, teacher, here)
+    engine.bind()
+    short = options.model_copy(update={"iterations": MEASURED + 2})
+    inversion = inversion_of(teacher.to(torch.device(engine.device)), short, engine)
+    ticks: list[float] = []
+
+    def tick(_: int, state: Any) -> None:
+        made: InversionState = state()
+        made.losses.cpu()  # waits for the device
+        ticks.append(time.perf_counter())
+
+    begun = time.perf_counter()
+    inversion.synthesize_together(
+        seed=config.all_seeds[0],
+        batches=range(engine.batches_per_pass),
+        size=options.batch_size,
+        on_iteration=tick,
+    )
+    iteration = median(b - a for a, b in pairwise(ticks[1:]))
+    per_image = iteration * options.iterations / (engine.batches_per_pass * options.batch_size)
+    part_size, to_begin = config.storage.part_size, ticks[0] - begun - iteration
+    sizes = (options.num_images, options.num_holdout)
+    return StagePlan(
+        stage="synthesize",
+        engine=engine,
+        unit="part",
+        units=sum(-(-size // part_size) for size in sizes),
+        seconds_to_begin=to_begin,
+        seconds_per_unit=per_image * min(part_size, options.num_images),
+        seconds=to_begin + per_image * sum(sizes),
+    )
+
+
+def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
+    training = config.training
+    num_images = config.synthesis.num_images
+    engine = training_engine(training, teacher, here, num_images=num_images)
+    engine.bind()
+    begun = time.perf_counter()
+    size = training.batch_size * engine.batches_per_pass
+    images = torch.rand(size, *teacher.input_shape, generator=torch.Generator().manual_seed(0))
+    device = torch.device(engine.device)
+    teacher, images = teacher.to(device), images.to(device)
+    with torch.no_grad():
+        logits = teacher(images)
+    one_pass = training.gradrefine.model_copy(update={"num_batches": engine.batches_per_pass})
+    endless = training.model_copy(update={"gradrefine": one_pass, "epochs": 1000})
+    trainer = make_trainer(
+        config.model_copy(update={"training": endless}),
+        teacher.requires_grad_(True),
+        SurrogateTensors(images, logits.argmax(dim=1), logits),
+        seed=config.all_seeds[0],
+        engine=engine,
+    )
+    trainer.step()
+    first = time.perf_counter()
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        trainer.step()
+        taken.append(time.perf_counter() - start)
+    batch = min(taken) / engine.batches_per_pass
+    batches = -(-num_images // training.batch_size)
+    group = min(training.gradrefine.num_batches, batches)
+    return StagePlan(
+        stage="train",
+        engine=engine,
+        unit="update",
+        units=training.epochs * -(-batches // group),
+        seconds_to_begin=first - begun - batch,
+        seconds_per_unit=batch * group,
+        seconds=first - begun - batch + batch * batches * training.epochs,
+    )

@@ -1,0 +1,94 @@
+"""The plain path of the inversion: one batch, one operation after the other, in float32."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfshield.synthesis.draws import BatchDraws
+from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+
+
+@dataclass(frozen=True, eq=False)
+class InversionState:
+    """Where the optimisation of a pass stands: all that its remaining iterations depend on.
+
+    Attributes:
+        iteration: how many iterations are done.
+        pixels: in the teacher's normalised space, those of several batches one after the other.
+        optimizer: Adam's ``state_dict``.
+        losses: as in `SynthesizedBatch`, of the last iteration of each batch.
+    """
+
+    iteration: int
+    pixels: Float[Tensor, "n c h w"]
+    optimizer: dict[str, Any]
+    losses: Float[Tensor, "*g 4"]
+
+
+OnIteration = Callable[[int, Callable[[], InversionState]], None]
+"""Called after each iteration with the number of those done, and with what tells the state then.
+
+The state shares memory with the work that goes on."""
+
+
+def optimise(
+    network: nn.Module,
+    draws: BatchDraws,
+    *,
+    learning_rate: float,
+    device: torch.device,
+    resume: InversionState | None = None,
+    on_iteration: OnIteration | None = None,
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
+    """Run the optimisation of one batch and return its pixels in normalised space and last losses.
+
+    The plain path: float32, one operation after the other, as the equations read.
+
+    Args:
+        network: takes normalised images; in eval mode, weights frozen.
+        draws: the batch's random part; one iteration per row of ``draws.shifts``.
+        learning_rate: Adam's.
+        device: where ``network`` lies.
+        resume: the state to go on from.
+        on_iteration: called after each iteration; see `OnIteration`.
+    """
+    # A copy: on the CPU the tensor would share memory with the draws, which Adam would overwrite.
+    start = torch.tensor(draws.noise) if resume is None else resume.pixels.clone()
+    pixels = start.to(device).requires_grad_()
+    labels = torch.from_numpy(draws.labels).to(device)
+    weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
+    optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
+    statistics = FeatureStatistics(network)
+    losses = torch.zeros(4, device=device)
+    done = 0
+    if resume is not None:
+        optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
+        losses, done = resume.losses.to(device), resume.iteration
+
+    def state() -> InversionState:
+        return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
+
+    with statistics.recording():
+        for down, right in draws.shifts[done:].tolist():
+            shifted = torch.roll(pixels, (down, right), dims=(2, 3))
+            logits = network(shifted)
+            terms = torch.stack(
+                [
+                    class_prior_loss(logits, labels),
+                    statistics.loss(),
+                    total_variation(shifted),
+                ]
+            )
+            total = (weights * terms).sum()
+            (pixels.grad,) = torch.autograd.grad(total, [pixels])
+            optimizer.step()
+            losses = torch.cat([terms, total[None]]).detach()
+            done += 1
+            if on_iteration is not None:
+                on_iteration(done, state)
+    return pixels.detach(), losses

@@ -1,0 +1,114 @@
+"""How fast synthesis is: an iteration on one batch, against the published recipe.
+
+    python tests/benchmarks/inversion.py [--case resnet20] [--rounds 7] [--json FILE]
+
+`reference.py` is the recipe at its own cost, `plain` the plain path, `fast` the compiled one in the
+lowest precision that this machine multiplies in. `limit` is the share of the rate of a plain matrix
+product in that precision that the convolutions of the fast path reach, all else included in its
+time; `copies` is how many times a plain copy could have moved the batch's activations meanwhile.
+"""
+
+from typing import Annotated
+
+import torch
+import typer
+from measuring import (
+    CASES,
+    best_rate,
+    by_turns,
+    classifier,
+    copy_rate,
+    operations,
+    peak_megabytes,
+    row,
+    show,
+    start,
+)
+from reference import ReferenceInversion
+
+from dfshield.classifiers import Classifier
+from dfshield.seeds import Stage
+from dfshield.synthesis import BatchDraws, CoefficientSampler, Together, draw_batch, optimise
+
+LEARNING_RATE = 0.1
+
+
+def draws_of(teacher: Classifier, *, size: int, iterations: int) -> BatchDraws:
+    return draw_batch(
+        seed=0,
+        stage=Stage.SYNTHESIS,
+        batch=0,
+        size=size,
+        image_shape=teacher.input_shape,
+        num_classes=teacher.num_classes,
+        labels="per_batch",
+        coefficients=CoefficientSampler(),
+        jitter=2,
+        iterations=iterations,
+    )
+
+
+def activation_bytes(teacher: Classifier, size: int) -> int:
+    """Return the bytes of all layers' outputs of a batch in float32."""
+    total = 0
+
+    def add(_module: object, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * 4
+
+    leaves = [m for m in teacher.modules() if not list(m.children())]
+    hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+    with torch.no_grad():
+        teacher(torch.zeros(1, *teacher.input_shape))
+    for hook in hooks:
+        hook.remove()
+    return total * size
+
+
+def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
+    acceleration = start()
+    teacher = classifier(case)
+    draws = draws_of(teacher, size=size, iterations=rounds + 1)
+    one = draws_of(teacher, size=size, iterations=1)
+    reference = ReferenceInversion(teacher, draws, learning_rate=LEARNING_RATE)
+    teacher.requires_grad_(False)
+    together = Together(
+        teacher.network,
+        groups=1,
+        size=size,
+        image_shape=teacher.input_shape,
+        acceleration=acceleration,
+    )
+
+    def plain() -> None:
+        optimise(teacher.network, one, learning_rate=LEARNING_RATE, device=torch.device("cpu"))
+
+    def fast() -> None:
+        together.optimise([one], learning_rate=LEARNING_RATE)
+
+    work = operations(plain)
+    taken = by_turns({"reference": reference.step, "plain": plain, "fast": fast}, rounds=rounds)
+    result = row(case, taken)
+    seconds = result["fast_ms"] / 1e3
+    dtype = torch.bfloat16 if acceleration.precision == "bfloat16" else torch.float32
+    result["limit"] = f"{work / seconds / best_rate(dtype):.0%}"
+    result["copies"] = round(copy_rate() * seconds / (2 * activation_bytes(teacher, size)), 1)
+    result["peak_mb"] = peak_megabytes()
+    return result
+
+
+def main(
+    case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}.")] = None,
+    size: int = 200,
+    rounds: int = 7,
+    json: Annotated[str | None, typer.Option(help="Write the rows here.")] = None,
+) -> None:
+    rows = [
+        measured(name, size=size, rounds=rounds)
+        for name in case or ("resnet20", "medmnist-resnet18")
+    ]
+    show(f"An iteration on {size} images", rows, json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,124 @@
+"""What the speed benchmarks share: classifiers to measure, measuring by turns, tables, limits."""
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfshield.acceleration import Acceleration
+from dfshield.classifiers import Classifier, build
+from dfshield.runs import InProcessExecutor
+from dfshield.runs.engine_plan import multiplies_bfloat16
+
+CASES = {
+    "resnet20": ("pytorchcv:resnet20_cifar10", (3, 32, 32), 10),
+    "resnet56": ("pytorchcv:resnet56_cifar10", (3, 32, 32), 10),
+    "wrn28-10": ("pytorchcv:wrn28_10_cifar10", (3, 32, 32), 10),
+    "medmnist-resnet18": ("medmnist:resnet18", (3, 28, 28), 10),
+    "grey-resnet20": ("dfshield:resnet20", (1, 28, 28), 10),
+}
+"""Architectures, by name: source, image shape, number of classes."""
+
+
+def start() -> Acceleration:
+    """Let this process compute as a run does here; return the fastest way there is."""
+    InProcessExecutor().engine().bind()
+    return Acceleration("bfloat16" if multiplies_bfloat16() else "float32", compiled=True)
+
+
+def classifier(case: str) -> Classifier:
+    """Return a classifier with weights and statistics drawn from a seed: speed needs no more."""
+    source, shape, classes = CASES[case]
+    own = source.startswith("dfshield")
+    made = build(
+        source,
+        input_shape=shape if own else None,
+        num_classes=classes,
+        mean=[0.5] * shape[0] if own else None,
+        std=[0.25] * shape[0] if own else None,
+    )
+    generator = torch.Generator().manual_seed(0)
+    for layer in made.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.running_mean.normal_(0.0, 0.1, generator=generator)
+            layer.running_var.uniform_(0.5, 1.5, generator=generator)
+    return made.eval()
+
+
+def by_turns(
+    functions: Mapping[str, Callable[[], object]], *, rounds: int
+) -> dict[str, np.ndarray]:
+    """Return the milliseconds of each function's calls, by turns, after one that is not counted.
+
+    By turns, since a shared machine is not always equally fast.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds + 1):
+        for name, function in functions.items():
+            begun = time.perf_counter()
+            function()
+            if turn > 0:
+                taken[name].append(1e3 * (time.perf_counter() - begun))
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def row(case: str, taken: Mapping[str, np.ndarray], **more: Any) -> dict[str, Any]:
+    """Return medians, what is won over the reference, and the spread of that over the rounds."""
+    medians = {name: float(np.median(values)) for name, values in taken.items()}
+    speedups = taken["reference"] / taken["fast"]
+    low, high = np.percentile(speedups, [25, 75])
+    return {
+        "case": case,
+        **{f"{name}_ms": round(value, 2) for name, value in medians.items()},
+        "speedup": round(medians["reference"] / medians["fast"], 2),
+        "spread": f"{low:.2f}-{high:.2f}",
+        **more,
+    }
+
+
+def peak_megabytes() -> int:
+    """Return the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def operations(function: Callable[[], object]) -> float:
+    """Return the floating-point operations of a call's convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return float(counter.get_total_flops())
+
+
+def best_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Return the operations per second of a plain matrix product: what this machine can do."""
+    left, right = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    (taken,) = by_turns({"product": lambda: left @ right}, rounds=7).values()
+    return 2 * size**3 / (taken.min() / 1e3)
+
+
+def copy_rate(megabytes: int = 256) -> float:
+    """Return the bytes per second that a plain copy reads and writes."""
+    source = torch.zeros(megabytes << 20, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    (taken,) = by_turns({"copy": lambda: target.copy_(source)}, rounds=7).values()
+    return 2 * source.numel() / (taken.min() / 1e3)
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]], file: str | None) -> None:
+    """Print the rows as a table and, if a file is named, write them to it as JSON."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "case" else "right")
+    for values in rows:
+        table.add_row(*map(str, values.values()))
+    Console(width=160).print(table)
+    if file is not None:
+        Path(file).write_text(json.dumps({"rows": list(rows)}, indent=1))

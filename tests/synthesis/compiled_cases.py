@@ -1,0 +1,24 @@
+"""The compiled inversion against the plain one; `test_together.test_compiled` runs it."""
+
+import pytest
+from test_together import check_company, check_going_on, check_losses_against_the_plain_path
+
+from conftest import make_teacher, tiny_teacher
+from dfshield.acceleration import Acceleration
+
+__all__ = ["make_teacher", "tiny_teacher"]
+
+pytestmark = pytest.mark.filterwarnings("error:.*could not be compiled")
+COMPILED = Acceleration(compiled=True)
+
+
+def test_losses_are_those_of_the_plain_path(tiny_teacher):
+    check_losses_against_the_plain_path(tiny_teacher.requires_grad_(False), COMPILED)
+
+
+def test_a_batch_gets_in_company_what_it_gets_alone(tiny_teacher):
+    check_company(tiny_teacher.requires_grad_(False), COMPILED)
+
+
+def test_going_on_from_a_state_gives_the_same_bytes(tiny_teacher):
+    check_going_on(tiny_teacher.requires_grad_(False), Acceleration("bfloat16", compiled=True))

@@ -1,0 +1,207 @@
+"""The fast path of the inversion: against the plain one, together, going on, falling back."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dfshield.acceleration import Acceleration
+from dfshield.classifiers import build
+from dfshield.seeds import Stage
+from dfshield.synthesis import CoefficientSampler, Inversion, Together, draw_batch, optimise
+from dfshield.synthesis.together import GroupStatistics
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    made = build(
+        "dfshield:resnet8",
+        input_shape=(3, 12, 10),
+        num_classes=4,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        options={"width": 4},
+    )
+    generator = torch.Generator().manual_seed(3)
+    for layer in made.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3, generator=generator)
+            layer.running_var.uniform_(0.3, 2.0, generator=generator)
+    return made.requires_grad_(False)
+
+
+def draws_of(teacher, *, batch=0, size=6, iterations=12):
+    return draw_batch(
+        seed=5,
+        stage=Stage.SYNTHESIS,
+        batch=batch,
+        size=size,
+        image_shape=teacher.input_shape,
+        num_classes=teacher.num_classes,
+        labels="random",
+        coefficients=CoefficientSampler(rule="paper"),
+        jitter=2,
+        iterations=iterations,
+    )
+
+
+def together_of(teacher, acceleration, *, groups=1, size=6):
+    return Together(
+        teacher.network,
+        groups=groups,
+        size=size,
+        image_shape=teacher.input_shape,
+        acceleration=acceleration,
+    )
+
+
+def trace(run):
+    """Return the losses after every iteration of `run(on_iteration)`, and the last pixels."""
+    losses = []
+    pixels, _ = run(lambda _, state: losses.append(state().losses.clone()))
+    return torch.stack(losses), pixels
+
+
+def check_losses_against_the_plain_path(teacher, acceleration):
+    draws = draws_of(teacher, iterations=100)
+    plain, _ = trace(
+        lambda on: optimise(teacher.network, draws, learning_rate=0.1, device=CPU, on_iteration=on)
+    )
+    together = together_of(teacher, acceleration)
+    fast, _ = trace(lambda on: together.optimise([draws], learning_rate=0.1, on_iteration=on))
+    for iteration, tolerance in ((1, 1e-5), (10, 1e-4), (100, 2e-2)):
+        torch.testing.assert_close(
+            fast[iteration - 1, 0], plain[iteration - 1], rtol=tolerance, atol=tolerance
+        )
+
+
+def test_losses_are_those_of_the_plain_path(teacher):
+    check_losses_against_the_plain_path(teacher, Acceleration())
+
+
+def check_company(teacher, acceleration):
+    draws = [draws_of(teacher, batch=batch) for batch in range(3)]
+    assert len({d.coefficients for d in draws}) == 3
+    assert len({tuple(d.shifts[0]) for d in draws}) > 1
+    pixels, losses = together_of(teacher, acceleration, groups=3).optimise(draws, learning_rate=0.1)
+    alone = together_of(teacher, Acceleration())
+    for index, own in enumerate(draws):
+        by_itself, its_losses = alone.optimise([own], learning_rate=0.1)
+        torch.testing.assert_close(losses[index], its_losses[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(pixels[6 * index :][:6], by_itself, rtol=0, atol=2e-3)
+
+
+def test_a_batch_gets_in_company_what_it_gets_alone(teacher):
+    check_company(teacher, Acceleration())
+
+
+def check_going_on(teacher, acceleration):
+    draws = [draws_of(teacher, batch=batch) for batch in range(2)]
+    kept = []
+
+    def keep(done, state):
+        if done == 7:
+            now = state()
+            kept.append(
+                type(now)(
+                    done,
+                    now.pixels.clone(),
+                    {
+                        **now.optimizer,
+                        "state": {
+                            k: {n: t.clone() for n, t in v.items()}
+                            for k, v in now.optimizer["state"].items()
+                        },
+                    },
+                    now.losses.clone(),
+                )
+            )
+
+    whole, losses = together_of(teacher, acceleration, groups=2).optimise(
+        draws, learning_rate=0.1, on_iteration=keep
+    )
+    again, its_losses = together_of(teacher, acceleration, groups=2).optimise(
+        draws, learning_rate=0.1, resume=kept[0]
+    )
+    assert torch.equal(again, whole)
+    assert torch.equal(its_losses, losses)
+
+
+def test_going_on_from_a_state_gives_the_same_bytes(teacher):
+    check_going_on(teacher, Acceleration("bfloat16"))
+
+
+def test_bfloat16_ends_where_float32_ends(teacher):
+    draws = draws_of(teacher, size=32, iterations=150)
+    ends = [
+        together_of(teacher, Acceleration(precision), size=32).optimise([draws], learning_rate=0.1)
+        for precision in ("float32", "bfloat16")
+    ]
+    (_, exact), (_, rounded) = ends
+    torch.testing.assert_close(rounded[:, 3], exact[:, 3], rtol=0.1, atol=0)
+
+
+def test_a_single_pass_is_safe_where_means_are_large():
+    layer = nn.BatchNorm2d(3).eval()
+    layer.running_mean.fill_(1000.0)
+    layer.running_var.fill_(0.01)
+    features = 1000.0 + 0.1 * torch.randn(8, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(layer)
+    statistics = GroupStatistics(network, groups=2)
+    network(features)
+    measured = statistics.loss()
+    apart = features.double().view(2, 4, 3, 6, 5)
+    variance, mean = torch.var_mean(apart, dim=(1, 3, 4), correction=0)
+    expected = (mean - 1000.0).norm(dim=1) + (variance - layer.running_var.double()).norm(dim=1)
+    torch.testing.assert_close(measured.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_passes_of_several_batches_give_each_its_own_images(teacher):
+    inversion = Inversion(teacher, iterations=8)
+    made = inversion.synthesize_together(seed=1, batches=[2, 3], size=5)
+    for batch, got in zip((2, 3), made, strict=True):
+        alone = inversion.synthesize(seed=1, batch=batch, size=5)
+        assert torch.equal(got.labels, alone.labels)
+        assert got.coefficients == alone.coefficients
+        torch.testing.assert_close(got.images, alone.images, rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_compiled():
+    """In a process of its own: type checks at run time, as here, cannot be compiled."""
+    cases = Path(__file__).with_name("compiled_cases.py")
+    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *options, cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_is_done_all_the_same(tmp_path):
+    script = (
+        "import torch, warnings\n"
+        "from dfshield.acceleration import Acceleration\n"
+        "from dfshield.classifiers import build\n"
+        "from dfshield.synthesis import Inversion\n"
+        "teacher = build('dfshield:resnet8', input_shape=(1, 8, 8), num_classes=3, mean=[0.5],\n"
+        "    std=[0.5], options={'width': 4})\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    fast = Inversion(teacher, iterations=3, acceleration=Acceleration(compiled=True))\n"
+        "    made = fast.synthesize(seed=0, batch=0, size=4)\n"
+        "plain = Inversion(teacher, iterations=3).synthesize(seed=0, batch=0, size=4)\n"
+        "torch.testing.assert_close(made.images, plain.images, rtol=0, atol=1e-3)\n"
+        "print([str(w.message) for w in caught if 'compiled' in str(w.message)])\n"
+    )
+    environment = {**os.environ, "CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "could not be compiled and is computed without" in done.stdout

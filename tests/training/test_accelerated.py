@@ -1,0 +1,126 @@
+"""The fast path of the training: against the plain one, and mini-batches attacked together."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfshield.acceleration import Acceleration
+from dfshield.training import (
+    AdversarialTrainer,
+    DeferredBatchNorm,
+    InnerMaximization,
+    SoftLabelObjective,
+)
+from dfshield.training.accelerated import AcceleratedStudent
+
+
+def trainer_of(student, images, **changes):
+    arguments = {
+        "images": images,
+        "labels": torch.arange(len(images)) % 4,
+        "teacher_logits": torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9)),
+        "optimizer": torch.optim.SGD(student.parameters(), lr=0.02, momentum=0.9),
+        "objective": SoftLabelObjective(),
+        # l_2: its steps are continuous, so the last bit of a gradient cannot flip a sign.
+        "inner": InnerMaximization(eps=0.5, norm="l2", steps=3),
+        "epochs": 1,
+        "batch_size": 8,
+        "num_batches": 3,
+        "tau": 0.0,
+        "seed": 5,
+    }
+    return AdversarialTrainer(student, **(arguments | changes))
+
+
+def trained(student, images, **changes):
+    trainer = trainer_of(student, images, **changes)
+    records = []
+    while not trainer.done:
+        records.append(trainer.step())
+    return trainer.student.state_dict(), records
+
+
+def assert_same(one, other, *, tolerance):
+    for name, value in one[0].items():
+        torch.testing.assert_close(
+            other[0][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    for left, right in zip(one[1], other[1], strict=True):
+        assert right.loss == pytest.approx(left.loss, rel=10 * tolerance)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_mini_batches_attacked_together_are_attacked_as_alone(make_student, images, norm):
+    inner = InnerMaximization(eps=0.1, norm=norm, steps=3)
+    alone = trained(make_student().double(), images.double(), inner=inner)
+    for together in (2, 3, 20):
+        got = trained(
+            make_student().double(), images.double(), inner=inner, batches_per_pass=together
+        )
+        assert_same(alone, got, tolerance=1e-9)
+
+
+def test_statistics_are_those_that_deferred_batchnorm_records(make_student, images):
+    student = make_student().train()
+    before = deepcopy(student.state_dict())
+    deferred = DeferredBatchNorm(student)
+    with deferred.recording():
+        logits = student(images[:8])
+    expected = deferred.take()
+    fast = AcceleratedStudent(
+        student,
+        image_shape=tuple(images.shape[1:]),
+        full_size=8,
+        acceleration=Acceleration("bfloat16"),
+    )
+    fast._acceleration = Acceleration()
+    got, records = fast.train_pass(images[:8])
+    assert records.layers == expected.layers
+    torch.testing.assert_close(records.statistics, expected.statistics)
+    torch.testing.assert_close(got, logits)
+    for name, value in before.items():
+        assert torch.equal(student.state_dict()[name], value), name
+
+
+@pytest.mark.slow
+def test_compiled():
+    """In a process of its own: type checks at run time, as here, cannot be compiled."""
+    cases = Path(__file__).with_name("compiled_cases.py")
+    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *options, cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_bfloat16_training_goes_where_float32_goes(make_student, images):
+    start = make_student().state_dict()
+    # One mini-batch an update: GradRefine's vote can turn on the last bit of a gradient.
+    changes = {"epochs": 2, "num_batches": 1}
+    plain, _ = trained(make_student(), images, **changes)
+    fast, records = trained(
+        make_student(), images, acceleration=Acceleration("bfloat16"), **changes
+    )
+    moved = [(k, plain[k] - start[k], fast[k] - start[k]) for k in plain if k.endswith("weight")]
+    for name, exact, rounded in moved:
+        # Rounding of three digits adds up over 14 updates; the direction is the same.
+        assert torch.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.95, name
+    assert all(value.dtype != torch.bfloat16 for value in fast.values())
+    assert all(0 <= record.agreement_rate <= 1 for record in records)
+
+
+def test_a_trainer_goes_on_from_the_state_of_another(make_student, images):
+    changes = {"acceleration": Acceleration("bfloat16"), "epochs": 2, "batches_per_pass": 2}
+    whole, _ = trained(make_student(), images, **changes)
+    first = trainer_of(make_student(), images, **changes)
+    first.step()
+    state = deepcopy(first.state_dict())
+    second = trainer_of(make_student(), images, **changes)
+    second.load_state_dict(state)
+    while not second.done:
+        second.step()
+    for name, value in whole.items():
+        assert torch.equal(second.student.state_dict()[name], value), name
