@@ -185,7 +185,10 @@ def _planned(
 ) -> Manifest:
     config = context.config
     synthesis, storage = config.synthesis, config.storage
-    engine = synthesis_engine(synthesis, teacher, context.executor.engine())
+    if old is not None:
+        engine = old.engine
+    else:  # the executor, which may start a cluster for it, is asked only where it has to be
+        engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
     part_size = old.part_size if old else storage.part_size
     shard_size = old.shard_size if old else storage.shard_size
     sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
@@ -212,6 +215,6 @@ def _planned(
         batch_size=synthesis.batch_size,
         part_size=part_size,
         shard_size=shard_size,
-        engine=old.engine if old else engine.to_json(),
+        engine=engine,
         parts=tuple(parts),
     )
