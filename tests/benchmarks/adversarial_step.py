@@ -28,9 +28,15 @@ def sgd(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def trainer_of(
-    case: str, images: torch.Tensor, *, size: int, acceleration: Acceleration
+    student: nn.Module,
+    images: torch.Tensor,
+    *,
+    size: int,
+    eps: float = EPS,
+    num_batches: int = 1,
+    acceleration: Acceleration | None = None,
 ) -> AdversarialTrainer:
-    student = classifier(case).requires_grad_(True)
+    student.requires_grad_(True)
     with torch.no_grad():
         logits = student(images)
     return AdversarialTrainer(
@@ -40,10 +46,10 @@ def trainer_of(
         teacher_logits=logits,
         optimizer=sgd(list(student.parameters())),
         objective=SoftLabelObjective(),
-        inner=InnerMaximization(eps=EPS),
+        inner=InnerMaximization(eps=eps),
         epochs=1_000_000,
         batch_size=size,
-        num_batches=1,
+        num_batches=num_batches,
         acceleration=acceleration,
     )
 
@@ -71,8 +77,8 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
     images = torch.rand(size, *shape, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     reference = ReferenceTraining(classifier(case), classifier(case), sgd, eps=EPS)
-    plain = trainer_of(case, images, size=size, acceleration=Acceleration())
-    fast = trainer_of(case, images, size=size, acceleration=acceleration)
+    plain = trainer_of(classifier(case), images, size=size)
+    fast = trainer_of(classifier(case), images, size=size, acceleration=acceleration)
 
     def by_recipe() -> None:
         reference.mini_batch(images, noise)

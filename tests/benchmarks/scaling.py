@@ -12,12 +12,11 @@ from typing import Annotated
 
 import torch
 import typer
-from adversarial_step import sgd
+from adversarial_step import trainer_of
 from measuring import peak_megabytes, show, start
 
 from dfshield.classifiers import Classifier, build
 from dfshield.synthesis import Inversion
-from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 
 BATCHES, GROUPS = (1, 4, 16), (1, 5, 10, 20, 40)
 SIZE, ITERATIONS = 50, 40
@@ -40,23 +39,8 @@ def synthesis(batches: int) -> Callable[[], None]:
 
 
 def update(num_batches: int) -> Callable[[], object]:
-    student = small().requires_grad_(True)
     images = torch.rand(40 * SIZE, 1, 12, 12, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        logits = student(images)
-    trainer = AdversarialTrainer(
-        student,
-        images=images,
-        labels=logits.argmax(dim=1),
-        teacher_logits=logits,
-        optimizer=sgd(list(student.parameters())),
-        objective=SoftLabelObjective(),
-        inner=InnerMaximization(eps=0.1),
-        epochs=1_000_000,
-        batch_size=SIZE,
-        num_batches=num_batches,
-    )
-    return trainer.step
+    return trainer_of(small(), images, size=SIZE, eps=0.1, num_batches=num_batches).step
 
 
 def seconds(work: Callable[[], object], rounds: int = 3) -> float:

@@ -1,4 +1,4 @@
-"""The compiled inversion against the plain one; `test_together.test_compiled` runs it."""
+"""The compiled inversion against the plain one; `tests/test_compiled.py` runs it."""
 
 import pytest
 from test_together import check_company, check_going_on, check_losses_against_the_plain_path

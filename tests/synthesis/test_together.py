@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -170,16 +169,6 @@ def test_passes_of_several_batches_give_each_its_own_images(teacher):
         assert torch.equal(got.labels, alone.labels)
         assert got.coefficients == alone.coefficients
         torch.testing.assert_close(got.images, alone.images, rtol=0, atol=2e-3)
-
-
-@pytest.mark.slow
-def test_compiled():
-    """In a process of its own: type checks at run time, as here, cannot be compiled."""
-    cases = Path(__file__).with_name("compiled_cases.py")
-    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
-    command = [sys.executable, "-m", "pytest", *options, cases]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow

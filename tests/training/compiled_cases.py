@@ -1,4 +1,4 @@
-"""The compiled training against the plain one; `test_accelerated.test_compiled` runs it."""
+"""The compiled training against the plain one; `tests/test_compiled.py` runs it."""
 
 import pytest
 from test_accelerated import assert_same, trained

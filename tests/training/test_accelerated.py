@@ -1,9 +1,6 @@
 """The fast path of the training: against the plain one, and mini-batches attacked together."""
 
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import torch
@@ -84,16 +81,6 @@ def test_statistics_are_those_that_deferred_batchnorm_records(make_student, imag
     torch.testing.assert_close(got, logits)
     for name, value in before.items():
         assert torch.equal(student.state_dict()[name], value), name
-
-
-@pytest.mark.slow
-def test_compiled():
-    """In a process of its own: type checks at run time, as here, cannot be compiled."""
-    cases = Path(__file__).with_name("compiled_cases.py")
-    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
-    command = [sys.executable, "-m", "pytest", *options, cases]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 def test_bfloat16_training_goes_where_float32_goes(make_student, images):

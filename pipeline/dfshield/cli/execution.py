@@ -70,13 +70,10 @@ def at_work(
 
     What asks the process to stop ends it with exit code 130 and the command that resumes.
     """
-    # python: classifiers may lie in the folder where the command is given.
-    sys.path.insert(0, str(Path.cwd()))
-    from dfshield.config import load_config
     from dfshield.runs import ignore_stop_signals, stop_signals_as_interrupt
 
     observer = new_observer()
-    settings = load_config(config, overrides or ())
+    settings = load_settings(config, overrides)
     try:
         with (
             _no_trace_of_matplotlib(),
@@ -92,6 +89,19 @@ def at_work(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         observer.close()
+
+
+def load_settings(config: str, overrides: Sequence[str] | None) -> "Config":
+    """Return the configuration of a command that will build its classifier.
+
+    Raises:
+        InputError: for what is wrong with it, naming the key or file.
+    """
+    # python: classifiers may lie in the folder where the command is given.
+    sys.path.insert(0, str(Path.cwd()))
+    from dfshield.config import load_config
+
+    return load_config(config, overrides or ())
 
 
 def new_observer() -> "TerminalObserver | LineObserver":

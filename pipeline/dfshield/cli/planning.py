@@ -1,13 +1,13 @@
 """``--plan``: how a stage would be computed on this machine, and how long it would take."""
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from dfshield.cli.execution import load_settings
 
 if TYPE_CHECKING:
     from dfshield.runs import StagePlan
@@ -17,11 +17,9 @@ def print_plan(
     config: str, overrides: Sequence[str] | None, stage: str, *, as_json: bool = False
 ) -> None:
     """Measure a few iterations of a stage and tell what the whole would take; write nothing."""
-    sys.path.insert(0, str(Path.cwd()))
-    from dfshield.config import load_config
     from dfshield.runs import plan_stage
 
-    plan = plan_stage(load_config(config, overrides or ()), stage)
+    plan = plan_stage(load_settings(config, overrides), stage)
     if as_json:
         typer.echo(json.dumps(plan.to_json()))
         return

@@ -1,6 +1,7 @@
 """What a stage would do on this machine, and how long it would take: measured, nothing written."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
@@ -83,9 +84,8 @@ def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     inversion = inversion_of(teacher.to(torch.device(engine.device)), short, engine)
     ticks: list[float] = []
 
-    def tick(_: int, state: Any) -> None:
-        made: InversionState = state()
-        made.losses.cpu()  # waits for the device
+    def tick(_: int, state: Callable[[], InversionState]) -> None:
+        state().losses.cpu()  # waits for the device
         ticks.append(time.perf_counter())
 
     begun = time.perf_counter()

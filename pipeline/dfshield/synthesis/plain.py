@@ -36,6 +36,19 @@ OnIteration = Callable[[int, Callable[[], InversionState]], None]
 The state shares memory with the work that goes on."""
 
 
+def restored(
+    resume: InversionState | None, optimizer: torch.optim.Optimizer, losses: Tensor
+) -> tuple[Tensor, int]:
+    """Return the last losses and how many iterations are done, with the optimizer as it was then.
+
+    Where there is nothing to resume these are ``losses`` and 0.
+    """
+    if resume is None:
+        return losses, 0
+    optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
+    return resume.losses.to(losses.device), resume.iteration
+
+
 def optimise(
     network: nn.Module,
     draws: BatchDraws,
@@ -64,11 +77,7 @@ def optimise(
     weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
     optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
     statistics = FeatureStatistics(network)
-    losses = torch.zeros(4, device=device)
-    done = 0
-    if resume is not None:
-        optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
-        losses, done = resume.losses.to(device), resume.iteration
+    losses, done = restored(resume, optimizer, torch.zeros(4, device=device))
 
     def state() -> InversionState:
         return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfshield.acceleration import Acceleration, channels_last, works
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
-from dfshield.synthesis.plain import InversionState, OnIteration
+from dfshield.synthesis.plain import InversionState, OnIteration, restored
 
 
 class GroupStatistics(FeatureStatistics):
@@ -156,11 +156,8 @@ class Together:
         weights = torch.tensor([d.coefficients for d in draws], dtype=torch.float32, device=device)
         shifts = torch.stack([torch.from_numpy(d.shifts) for d in draws], dim=1).to(device)
         optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999), fused=True)
-        losses = torch.zeros(self.groups, 4, device=device)
-        done = 0
-        if resume is not None:
-            optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
-            losses, done = resume.losses.to(device), resume.iteration
+        no_losses = torch.zeros(self.groups, 4, device=device)
+        losses, done = restored(resume, optimizer, no_losses)
 
         def state() -> InversionState:
             return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)

@@ -1,0 +1,17 @@
+"""The compiled paths, in processes of their own: run-time type checks cannot be compiled."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["synthesis", "training"])
+def test_compiled(package):
+    cases = Path(__file__).parent / package / "compiled_cases.py"
+    options = ["-q", "--noconftest", "--import-mode=prepend", "-m", ""]
+    command = [sys.executable, "-m", "pytest", *options, cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
