@@ -24,6 +24,13 @@ _START_HINT = (
 
 # Read by Ray while it starts; whatever the user has set stays.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+# A Ray of this process alone: workers stay in the `ProcessGroup` that is ended with it, also those
+# that have yet to find out that their raylet is gone; and none is started before it has work.
+_OWN = {
+    "RAY_process_group_cleanup_enabled": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
 # One attempt of 40 s to reach the cluster's GCS, where Ray makes 20.
 _PROMPT = {"RAY_gcs_server_port_wait_time_s": "1"}
 
@@ -90,7 +97,7 @@ class RaySession:
                 "Ray is not installed: pip install 'ray[default,train,tune]', or work in this "
                 "process with cluster.address=none"
             ) from None
-        with _defaults(_QUIET if target == LOCAL else _QUIET | _PROMPT), undisturbed():
+        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), undisturbed():
             if ray.is_initialized():
                 self._log("Using the Ray that this process has initialised")
             elif target == LOCAL:
