@@ -23,6 +23,17 @@ from dfshield.evaluation import (
 )
 from dfshield.seeds import Stage, derived_seed
 
+OF_NO_ATTACK = {
+    "clean_margins": (),
+    "adversarial_margins": (),
+    "distances": (),
+    "queries": 0,
+    "randomised": False,
+    "num_classes": 2,
+    "max_perturbation": 0.0,
+    "seconds": 0.0,
+}
+
 
 def predictions(model, x):
     with torch.no_grad():
@@ -142,10 +153,8 @@ def test_collapse_begins_above_95_percent():
         "labels": (0, 1) * 50,
         "clean_predictions": (0,) * 95 + (1,) * 5,
         "adversarial_predictions": (0,) * 95 + (1,) * 5,
-        "num_classes": 2,
-        "max_perturbation": 0.0,
+        **OF_NO_ATTACK,
         "notes": (),
-        "seconds": 0.0,
     }
 
     def collapsed(predicted):
@@ -270,9 +279,7 @@ def test_notes_of_one_kind_are_counted_once():
         "labels": (0, 1),
         "clean_predictions": (0, 1),
         "adversarial_predictions": (0, 1),
-        "num_classes": 2,
-        "max_perturbation": 0.0,
-        "seconds": 0.0,
+        **OF_NO_ATTACK,
     }
     first = SliceResult(**record, notes=("there are 3 points", "other"))
     second = SliceResult(**record, notes=("there are 12 points",))
@@ -326,7 +333,7 @@ def test_json_round_trip(model, images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format version 2 is newer"),
+        ({"format_version": 3}, "format version 3 is newer"),
         ({"acuracy": 1}, "acuracy: Extra inputs"),
         ({"accuracy": "high"}, "accuracy: "),
     ],

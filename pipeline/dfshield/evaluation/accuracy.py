@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dfshield.attacks import Attack
 from dfshield.errors import InputError
 from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
-from dfshield.evaluation.slices import evaluate_slice
+from dfshield.evaluation.slices import SliceResult, evaluate_slice
 from dfshield.seeds import Stage, derived_seed
 
 
@@ -60,7 +60,15 @@ class _Tensors:
         return digest.hexdigest()
 
 
-def _as_set(x: Tensor, y: Tensor) -> Images:
+def as_images(images: Images | tuple[Tensor, Tensor]) -> Images:
+    """Return a pair of images in [0, 1], (n, c, h, w), and labels, (n,), as an image set.
+
+    Raises:
+        InputError: if there are not as many labels as images.
+    """
+    if not isinstance(images, tuple):
+        return images
+    x, y = images
     if len(x) != len(y):
         raise InputError(f"there are {len(x)} images but {len(y)} labels")
     return _Tensors(x, y)
@@ -107,17 +115,10 @@ def evaluate(
     Raises:
         InputError: for images or labels that the model cannot have.
     """
-    data = _as_set(*images) if isinstance(images, tuple) else images
-    bounds = slice_bounds(len(data), slice_size)
-    if not bounds:
-        raise InputError("there is no image to evaluate")
-    slices = []
-    for index, part in enumerate(bounds):
-        x, y = data.tensors(part)
-        slice_seed = derived_seed(seed, Stage.EVALUATION, index)
-        slices.append(evaluate_slice(model, x, y, attack, seed=slice_seed))
-        if progress is not None:
-            progress(part.stop, len(data))
+    data = as_images(images)
+    slices = evaluate_slices(
+        model, data, attack, slice_size=slice_size, seed=seed, progress=progress
+    )
     fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
     return summarise(
         slices,
@@ -133,3 +134,30 @@ def evaluate(
         seed=seed,
         slice_size=slice_size,
     )
+
+
+def evaluate_slices(
+    model: nn.Module,
+    images: Images,
+    attack: Attack | None,
+    *,
+    slice_size: int = 250,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[SliceResult]:
+    """Return what became of every image, slice by slice; see `evaluate` for the arguments.
+
+    Raises:
+        InputError: for images or labels that the model cannot have.
+    """
+    bounds = slice_bounds(len(images), slice_size)
+    if not bounds:
+        raise InputError("there is no image to evaluate")
+    slices = []
+    for index, part in enumerate(bounds):
+        x, y = images.tensors(part)
+        slice_seed = derived_seed(seed, Stage.EVALUATION, index)
+        slices.append(evaluate_slice(model, x, y, attack, seed=slice_seed))
+        if progress is not None:
+            progress(part.stop, len(images))
+    return slices

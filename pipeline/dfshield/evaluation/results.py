@@ -16,13 +16,22 @@ from dfshield.attacks import Attack, Norm
 from dfshield.errors import InputError
 from dfshield.evaluation.slices import NON_FINITE, SliceResult, first_problem
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COLLAPSE_SHARE = 0.95
 """A model that gives more than this share of its predictions to one class has collapsed."""
 
 
 class DataInfo(BaseModel):
-    """Which images were evaluated."""
+    """Which images were evaluated.
+
+    Attributes:
+        name: of the data set.
+        split: which part of it.
+        fingerprint: of these images and their labels.
+        num_images: how many.
+        sampled_from: how many images the split has, if these are a stratified sample of them.
+        sample_seed: of that sample.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +39,8 @@ class DataInfo(BaseModel):
     split: str
     fingerprint: str
     num_images: int
+    sampled_from: int | None = None
+    sample_seed: int | None = None
 
 
 class EvaluationResult(BaseModel):
@@ -56,6 +67,9 @@ class EvaluationResult(BaseModel):
         below_floor: accuracy below the floor.
         standard_suite: whether an attack that is a published suite ran as such; else None.
         non_finite: images that count as wrong because of logits that are not finite.
+        randomised: whether the model answered the same images differently when asked twice; None
+            in results of format 1, which did not ask.
+        queries: images that the attack had the model answer, per attacked image; None as above.
         max_perturbation: the largest one seen, in ``norm``.
         notes: what the attack warned of, and what the flags above mean.
         seed: of the evaluation; slice i uses the i-th seed derived from it.
@@ -86,6 +100,8 @@ class EvaluationResult(BaseModel):
     below_floor: bool
     standard_suite: bool | None
     non_finite: int
+    randomised: bool | None = None
+    queries: float | None = None
     max_perturbation: float
     notes: tuple[str, ...]
     seed: int
@@ -154,6 +170,8 @@ def summarise(
     present = np.unique(labels)
     collapsed = bool(histogram.max() > COLLAPSE_SHARE * num_images)
     non_finite = int((predicted == NON_FINITE).sum())
+    randomised = any(part.randomised for part in slices)
+    flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
@@ -174,8 +192,10 @@ def summarise(
         below_floor=num_correct < int(label_counts.max()),
         standard_suite=attack.standard_suite(num_classes) if attack else None,
         non_finite=non_finite,
+        randomised=randomised,
+        queries=sum(part.queries for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
-        notes=(*_merge_notes(slices), *_flag_notes(histogram, num_images, collapsed, non_finite)),
+        notes=(*_merge_notes(slices), *flags),
         seed=seed,
         slice_size=slice_size,
         seconds=sum(part.seconds for part in slices),
@@ -224,9 +244,15 @@ def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:
 
 
 def _flag_notes(
-    histogram: np.ndarray, num_images: int, collapsed: bool, non_finite: int
+    histogram: np.ndarray, num_images: int, collapsed: bool, non_finite: int, randomised: bool
 ) -> list[str]:
     notes = []
+    if randomised:
+        notes.append(
+            "the model is randomised: it answers the same images differently when asked twice; "
+            "attacks that follow one draw of its gradient overrate it: use AutoAttack's version "
+            "rand, which averages over draws (EOT)"
+        )
     if non_finite:
         notes.append(
             f"{non_finite} of {num_images} images gave logits that are not finite (NaN or "

@@ -2,11 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -21,18 +24,38 @@ from dfshield.attacks import (
     perturbation_norm,
 )
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
+from dfshield.seeds import torch_generators
 
 NON_FINITE = -1
 """The prediction of an image whose logits are not finite."""
+
+SAME_LOGITS = 1e-3
+"""Two answers to the same image are the same if no logit moves by more than this share of the
+largest logit in the batch: kernels that add up in another order stay far below, a layer that draws
+random numbers does not."""
 
 
 @dataclass(frozen=True)
 class SliceResult:
     """What became of the images of one slice, in their order.
 
-    ``adversarial_predictions`` come from a fresh forward pass over the images that the attack
-    returned; without an attack they equal ``clean_predictions``. A prediction of -1 stands for
-    logits, or an adversarial image, that are not finite.
+    ``adversarial_predictions`` and ``adversarial_margins`` come from a fresh forward pass over the
+    images that the attack returned; without an attack they equal the clean ones. A prediction of -1
+    stands for logits, or an adversarial image, that are not finite; its margin is None.
+
+    Attributes:
+        labels: of the images.
+        clean_predictions: classes, or -1.
+        adversarial_predictions: classes, or -1.
+        clean_margins: ``z_y - max_{k != y} z_k`` of the logits z, above 0 where right.
+        adversarial_margins: the same under attack.
+        distances: size of every perturbation in the attack's norm; None where it is not finite.
+        queries: how many images the attack had the model answer, all images of the slice together.
+        randomised: whether the model answered the same images differently when asked twice.
+        num_classes: of the model.
+        max_perturbation: the largest finite distance.
+        notes: what the attack warned of.
+        seconds: of computation.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -40,6 +63,11 @@ class SliceResult:
     labels: tuple[int, ...]
     clean_predictions: tuple[int, ...]
     adversarial_predictions: tuple[int, ...]
+    clean_margins: tuple[float | None, ...]
+    adversarial_margins: tuple[float | None, ...]
+    distances: tuple[float | None, ...]
+    queries: int
+    randomised: bool
     num_classes: int
     max_perturbation: float
     notes: tuple[str, ...]
@@ -75,20 +103,23 @@ def evaluate_slice(
     attack: Attack | None,
     *,
     seed: int,
+    keep: Callable[[Float[Tensor, "n c h w"]], None] | None = None,
 ) -> SliceResult:
     """Attack one slice and predict the images that came back.
 
     All images are attacked, whether right or wrong when clean; an image is *robust* when both its
     clean and its adversarial prediction are right. Images whose clean logits are not finite are
-    not attacked and not robust. The result depends on the arguments alone; the model's mode and
-    every global random generator stay as they are.
+    not attacked and not robust. The result depends on the arguments alone, also for a model that
+    draws random numbers; the model's mode and every global random generator stay as they are.
 
     Args:
         model: maps images in [0, 1] to logits, on any device.
         x: images in [0, 1].
         y: labels in 0..C-1.
         attack: None evaluates the clean images.
-        seed: of the attack on this slice.
+        seed: of the attack on this slice, and of what the model draws.
+        keep: takes the adversarial images, in the order of ``x``; those that were not attacked are
+            as they were.
 
     Raises:
         InputError: for images or labels that the model cannot have.
@@ -97,25 +128,90 @@ def evaluate_slice(
     started = time.perf_counter()
     device = _device(model)
     x, y = check_images(model, x).to(device), y.to(device)
-    notes: list[str] = []
-    max_perturbation = 0.0
-    with frozen(model):
-        clean, num_classes = _predict(model, x)
-        check_labels(x, y, num_classes)
-        adversarial = clean.clone()
-        sound = clean != NON_FINITE
+    with frozen(model), torch_generators(seed, device):
+        clean, again = _logits(model, x), _logits(model, x)
+        check_labels(x, y, clean.shape[1])
+        sound = _predictions(clean, x) != NON_FINITE
+        x_adv, adversarial, notes, queries = x.clone(), clean.clone(), list[str](), 0
         if attack is not None and bool(sound.any()):
-            x_adv, notes = _run(attack, model, x[sound], y[sound], seed)
-            max_perturbation = _check_bounds(attack, x_adv, x[sound])
-            adversarial[sound], _ = _predict(model, x_adv)
+            with count_queries(model) as counted:
+                x_adv[sound], notes = _run(attack, model, x[sound], y[sound], seed)
+            queries = counted.images
+            _check_bounds(attack, x_adv[sound], x[sound])
+            adversarial[sound] = _logits(model, x_adv[sound])
+    if keep is not None:
+        keep(x_adv)
+    distances = _finite_or_none(
+        perturbation_norm(x_adv.double() - x.double(), attack.norm if attack else "linf")
+    )
     return SliceResult(
         labels=tuple(y.tolist()),
-        clean_predictions=tuple(clean.tolist()),
-        adversarial_predictions=tuple(adversarial.tolist()),
-        num_classes=num_classes,
-        max_perturbation=max_perturbation,
+        clean_predictions=tuple(_predictions(clean, x).tolist()),
+        adversarial_predictions=tuple(_predictions(adversarial, x_adv).tolist()),
+        clean_margins=_finite_or_none(margins(clean, y)),
+        adversarial_margins=_finite_or_none(margins(adversarial, y)),
+        distances=distances,
+        queries=queries,
+        randomised=not same_logits(clean, again),
+        num_classes=clean.shape[1],
+        max_perturbation=max((size for size in distances if size is not None), default=0.0),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
+    )
+
+
+def margins(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ``z_y - max_{k != y} z_k`` of every image, NaN where a logit is not finite."""
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    margin = logits.gather(1, y[:, None]).squeeze(1) - others
+    return margin.where(logits.isfinite().all(1), torch.nan)
+
+
+def same_logits(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> bool:
+    """Return whether two answers are the same but for rounding; equally broken ones are."""
+    finite = first.isfinite()
+    if not torch.equal(finite, second.isfinite()):
+        return False
+    first, second = first[finite], second[finite]
+    if not len(first):
+        return True
+    return bool((first - second).abs().max() <= SAME_LOGITS * first.abs().max())
+
+
+@dataclass
+class Queries:
+    """How many images a model has been asked about."""
+
+    images: int = 0
+
+
+@contextmanager
+def count_queries(model: nn.Module) -> Iterator[Queries]:
+    """Count the images that go through ``model`` in the block."""
+    counted = Queries()
+
+    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        counted.images += len(given[0])
+
+    hook = model.register_forward_pre_hook(count)
+    try:
+        yield counted
+    finally:
+        hook.remove()
+
+
+def robust_images(part: SliceResult) -> npt.NDArray[np.bool_]:
+    """Return which images are right both clean and under attack."""
+    labels = np.array(part.labels)
+    clean, attacked = np.array(part.clean_predictions), np.array(part.adversarial_predictions)
+    robust: npt.NDArray[np.bool_] = (clean == labels) & (attacked == labels)
+    return robust
+
+
+def _finite_or_none(values: Float[Tensor, " n"]) -> tuple[float | None, ...]:
+    return tuple(
+        value if finite else None
+        for value, finite in zip(values.tolist(), values.isfinite().tolist(), strict=True)
     )
 
 
@@ -125,17 +221,21 @@ def _device(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def _predict(model: nn.Module, x: Float[Tensor, "n c h w"]) -> tuple[Int[Tensor, " n"], int]:
-    """Return the predicted classes (-1: image or logits are not finite) and the class count."""
+def _logits(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     with torch.no_grad():
-        logits = model(x)
+        logits: Tensor = model(x)
     if logits.ndim != 2 or len(logits) != len(x):
         raise InputError(
             f"the model must return logits of shape (images, classes) = ({len(x)}, C), "
             f"but returned {tuple(logits.shape)}"
         )
+    return logits
+
+
+def _predictions(logits: Float[Tensor, "n k"], x: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
+    """Return the predicted classes; -1 where the image or its logits are not finite."""
     finite = logits.isfinite().all(1) & x.flatten(1).isfinite().all(1)
-    return logits.argmax(1).where(finite, NON_FINITE), logits.shape[1]
+    return logits.argmax(1).where(finite, NON_FINITE)
 
 
 def _run(
@@ -162,11 +262,15 @@ def _run(
 
 def _check_bounds(
     attack: Attack, x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]
-) -> float:
-    """Return the largest perturbation among finite images, having checked ball and range."""
+) -> None:
+    """Check ball and range of the finite images.
+
+    Raises:
+        DfshieldError: naming the attack and how far it went.
+    """
     finite = x_adv.flatten(1).isfinite().all(1)
     if not bool(finite.any()):
-        return 0.0
+        return
     x_adv, x = x_adv[finite], x[finite]
     largest = float(perturbation_norm(x_adv.double() - x.double(), attack.norm).max())
     if largest > attack.eps * (1 + RANGE_TOLERANCE) + RANGE_TOLERANCE:
@@ -177,4 +281,3 @@ def _check_bounds(
     low, high = float(x_adv.min()), float(x_adv.max())
     if low < 0 or high > 1:
         raise DfshieldError(f"{attack.label} left [0, 1]: pixels from {low:g} to {high:g}")
-    return largest

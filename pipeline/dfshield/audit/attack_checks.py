@@ -1,0 +1,315 @@
+"""Checks that compare attacks: what ought to be stronger has to be.
+
+An attack is *at least as strong* as another one unless McNemar's exact test on the images that only
+one of the two breaks rejects it (`dfshield.audit.comparison`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import reduce
+from itertools import combinations
+
+import numpy as np
+from torch import nn
+
+from dfshield.attacks import Attack, make_attack
+from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
+from dfshield.audit.comparison import (
+    FAIL_BELOW,
+    WARN_BELOW,
+    Broken,
+    Comparison,
+    compare,
+    robust_share,
+    worst,
+)
+from dfshield.audit.subject import Subject
+
+STEPS = (1, 2, 5, 10, 20, 50, 100)
+EPS_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+UNBOUNDED_STEPS = 200
+LOSSES = ("ce", "cw", "dlr", "kl")
+NOISE_DRAWS = 20
+SQUARE_QUERIES = 1000
+UNBOUNDED_LEFT = 0.02
+"""Share of images that may withstand an attack without bound before it counts as failed."""
+LOSS_GAP_WARN, LOSS_GAP_FAIL = 0.05, 0.10
+"""How far the accuracies under PGD with different losses may lie apart."""
+AUTOATTACK_GAP_WARN, AUTOATTACK_GAP_FAIL = 0.08, 0.15
+"""How far AutoAttack may come below PGD: honest models lie within a few points."""
+
+
+def pgd(subject: Subject, steps: int) -> Attack:
+    """Return PGD of so many steps of eps/4 from the image itself, on the cross-entropy."""
+    return subject.attack("pgd", steps=steps, random_start=False)
+
+
+def white_box(subject: Subject) -> Broken:
+    """Return which images the gradient attacks on the model itself break, all together."""
+    attacks = [pgd(subject, steps) for steps in (20, STEPS[-1])]
+    attacks += loss_attacks(subject).values()
+    return union([subject.broken(attack) for attack in attacks])
+
+
+def union(outcomes: Sequence[Broken]) -> Broken:
+    """Return which images any of several attacks breaks."""
+    return reduce(np.logical_or, outcomes)
+
+
+def single_step(subject: Subject) -> Check:
+    """Check that FGSM, one step of length eps, is no stronger than PGD-20."""
+    once, often = subject.broken(subject.attack("fgsm")), subject.broken(pgd(subject, 20))
+    found = compare(often, once)
+    return Check(
+        key="single-step",
+        title="A single step is weaker than many",
+        verdict=found.verdict,
+        finding=_told("PGD-20", often, "FGSM", once, found),
+        evidence={"pgd_20": robust_share(often), "fgsm": robust_share(once), **_evidence(found)},
+        source=ATHALYE,
+    )
+
+
+def more_steps(subject: Subject) -> Check:
+    """Check that more steps of PGD are at least as strong as fewer, for 1 to 100 steps."""
+    return _series(
+        "more-steps",
+        "More steps are at least as strong",
+        "PGD-{}".format,
+        STEPS,
+        [subject.broken(pgd(subject, steps)) for steps in STEPS],
+        axis="steps",
+        source=CARLINI,
+    )
+
+
+def larger_eps(subject: Subject) -> Check:
+    """Check that a larger ball is attacked at least as well as a smaller one."""
+    radii = [factor * subject.eps for factor in EPS_FACTORS]
+    if subject.norm == "linf":
+        radii = [eps for eps in radii if eps <= 1]
+    attacks = [
+        subject.attack("pgd", eps=_as_eps(eps), steps=20, random_start=False) for eps in radii
+    ]
+    return _series(
+        "larger-eps",
+        "A larger eps is at least as strong",
+        "eps {:.3g}".format,
+        radii,
+        [subject.broken(attack) for attack in attacks],
+        axis="eps",
+        source=ATHALYE,
+    )
+
+
+def _as_eps(eps: float) -> float | str:
+    """Return a radius as attacks take it: above 1 as a fraction."""
+    numerator, denominator = Fraction(eps).limit_denominator(10**6).as_integer_ratio()
+    return eps if eps <= 1 else f"{numerator}/{denominator}"
+
+
+def _series(
+    key: str,
+    title: str,
+    name: Callable[[float], str],
+    values: Sequence[float],
+    outcomes: Sequence[Broken],
+    *,
+    axis: str,
+    source: str,
+) -> Check:
+    """Return the check that every attack of a series is at least as strong as those before it."""
+    verdicts: list[Verdict] = []
+    findings = []
+    for (weak, weaker), (strong, stronger) in combinations(zip(values, outcomes, strict=True), 2):
+        found = compare(stronger, weaker)
+        verdicts.append(found.verdict)
+        if found.verdict != "pass":
+            findings.append(_told(name(strong), stronger, name(weak), weaker, found))
+    shares = [robust_share(outcome) for outcome in outcomes]
+    course = ", ".join(f"{value:.3g}: {s:.1%}" for value, s in zip(values, shares, strict=True))
+    return Check(
+        key=key,
+        title=title,
+        verdict=worst(verdicts),
+        finding="; ".join(findings) or f"accuracy by {axis}: {course}",
+        evidence={axis: list(values), "accuracy": shares},
+        source=source,
+    )
+
+
+def unbounded(subject: Subject) -> Check:
+    """Check that PGD breaks every image where the range [0, 1] is its only bound."""
+    attack = make_attack("pgd-unbounded", steps=UNBOUNDED_STEPS)
+    left = int((~subject.broken(attack)).sum())
+    verdict: Verdict = "pass"
+    if left:
+        verdict = "fail" if left > max(1, UNBOUNDED_LEFT * len(subject)) else "warn"
+    return Check(
+        key="unbounded",
+        title="Without a bound nothing stands",
+        verdict=verdict,
+        finding=f"{left} of {len(subject)} images withstand {UNBOUNDED_STEPS} steps without bound",
+        evidence={"standing": left, "images": len(subject), "steps": UNBOUNDED_STEPS},
+        source=ATHALYE,
+    )
+
+
+def random_noise(subject: Subject) -> Check:
+    """Check that random noise, the worst of many draws, is no stronger than gradient attacks."""
+    return _at_least_as_strong(
+        subject,
+        subject.attack("noise", samples=NOISE_DRAWS),
+        key="noise",
+        title="Random noise is weaker than an attack",
+        evidence={"draws": NOISE_DRAWS},
+        source=ATHALYE,
+    )
+
+
+def black_box(subject: Subject) -> Check:
+    """Check that Square, which sees logits alone, is no stronger than gradient attacks."""
+    return _at_least_as_strong(
+        subject,
+        subject.attack("square", queries=SQUARE_QUERIES),
+        key="black-box",
+        title="Black-box attacks are no stronger than white-box attacks",
+        evidence={"queries": SQUARE_QUERIES},
+        source=ATHALYE,
+    )
+
+
+def _at_least_as_strong(
+    subject: Subject,
+    weaker: Attack,
+    *,
+    key: str,
+    title: str,
+    evidence: Mapping[str, float],
+    source: str,
+) -> Check:
+    """Return the check that the gradient attacks together are at least as strong as another one."""
+    gradient, other = white_box(subject), subject.broken(weaker)
+    found = compare(gradient, other)
+    return Check(
+        key=key,
+        title=title,
+        verdict=found.verdict,
+        finding=_told("gradient attacks", gradient, weaker.label, other, found),
+        evidence={
+            "white_box": robust_share(gradient),
+            "other": robust_share(other),
+            **evidence,
+            **_evidence(found),
+        },
+        source=source,
+    )
+
+
+def loss_attacks(subject: Subject) -> dict[str, Attack]:
+    """Return PGD-20 on every loss that is defined for so many classes, by the loss."""
+    losses = [loss for loss in LOSSES if loss != "dlr" or subject.num_classes >= 3]
+    # From a random start: at the image itself the gradient of the KL divergence is zero.
+    return {loss: subject.attack("pgd", steps=20, loss=loss) for loss in losses}
+
+
+def losses_agree(subject: Subject) -> Check:
+    """Check that PGD-20 finds about as much whatever loss it climbs."""
+    outcomes = {name: subject.broken(attack) for name, attack in loss_attacks(subject).items()}
+    shares = {name: robust_share(outcome) for name, outcome in outcomes.items()}
+    best, least = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    found = compare(outcomes[least], outcomes[best])
+    gap = shares[least] - shares[best]
+    verdict: Verdict = "pass"
+    if gap > LOSS_GAP_FAIL and found.p_value < FAIL_BELOW:
+        verdict = "fail"
+    elif gap > LOSS_GAP_WARN and found.p_value < WARN_BELOW:
+        verdict = "warn"
+    told = ", ".join(f"{name.upper()} {share:.1%}" for name, share in shares.items())
+    return Check(
+        key="losses",
+        title="Different losses agree",
+        verdict=verdict,
+        finding=f"accuracy under PGD-20 by loss: {told}",
+        evidence={
+            "losses": list(shares),
+            "accuracy": list(shares.values()),
+            "gap": gap,
+            "p_value": found.p_value,
+        },
+        source=CARLINI,
+    )
+
+
+def transfer(subject: Subject, source: nn.Module | None) -> Check:
+    """Check that images made against another model are no stronger than those made against this."""
+    key, title = "transfer", "Transferred attacks are no stronger than white-box attacks"
+    if source is None:
+        return Check(
+            key=key,
+            title=title,
+            verdict="not run",
+            finding="no other model was given to make adversarial images with",
+            evidence={},
+            source=CARLINI,
+        )
+    return _at_least_as_strong(
+        subject,
+        subject.attack("transfer", source=source),
+        key=key,
+        title=title,
+        evidence={},
+        source=CARLINI,
+    )
+
+
+def autoattack_gap(subject: Subject) -> Check:
+    """Check that AutoAttack comes out close below PGD-100, and not above it.
+
+    A model that draws random numbers gets AutoAttack's version ``rand``, which averages over them.
+    """
+    version = "rand" if subject.randomised else "standard"
+    attack = subject.attack("autoattack", version=version)
+    auto, steps = subject.broken(attack), subject.broken(pgd(subject, STEPS[-1]))
+    found = compare(auto, steps)
+    gap = robust_share(steps) - robust_share(auto)
+    verdict: Verdict = "pass"
+    if gap > AUTOATTACK_GAP_FAIL:
+        verdict = "fail"
+    elif gap > AUTOATTACK_GAP_WARN:
+        verdict = "warn"
+    notes = list(dict.fromkeys(note for part in subject.slices(attack) for note in part.notes))
+    return Check(
+        key="autoattack-gap",
+        title="AutoAttack finds little that PGD does not",
+        verdict=worst([verdict, found.verdict]),
+        finding=(
+            f"accuracy {robust_share(steps):.1%} under PGD-{STEPS[-1]}, {robust_share(auto):.1%} "
+            f"under AutoAttack ({version}): a gap of {100 * gap:.1f} points; "
+            f"{found.weaker_alone} images fall to PGD alone"
+        ),
+        evidence={
+            "pgd": robust_share(steps),
+            "autoattack": robust_share(auto),
+            "gap": gap,
+            "version": version,
+            "notes": notes,
+            **_evidence(found),
+        },
+        source="Croce and Hein (2020)",
+    )
+
+
+def _told(stronger: str, broken: Broken, weaker: str, other: Broken, found: Comparison) -> str:
+    return (
+        f"accuracy {robust_share(broken):.1%} under {stronger}, {robust_share(other):.1%} under "
+        f"{weaker}, which alone breaks {found.weaker_alone} images (p = {found.p_value:.2g})"
+    )
+
+
+def _evidence(found: Comparison) -> dict[str, float]:
+    return {
+        "stronger_alone": found.stronger_alone,
+        "weaker_alone": found.weaker_alone,
+        "p_value": found.p_value,
+    }

@@ -1,0 +1,123 @@
+"""The audit: does anything hide the gradient that the attacks follow?"""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from dfshield import __version__
+from dfshield.attacks import Norm, check_images
+from dfshield.audit import attack_checks, model_checks
+from dfshield.audit.checks import AuditReport, Check, Landscape
+from dfshield.audit.landscape import landscape, smooth_loss
+from dfshield.audit.subject import Subject
+from dfshield.epsilon import parse_epsilon
+from dfshield.errors import InputError
+from dfshield.evaluation import DataInfo, Images, as_images
+from dfshield.seeds import torch_generators
+
+
+def audit(
+    model: nn.Module,
+    images: Images | tuple[Tensor, Tensor],
+    *,
+    eps: float | int | str,
+    norm: Norm = "linf",
+    source: nn.Module | None = None,
+    seed: int = 0,
+    slice_size: int = 250,
+    label: str = "model",
+    data: DataInfo | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> AuditReport:
+    """Go through the checklist for robustness evaluations and return a verdict per line.
+
+    The lines and their reasons are those of Athalye et al. (2018) and Carlini et al. (2019). Every
+    attack runs on all images; comparisons are paired (`dfshield.audit.comparison`), so that a
+    difference of a few images condemns nobody. Some hundred images are enough, fewer than fifty
+    can hardly fail a comparison.
+
+    Args:
+        model: maps images in [0, 1] to logits, on any device.
+        images: an image set, or a pair of images in [0, 1], (n, c, h, w), and labels, (n,).
+        eps: radius of the ball, as a number or ``"8/255"``.
+        norm: ``linf`` or ``l2``.
+        source: another model of the same images, for transferred attacks; None leaves them out.
+        seed: of everything random.
+        slice_size: images attacked at once.
+        label: what the report calls the model.
+        data: what the report says of the images; None: what they say themselves.
+        tell: called with what is done next.
+
+    Raises:
+        InputError: for images or labels that the model cannot have, or a model without gradients.
+    """
+    started = time.perf_counter()
+    taken = as_images(images)
+    x, y = taken.tensors(slice(None))
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
+    subject = Subject(
+        model,
+        check_images(model, x).to(device),
+        y.to(device),
+        norm=norm,
+        eps=parse_epsilon(eps),
+        seed=seed,
+        slice_size=slice_size,
+        tell=tell,
+    )
+    if subject.eps == 0:
+        raise InputError("eps: 0 leaves nothing to attack: give a radius above 0")
+    # What a model draws at random must not move the generators of whoever calls.
+    with torch_generators(seed, device):
+        checks, around = _checks(subject, source)
+    fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
+    return AuditReport(
+        model=label,
+        model_fingerprint=fingerprint() if fingerprint is not None else None,
+        data=data
+        or DataInfo(
+            name=taken.name,
+            split=taken.split,
+            fingerprint=taken.fingerprint(),
+            num_images=len(taken),
+        ),
+        norm=norm,
+        eps=subject.eps,
+        seed=seed,
+        checks=checks,
+        landscape=around,
+        seconds=time.perf_counter() - started,
+        versions={
+            "dfshield": __version__,
+            "torch": str(torch.__version__),
+            "pyautoattack": version("pyautoattack"),
+        },
+    )
+
+
+def _checks(subject: Subject, source: nn.Module | None) -> tuple[tuple[Check, ...], Landscape]:
+    """Return the lines in the order they are read: the model, its loss, the attacks on it."""
+    own = [
+        model_checks.deterministic(subject),
+        model_checks.batch_independent(subject),
+        model_checks.gradients(subject),
+    ]
+    subject.tell("Loss landscape")
+    around = landscape(subject)
+    attacked = [
+        attack_checks.single_step(subject),
+        attack_checks.more_steps(subject),
+        attack_checks.larger_eps(subject),
+        attack_checks.unbounded(subject),
+        attack_checks.random_noise(subject),
+        attack_checks.losses_agree(subject),
+        attack_checks.black_box(subject),
+        attack_checks.transfer(subject, source),
+        attack_checks.autoattack_gap(subject),
+    ]
+    # These two look at all that the attacks have found.
+    finite, floor = model_checks.finite_logits(subject), model_checks.beats_floor(subject)
+    return (finite, *own, floor, smooth_loss(around), *attacked), around

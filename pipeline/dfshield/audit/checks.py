@@ -1,0 +1,149 @@
+"""What an audit is made of: checks with a verdict, and the report that holds them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dfshield import __version__
+from dfshield.attacks import Norm
+from dfshield.errors import InputError
+from dfshield.evaluation import DataInfo
+
+FORMAT_VERSION = 1
+
+Verdict = Literal["pass", "warn", "fail", "not run"]
+
+Evidence: TypeAlias = dict[str, float | int | str | list[float] | list[int] | list[str] | None]
+
+ATHALYE = "Athalye et al. (2018), section 3.1"
+CARLINI = "Carlini et al. (2019)"
+
+
+class Check(BaseModel):
+    """One line of the audit.
+
+    Attributes:
+        key: a name that stays the same from report to report.
+        title: what has to hold, in words.
+        verdict: ``pass``; ``warn``, worth a look; ``fail``: figures of robustness against
+            gradient attacks cannot be believed; ``not run``: what it needs was not given.
+        finding: what was found, in one sentence with its numbers.
+        evidence: the numbers.
+        source: who asks for this.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    title: str
+    verdict: Verdict
+    finding: str
+    evidence: Evidence
+    source: str
+
+
+class Landscape(BaseModel):
+    """The loss around the images: mean over them, on a grid of a plane, and along its two axes.
+
+    At ``x + u * r * g + v * r * d``: g the direction of steepest ascent of the cross-entropy at x,
+    d a random direction of the same size, r the radius of the ball, clipped to [0, 1].
+
+    Attributes:
+        positions: of u and v, in [-1, 1].
+        surface: ``surface[i][j]`` is the mean loss at ``v = positions[i], u = positions[j]``.
+        line_positions: as ``positions``, finer.
+        along_gradient: the loss of single images along u, one list per image.
+        along_random: the same along v.
+        gradient_agreement: per image, the cosine between its gradient and the one at a random point
+            a tenth of the radius away; 0 where there is none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    positions: tuple[float, ...]
+    surface: tuple[tuple[float, ...], ...]
+    line_positions: tuple[float, ...]
+    along_gradient: tuple[tuple[float, ...], ...]
+    along_random: tuple[tuple[float, ...], ...]
+    gradient_agreement: tuple[float, ...]
+
+
+class AuditReport(BaseModel):
+    """All checks of one model on one set of images, and everything needed to repeat them.
+
+    Attributes:
+        model: what the model is called.
+        model_fingerprint: of architecture and weights; None for a model that has none.
+        data: the images.
+        norm: of the threat model.
+        eps: its radius, on the [0, 1] scale of the images.
+        seed: of the audit.
+        checks: in the order they are read.
+        landscape: the loss around some of the images.
+        seconds: of computation.
+        versions: of the packages that decide the result.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    model_fingerprint: str | None
+    data: DataInfo
+    norm: Norm
+    eps: float
+    seed: int
+    checks: tuple[Check, ...]
+    landscape: Landscape
+    seconds: float
+    versions: Mapping[str, str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict of any check."""
+        found = {check.verdict for check in self.checks}
+        return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
+
+    def check(self, key: str) -> Check:
+        """Return the check of this key.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        for check in self.checks:
+            if check.key == key:
+                return check
+        raise KeyError(key)
+
+    def failed(self) -> Sequence[str]:
+        """Return the keys of the checks that fail."""
+        return [check.key for check in self.checks if check.verdict == "fail"]
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "audit") -> "AuditReport":
+        """Return the report that `to_json` wrote.
+
+        Args:
+            text: the JSON.
+            source: how errors call it, such as the path of the file.
+
+        Raises:
+            InputError: for text that is no such report, or one of a newer format.
+        """
+        try:
+            report = cls.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"])) or "content"
+            raise InputError(f"{source}: {where}: {problem['msg']}") from None
+        if report.format_version > FORMAT_VERSION:
+            raise InputError(
+                f"{source}: format version {report.format_version} is newer than {FORMAT_VERSION}, "
+                f"the newest that dfshield {__version__} reads: update dfshield"
+            )
+        return report
