@@ -3,6 +3,7 @@
 Everything here takes plain data and returns bytes or text; whoever calls it writes the files.
 """
 
+from dfshield.report.audit import curves_figure, landscape_figure, render_audit
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
 from dfshield.report.grid import image_grid
 from dfshield.report.model_card import render_model_card
@@ -16,9 +17,12 @@ __all__ = [
     "SeedOutcome",
     "SynthesisView",
     "accuracy_bars",
+    "curves_figure",
     "format_eps",
     "image_grid",
+    "landscape_figure",
     "prediction_histograms",
+    "render_audit",
     "render_model_card",
     "render_page",
     "training_curves",
