@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import eagerpy
-import foolbox
 import numpy as np
 import torch
-from foolbox.attacks import BoundaryAttack, LinearSearchBlendedUniformNoiseAttack
 from foolbox.attacks.base import MinimizationAttack
+from foolbox.attacks.blended_noise import LinearSearchBlendedUniformNoiseAttack
+from foolbox.attacks.boundary_attack import BoundaryAttack
 from foolbox.attacks.gen_attack import GenAttack
+from foolbox.criteria import Misclassification, TargetedMisclassification
+from foolbox.models.pytorch import PyTorchModel
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -82,9 +83,9 @@ class _Recorder(nn.Module):
             return x
         return torch.where(self.broken.view(-1, 1, 1, 1), self.images, x)
 
-    def wrapped(self) -> foolbox.PyTorchModel:
+    def wrapped(self) -> PyTorchModel:
         """Return this as foolbox takes it."""
-        return foolbox.PyTorchModel(self, bounds=(0, 1), device=self.y.device)
+        return PyTorchModel(self, bounds=(0, 1), device=self.y.device)
 
 
 class _SeededGenAttack(GenAttack):
@@ -97,7 +98,7 @@ class _SeededGenAttack(GenAttack):
         super().__init__(**options)
         self.generator = generator
 
-    def choice(self, a: int, size: Any, replace: bool, p: eagerpy.TensorType) -> Any:
+    def choice(self, a: int, size: Any, replace: bool, p: Any) -> Any:
         weights = p.numpy().astype(np.float64)
         return self.generator.choice(a, size, replace, weights / weights.sum())
 
@@ -140,7 +141,7 @@ def run_genattack(
             last = attack.run(
                 recorder.wrapped(),
                 x,
-                foolbox.criteria.TargetedMisclassification(target),
+                TargetedMisclassification(target),
                 epsilon=eps,
             )
         except _AllFoundError:
@@ -175,7 +176,7 @@ def run_boundary(
     def search(recorder: _Recorder, attack: MinimizationAttack, **options: Any) -> Tensor:
         with torch_generators(seed, x.device), torch.no_grad():
             try:
-                criterion = foolbox.criteria.Misclassification(y[left])
+                criterion = Misclassification(y[left])
                 end: Tensor = attack.run(recorder.wrapped(), x[left], criterion, **options)
             except _AllFoundError:
                 end = x[left]

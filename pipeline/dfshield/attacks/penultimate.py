@@ -27,7 +27,7 @@ def find_head(model: nn.Module, image: Float[Tensor, "1 c h w"], layer: str | No
     Raises:
         InputError: for a name that the model does not have; where no layer is found.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if layer is not None:
         if not layer or layer not in modules:
             names = [name for name in modules if name]
