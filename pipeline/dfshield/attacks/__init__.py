@@ -1,6 +1,7 @@
 """Attacks: one contract (:class:`Attack`), many attacks, all on images in [0, 1]."""
 
 from dfshield.attacks.autoattack import AutoAttack
+from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
 from dfshield.attacks.ball import (
     NORMS,
     Norm,
@@ -10,19 +11,48 @@ from dfshield.attacks.ball import (
     project,
     random_start,
 )
-from dfshield.attacks.base import RANGE_TOLERANCE, Attack, check_images, check_labels, frozen
+from dfshield.attacks.base import (
+    RANGE_TOLERANCE,
+    Attack,
+    Outcome,
+    QueryAttack,
+    check_images,
+    check_labels,
+)
+from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.gradient import FGSM, PGD
+from dfshield.attacks.latent import Latent
+from dfshield.attacks.models import frozen
+from dfshield.attacks.noise import Noise
+from dfshield.attacks.pgd_variants import ObjectivePGD, UnboundedPGD
 from dfshield.attacks.registry import ATTACKS, make_attack
+from dfshield.attacks.spsa import SPSA
+from dfshield.attacks.transfer import Transfer
 
 __all__ = [
+    "APGDCE",
+    "APGDDLR",
+    "APGDT",
     "ATTACKS",
+    "FABT",
     "FGSM",
     "NORMS",
     "PGD",
     "RANGE_TOLERANCE",
+    "SPSA",
     "Attack",
     "AutoAttack",
+    "Boundary",
+    "GenAttack",
+    "Latent",
+    "Noise",
     "Norm",
+    "ObjectivePGD",
+    "Outcome",
+    "QueryAttack",
+    "Square",
+    "Transfer",
+    "UnboundedPGD",
     "check_images",
     "check_labels",
     "clip_to_ball",

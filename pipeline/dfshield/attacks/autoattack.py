@@ -1,65 +1,62 @@
 """AutoAttack (Croce and Hein, 2020) through pyautoattack, also for few classes."""
 
-import logging
-import re
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
-import pyautoattack
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
+from dfshield.attacks.models import logits_of
+from dfshield.attacks.pyautoattack_calls import PARTS, Budget, defined, run_parts, say_targets
+from dfshield.attacks.settings import at_least, one_of
 from dfshield.errors import DfshieldWarning, InputError
 
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
-NUM_TARGETS = 9
-_NORMS = {"linf": "Linf", "l2": "L2"}
-
-
-def suite(num_classes: int) -> tuple[str, ...]:
-    """Return the attacks that are defined for this many classes, in the order they run.
-
-    The targeted DLR loss divides by a difference of the first, third and fourth largest logit, the
-    untargeted one by that of the first and third. With three classes APGD-T is replaced by
-    APGD-DLR, with two there is only one other class and the cross-entropy is what is left.
-
-    Raises:
-        InputError: for fewer than two classes.
-    """
-    if num_classes >= 4:
-        return STANDARD
-    if num_classes == 3:
-        return ("apgd-ce", "apgd-dlr", "fab-t", "square")
-    if num_classes == 2:
-        return ("apgd-ce", "fab-t", "square")
-    raise InputError(f"AutoAttack needs at least 2 classes, but the model has {num_classes}")
+VERSIONS = {
+    "standard": (("apgd-ce", "apgd-t", "fab-t", "square"), Budget()),
+    "plus": (("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"), Budget(restarts=5)),
+    "rand": (("apgd-ce", "apgd-dlr"), Budget(eot=20)),
+}
+CUSTOM = "custom"
 
 
 class AutoAttack(Attack):
-    """The standard suite of AutoAttack, in sequence on the images that still stand.
+    """A suite of AutoAttack, in sequence on the images that still stand.
 
-    APGD-CE (100 iterations), APGD-T (targeted DLR), FAB-T and Square (5,000 queries). The targeted
-    ones take min(9, C - 1) target classes; below four classes the suite is cut to what is defined
-    (:func:`suite`), which :meth:`standard_suite` and a warning say. What pyautoattack warns of
-    (zero gradients, a randomised model, Square beating the white-box attacks) is passed on as
-    :class:`dfshield.errors.DfshieldWarning`.
+    - ``standard``: APGD-CE (100 iterations), APGD-T (targeted DLR), FAB-T, Square (5,000 queries).
+    - ``plus``: APGD-CE and APGD-DLR with 5 restarts, FAB with 5, Square, APGD-T, FAB-T. FAB takes
+      the gradients of all logits at once: with many classes use a small ``batch_size``.
+    - ``rand``: APGD-CE and APGD-DLR, each gradient the mean of 20, for models that draw random
+      numbers.
+    - ``custom``: ``attacks``, with the settings of ``standard`` but for those given.
+
+    The targeted ones take min(9, C - 1) target classes; below four classes the suite is cut to what
+    is defined (:func:`dfshield.attacks.pyautoattack_calls.defined`), which :meth:`standard_suite`
+    and a warning say. What pyautoattack warns of (zero gradients, a randomised model, Square
+    beating the white-box attacks) is passed on as :class:`dfshield.errors.DfshieldWarning`.
 
     Args:
         eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
-        version: ``standard``.
+        version: see above.
+        attacks: of ``custom``, in the order they run, as a list or a text with commas: of
+            ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``fab``, ``fab-t`` and ``square``.
+        steps: of ``custom``: iterations of APGD and FAB.
+        queries: of ``custom``: of Square, per image.
+        restarts: of ``custom``: of APGD-CE, APGD-DLR and FAB.
+        targets: of ``custom``: target classes of APGD-T and FAB-T.
+        eot: of ``custom``: gradients that APGD averages in every step.
         batch_size: images attacked at once.
 
     Raises:
-        InputError: for a hyper-parameter that makes no sense, naming it.
+        InputError: for a hyper-parameter that makes no sense, naming it; for fewer than two
+            classes, or images that Square cannot work on, when it runs.
     """
 
     name = "autoattack"
+    independent = False
 
     def __init__(
         self,
@@ -67,113 +64,96 @@ class AutoAttack(Attack):
         eps: float | int | str,
         norm: Norm = "linf",
         version: str = "standard",
+        attacks: Sequence[str] | None = None,
+        steps: int | None = None,
+        queries: int | None = None,
+        restarts: int | None = None,
+        targets: int | None = None,
+        eot: int | None = None,
         batch_size: int = 250,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        if version != "standard":
-            raise InputError(f"version: {version!r} is unknown: known is 'standard'")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: {batch_size!r} must be a whole number of at least 1")
-        self.version = version
-        self.batch_size = batch_size
+        self.version = one_of((*VERSIONS, CUSTOM), version, "version")
+        settings = {
+            "steps": steps,
+            "queries": queries,
+            "restarts": restarts,
+            "targets": targets,
+            "eot": eot,
+        }
+        given = {key: at_least(1, value, key) for key, value in settings.items() if value}
+        if version == CUSTOM:
+            self.parts, self.budget = _parts(attacks), replace(Budget(), **given)
+        else:
+            if attacks is not None or given:
+                key = "attacks" if attacks is not None else next(iter(given))
+                raise InputError(f"{key}: only with version: custom, but version is {version!r}")
+            self.parts, self.budget = VERSIONS[version]
+        self.batch_size = at_least(1, batch_size, "batch_size")
 
     def perturb(
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
         """Run the suite; images that withstand it, or are wrong already, come back unchanged."""
-        with torch.no_grad():
-            num_classes = model(x[:1]).shape[1]
-        attacks = suite(num_classes)
-        with _isolated(), _log_as_warnings():
-            adversary = pyautoattack.AutoAttack(
-                model,
-                norm=_NORMS[self.norm],
-                eps=self.eps,
-                version=self.version,
-                seed=seed,
-                device=x.device,
-            )
-            adversary.attacks_to_run = list(attacks)
-            # With more targets than other classes pyautoattack indexes past the logits, but only
-            # once an image has withstood APGD-CE.
-            adversary.apgd_targeted.n_target_classes = min(NUM_TARGETS, num_classes - 1)
-            adversary.fab.n_target_classes = min(NUM_TARGETS, num_classes - 1)
-            x_adv: Tensor
-            x_adv, _ = adversary.run_standard_evaluation(x, y, batch_size=self.batch_size)
-        self._say_what_ran(attacks, num_classes)
+        num_classes = logits_of(model, x[:1]).shape[1]
+        parts = defined(self.parts, num_classes)
+        x_adv = run_parts(
+            model,
+            x,
+            y,
+            parts=parts,
+            version=self.version,
+            budget=self.budget,
+            eps=self.eps,
+            norm=self.norm,
+            batch_size=self.batch_size,
+            seed=seed,
+        )
+        self._say_what_ran(parts, num_classes)
         return x_adv
 
-    def _say_what_ran(self, attacks: tuple[str, ...], num_classes: int) -> None:
-        if not self.standard_suite(num_classes):
-            warnings.warn(
-                f"not the standard AutoAttack suite: with {num_classes} classes there is no "
-                f"targeted DLR loss; ran {', '.join(attacks)}",
-                DfshieldWarning,
-                stacklevel=4,
-            )
-        elif num_classes <= NUM_TARGETS:
-            warnings.warn(
-                f"AutoAttack's targeted attacks took all {num_classes - 1} other classes as "
-                f"targets, fewer than the usual {NUM_TARGETS}",
-                DfshieldWarning,
-                stacklevel=4,
-            )
+    def _say_what_ran(self, parts: tuple[str, ...], num_classes: int) -> None:
+        if parts == self.parts:
+            say_targets(parts, num_classes, self.budget.targets)
+            return
+        missing = "targeted DLR loss" if num_classes == 3 else "DLR loss, targeted or not"
+        warnings.warn(
+            f"not the {self.version} AutoAttack suite: with {num_classes} classes there is no "
+            f"{missing}; ran {', '.join(parts)}",
+            DfshieldWarning,
+            stacklevel=5,
+        )
 
     @property
     def label(self) -> str:
-        """``AutoAttack``."""
-        return "AutoAttack"
+        """``AutoAttack``, and the version or the attacks where it is not the standard suite."""
+        if self.version == "standard":
+            return "AutoAttack"
+        return f"AutoAttack ({self._attacks if self.version == CUSTOM else self.version})"
+
+    @property
+    def _attacks(self) -> str:
+        return ",".join(self.parts)
 
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""
-        return {**super().describe(), "version": self.version, "batch_size": self.batch_size}
+        custom = {"attacks": self._attacks, **asdict(self.budget)}
+        return {
+            **super().describe(),
+            "version": self.version,
+            **(custom if self.version == CUSTOM else {}),
+            "batch_size": self.batch_size,
+        }
 
-    def standard_suite(self, num_classes: int) -> bool:
-        """Say whether all four attacks of the standard suite are defined for this many classes."""
-        return suite(num_classes) == STANDARD
-
-
-@contextmanager
-def _isolated() -> Iterator[None]:
-    """Undo what pyautoattack changes globally: torch's generators and the trace function."""
-    # Forking the generators of a CUDA that nobody uses would start it.
-    in_use: Callable[[], bool] = torch.cuda.is_initialized
-    devices = list(range(torch.cuda.device_count())) if in_use() else []
-    trace = sys.gettrace()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            sys.settrace(trace)
+    def standard_suite(self, num_classes: int) -> bool | None:
+        """Say whether every attack of a published suite is defined; None for a custom one."""
+        if self.version == CUSTOM:
+            return None
+        return defined(self.parts, num_classes) == self.parts
 
 
-@contextmanager
-def _log_as_warnings() -> Iterator[None]:
-    """Turn pyautoattack's log into warnings, one of each kind, and keep its progress silent."""
-    logger = logging.getLogger("auto-attack")
-    handler = _Collector()
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
-    for message in handler.messages.values():
-        warnings.warn(f"AutoAttack: {message}", DfshieldWarning, stacklevel=6)
-
-
-class _Collector(logging.Handler):
-    """Keep the first message of every kind: those that differ in numbers alone are one kind."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: dict[str, str] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = re.sub(r"\s*See flags_doc\.md for details\.", "", record.getMessage())
-        # Its word on three classes: the suite has been cut already.
-        if not message.startswith("with only"):
-            self.messages.setdefault(re.sub(r"\d+", "#", message), message)
+def _parts(attacks: Sequence[str] | None) -> tuple[str, ...]:
+    if not attacks:
+        raise InputError(f"attacks: name those of the custom version, of {', '.join(PARTS)}")
+    names = attacks.split(",") if isinstance(attacks, str) else attacks
+    return tuple(dict.fromkeys(one_of(PARTS, name.strip(), "attacks") for name in names))

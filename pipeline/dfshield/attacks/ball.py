@@ -1,10 +1,11 @@
 """Geometry of the two threat models: the l_inf and the l_2 ball around an image."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
@@ -51,6 +52,23 @@ def normalise_gradient(
     For l_2 an image whose gradient is exactly zero gets a random unit direction drawn from
     ``generator``; for l_inf it stays where it is.
     """
+    return steepest_direction(
+        gradient,
+        norm,
+        lambda flat: generator.standard_normal((int(flat.sum()), *gradient.shape[1:])),
+    )
+
+
+def steepest_direction(
+    gradient: Float[Tensor, "n c h w"],
+    norm: Norm,
+    draw: Callable[[Bool[Tensor, " n"]], np.ndarray],
+) -> Float[Tensor, "n c h w"]:
+    """Return :func:`normalise_gradient`, with directions for the marked images from ``draw``.
+
+    ``draw`` is called where a gradient is exactly zero, with a mask of those images, and returns
+    one standard normal array (c, h, w) for each.
+    """
     if norm == "linf":
         return gradient.sign()
     # Dividing by the largest entry first keeps the squares of tiny gradients (a confident
@@ -59,8 +77,7 @@ def normalise_gradient(
     flat = peak.view(-1) == 0
     direction = gradient / peak.masked_fill(peak == 0, 1.0)
     if flat.any():
-        shape = (int(flat.sum()), *gradient.shape[1:])
-        direction[flat] = torch.from_numpy(generator.standard_normal(shape)).to(gradient)
+        direction[flat] = torch.from_numpy(draw(flat)).to(gradient)
     return direction / perturbation_norm(direction, norm).view(-1, 1, 1, 1)
 
 

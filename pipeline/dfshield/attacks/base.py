@@ -3,9 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -13,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
+from dfshield.attacks.models import frozen
+from dfshield.attacks.settings import nearest
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 
@@ -20,31 +20,18 @@ RANGE_TOLERANCE = 1e-6
 """How far float32 rounding may carry a pixel out of [0, 1] or a perturbation out of its ball."""
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Return the end of an error about an unknown name: the nearest known one, or all of them."""
-    close = get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
+    """Check the images' shape against the model's ``input_shape``, where it has one.
 
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into eval mode with parameters that take no gradient; undo both afterwards.
-
-    Every module gets its own training flag back and every parameter its own ``requires_grad``,
-    also after an error.
+    Raises:
+        InputError: if they differ.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in flags:
-            parameter.requires_grad_(requires_grad)
+    expected = getattr(model, "input_shape", None)
+    if expected is not None and tuple(x.shape[1:]) != tuple(expected):
+        raise InputError(
+            f"the model takes images of shape {tuple(expected)} (channels, height, width), "
+            f"but these have {tuple(x.shape[1:])}"
+        )
 
 
 def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -54,12 +41,7 @@ def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor,
         InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
             that differs from the model's ``input_shape`` (where it has one).
     """
-    expected = getattr(model, "input_shape", None)
-    if expected is not None and tuple(x.shape[1:]) != tuple(expected):
-        raise InputError(
-            f"the model takes images of shape {tuple(expected)} (channels, height, width), "
-            f"but these have {tuple(x.shape[1:])}"
-        )
+    check_shape(model, x)
     if len(x) == 0:
         raise InputError("there is no image to work on")
     low, high = float(x.min()), float(x.max())
@@ -87,27 +69,64 @@ def check_labels(x: Tensor, y: Int[Tensor, " n"], num_classes: int) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an attack gives back.
+
+    Attributes:
+        images: adversarial images, within the ball and in [0, 1].
+        queries: how often the model was asked about each image until it was broken, or until the
+            attack gave up; None for an attack that does not count.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    queries: Int[Tensor, " n"] | None
+
+
 class Attack(ABC):
     """An attack: ``attack(model, x, y, seed=0)`` returns adversarial images.
 
     A subclass writes :meth:`perturb`, sets ``name``, and lists its hyper-parameters in
-    :meth:`describe`; everything that must hold for all attacks happens in :meth:`__call__`.
+    :meth:`describe`; everything that must hold for all attacks happens in :meth:`run`. Images that
+    the model gets wrong as they are come back unchanged, and cost no more passes.
+
+    Attributes:
+        name: in the registry.
+        norms: those that the attack is defined for.
+        needs_model: the name of the constructor's argument for another model (``teacher``,
+            ``source``), or None.
+        needs_gradient: whether logits without a gradient are refused.
+        independent: whether an image's result depends on the seed and its place in the batch, but
+            (up to rounding) not on the other images.
+        spare_broken: set to False to have images attacked that are wrong as they are, as
+            :class:`dfshield.attacks.transfer.Transfer` does on its source. What
+            runs through pyautoattack leaves them alone in any case.
 
     Args:
         eps: radius of the ball on the [0, 1] scale of the images, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
 
     Raises:
-        InputError: for a hyper-parameter that makes no sense, naming it.
+        InputError: for a hyper-parameter that makes no sense, or a norm that the attack is not
+            defined for, naming it.
     """
 
     name: ClassVar[str]
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
+    needs_model: ClassVar[str | None] = None
+    needs_gradient: ClassVar[bool] = True
+    independent: ClassVar[bool] = True
 
     def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
         if norm not in NORMS:
             raise InputError(f"norm: {norm!r} is unknown: {nearest(str(norm), list(NORMS))}")
+        if norm not in self.norms:
+            raise InputError(
+                f"norm: {self.name} is not defined for {norm!r}: use {' or '.join(self.norms)}"
+            )
         self.eps = parse_epsilon(eps)
         self.norm = norm
+        self.spare_broken = True
 
     @final
     def __call__(
@@ -118,11 +137,23 @@ class Attack(ABC):
         *,
         seed: int = 0,
     ) -> Float[Tensor, "n c h w"]:
+        """Return the adversarial images of :meth:`run`."""
+        return self.run(model, x, y, seed=seed).images
+
+    @final
+    def run(
+        self,
+        model: nn.Module,
+        x: Float[Tensor, "n c h w"],
+        y: Int[Tensor, " n"],
+        *,
+        seed: int = 0,
+    ) -> Outcome:
         """Return adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
 
         The model runs in eval mode; afterwards its mode, ``requires_grad`` and ``grad`` are as
         before, and so is every global random generator. An image on which the model's gradient is
-        NaN may come back as NaN, and must be counted as not robust.
+        NaN may come back as NaN, and must be counted as not robust. No image gives no image.
 
         Args:
             model: maps images in [0, 1] to logits; it normalises inside.
@@ -134,22 +165,32 @@ class Attack(ABC):
             InputError: for images or labels that the model cannot have, or a model whose logits
                 carry no gradient.
         """
+        if len(x) == 0:
+            return self._nothing(model, x, y)
         x = check_images(model, x)
         with frozen(model):
             with torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_())
             check_labels(x, y, logits.shape[1])
-            if not logits.requires_grad:
+            if self.needs_gradient and not logits.requires_grad:
                 raise InputError(
                     "the model's logits carry no gradient with respect to its images: "
                     f"{self.label} needs a differentiable model"
                 )
-            x_adv = x.clone() if self.eps == 0 else self.perturb(model, x, y, seed=seed)
-        x_adv = x_adv.detach().clamp(0, 1)
+            if self.eps == 0:
+                return Outcome(x.clone(), None)
+            outcome = self.perturb_counting(model, x, y, seed=seed)
+        x_adv = outcome.images.detach().clamp(0, 1)
         # What lies in the ball but for rounding stays bit for bit what the attack found.
         outside = perturbation_norm(x_adv - x, self.norm) > self.eps + RANGE_TOLERANCE
         x_adv[outside] = project(x_adv[outside], x[outside], eps=self.eps, norm=self.norm)
-        return x_adv
+        return Outcome(x_adv, outcome.queries)
+
+    def _nothing(self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Tensor) -> Outcome:
+        check_shape(model, x)
+        if len(y):
+            raise InputError(f"there are 0 images but {len(y)} labels")
+        return Outcome(x.detach().clone(), None)
 
     @abstractmethod
     def perturb(
@@ -160,6 +201,20 @@ class Attack(ABC):
         What the user should know about the result is said by ``warnings.warn`` with a
         :class:`dfshield.errors.DfshieldWarning`.
         """
+
+    def perturb_counting(
+        self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
+    ) -> Outcome:
+        """Return what :meth:`perturb` does, with queries where the attack counts them."""
+        return Outcome(self.perturb(model, x, y, seed=seed), None)
+
+    def standing(
+        self, logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]
+    ) -> Int[Tensor, " standing"]:
+        """Return the places of the images that are left to attack: those still right."""
+        if not self.spare_broken:
+            return torch.arange(len(y), device=y.device)
+        return (logits.argmax(1) == y).nonzero().flatten()
 
     @property
     def label(self) -> str:
@@ -184,3 +239,25 @@ class Attack(ABC):
     def standard_suite(self, num_classes: int) -> bool | None:  # noqa: ARG002
         """Say whether the published suite runs as it is; None for an attack that is no suite."""
         return None
+
+
+class QueryAttack(Attack):
+    """An attack that asks for logits alone, and counts how often; see :class:`Outcome`.
+
+    A subclass writes :meth:`perturb_counting`.
+    """
+
+    needs_gradient = False
+
+    @final
+    def perturb(
+        self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
+    ) -> Float[Tensor, "n c h w"]:
+        """Return the images of :meth:`perturb_counting`."""
+        return self.perturb_counting(model, x, y, seed=seed).images
+
+    @abstractmethod
+    def perturb_counting(
+        self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
+    ) -> Outcome:
+        """Return adversarial images and the queries per image; eps > 0."""

@@ -1,55 +1,22 @@
-"""FGSM and PGD on the cross-entropy loss."""
+"""FGSM and PGD."""
 
-from typing import Literal
+from typing import final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks.ball import Norm, clip_to_ball, normalise_gradient, random_start
+from dfshield.attacks.ascent import Ascent, Batch, Objective
+from dfshield.attacks.ball import Norm, random_start
 from dfshield.attacks.base import Attack
+from dfshield.attacks.losses import LOSSES, cross_entropy, kl_divergence, loss_for
+from dfshield.attacks.models import logits_of
+from dfshield.attacks.settings import at_least, one_of
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 
-
-def cross_entropy_gradient(
-    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
-) -> Float[Tensor, "n c h w"]:
-    """Return the gradient of every image's cross-entropy with respect to the image."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        # The sum, not the mean: an image's gradient does not depend on its batch.
-        loss = F.cross_entropy(model(x), y, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, [x])
-    return gradient
-
-
-def ascend(
-    model: nn.Module,
-    x: Float[Tensor, "n c h w"],
-    y: Int[Tensor, " n"],
-    *,
-    start: Float[Tensor, "n c h w"],
-    steps: int,
-    step: float,
-    eps: float,
-    norm: Norm,
-    generator: np.random.Generator,
-) -> Float[Tensor, "n c h w"]:
-    """Return the last iterate of ``steps`` steps of projected steepest ascent from ``start``.
-
-    ``x' <- clip_[0,1](x + P(x' + step * d(g) - x))``, g the gradient of the cross-entropy, d its
-    steepest direction and P the projection onto the ball of radius ``eps`` (Madry et al., 2018).
-    """
-    x_adv = start
-    for _ in range(steps):
-        gradient = cross_entropy_gradient(model, x_adv, y)
-        x_adv = x_adv + step * normalise_gradient(gradient, norm, generator)
-        # Ball first for l_2 too (unlike `project`): the order in which PGD accuracies are reported.
-        x_adv = (x + clip_to_ball(x_adv - x, eps=eps, norm=norm)).clamp(0, 1)
-    return x_adv
+KL = "kl"
 
 
 class FGSM(Attack):
@@ -69,21 +36,27 @@ class FGSM(Attack):
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
         """Take one step of length eps."""
-        return ascend(
-            model,
-            x,
-            y,
-            start=x,
-            steps=1,
-            step=self.eps,
-            eps=self.eps,
-            norm=self.norm,
-            generator=np.random.default_rng(np.random.SeedSequence(seed)),
-        )
+        places = self.standing(logits_of(model, x), y)
+
+        def objective(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+            logits = model(x_adv)
+            return cross_entropy(logits, y[places]), logits
+
+        x_adv = x.clone()
+        if len(places):
+            x_adv[places] = Ascent(steps=1, step=self.eps, eps=self.eps, norm=self.norm).run(
+                objective,
+                x[places],
+                y[places],
+                start=x[places],
+                places=places,
+                seed=np.random.SeedSequence(seed),
+            )
+        return x_adv
 
 
 class PGD(Attack):
-    """Projected gradient descent on the cross-entropy (Madry et al., 2018).
+    """Projected gradient descent (Madry et al., 2018).
 
     The last iterate counts, right or wrong.
 
@@ -91,10 +64,14 @@ class PGD(Attack):
         eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.
         steps: number of gradient steps, the k of PGD-k.
         step: step size, as a number or ``"2/255"``; None is ``eps / 4``.
-        restarts: runs from different random starts; per image the worst is kept: a wrong
-            prediction before a right one, then the larger loss.
+        restarts: runs from different random starts. An image that a run has broken is not attacked
+            again; of the others the run with the largest loss is kept.
         random_start: start uniformly in the ball; otherwise at the image.
-        loss: ``ce``, the cross-entropy.
+        loss: what is ascended: ``ce`` the cross-entropy; ``cw`` the margin
+            ``max_{k != y} z_k - z_y``; ``dlr`` the margin over a difference of logits (with two
+            classes the margin itself, which a warning says); ``kl`` the divergence
+            ``KL(p(x) || p(x'))`` from the clean prediction, which has no gradient at the image
+            itself and so needs the random start.
         norm: ``linf`` or ``l2``.
 
     Raises:
@@ -111,12 +88,12 @@ class PGD(Attack):
         step: float | int | str | None = None,
         restarts: int = 1,
         random_start: bool = True,
-        loss: Literal["ce"] = "ce",
+        loss: str = "ce",
         norm: Norm = "linf",
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = _at_least_one(steps, "steps")
-        self.restarts = _at_least_one(restarts, "restarts")
+        self.steps = at_least(1, steps, "steps")
+        self.restarts = at_least(1, restarts, "restarts")
         self.step = self.eps / 4 if step is None else parse_epsilon(step, key="step")
         if step is not None and self.step == 0:
             raise InputError(f"step: {step!r} must be above 0")
@@ -124,59 +101,82 @@ class PGD(Attack):
             raise InputError(f"random_start: {random_start!r} must be true or false")
         if restarts > 1 and not random_start:
             raise InputError("restarts: more than 1 repeats the same run without random_start")
-        if loss != "ce":
-            raise InputError(f"loss: {loss!r} is unknown: known is 'ce'")
         self.random_start = random_start
-        self.loss = loss
+        self.loss = one_of((*LOSSES, KL), loss, "loss")
+        if loss == KL and not random_start:
+            raise InputError("loss: 'kl' has no gradient at the image itself: use random_start")
 
+    @final
     def perturb(
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
-        """Run all restarts and keep the worst of every image."""
-        generator = np.random.default_rng(np.random.SeedSequence(seed))
-        worst = self._run(model, x, y, generator)
-        if self.restarts == 1:
-            return worst
-        wrong, loss = _score(model, worst, y)
-        for _ in range(self.restarts - 1):
-            x_adv = self._run(model, x, y, generator)
-            now_wrong, now_loss = _score(model, x_adv, y)
-            worse = (now_wrong & ~wrong) | ((now_wrong == wrong) & (now_loss > loss))
-            worst = torch.where(worse.view(-1, 1, 1, 1), x_adv, worst)
-            wrong, loss = wrong | now_wrong, torch.where(worse, now_loss, loss)
+        """Run the restarts, each on the images that still stand."""
+        clean = logits_of(model, x)
+        places = self.standing(clean, y)
+        if len(places) == 0:
+            return x.clone()
+        objective = self._objective(model, Batch(x, y, clean))
+        worst, largest = x.clone(), torch.full_like(clean[:, 0], -float("inf"))
+        for restart in range(self.restarts):
+            run = np.random.SeedSequence(seed, spawn_key=(restart,) if restart else ())
+            start = self._start(x, run)
+            x_adv = self._ascent().run(
+                objective, x[places], y[places], start=start[places], places=places, seed=run
+            )
+            if self.restarts == 1:
+                worst[places] = x_adv
+                break
+            with torch.no_grad():
+                losses, logits = objective(x_adv, places)
+            standing = self.standing(logits, y[places])
+            broken = torch.ones_like(losses, dtype=torch.bool)
+            broken[standing] = False
+            # A NaN loss is never the larger one: the first run of an image is kept in any case.
+            better = broken | (losses > largest[places]) | (restart == 0)
+            worst[places[better]], largest[places[better]] = x_adv[better], losses[better]
+            places = places[standing]
+            if len(places) == 0:
+                break
         return worst
 
-    def _run(
-        self,
-        model: nn.Module,
-        x: Float[Tensor, "n c h w"],
-        y: Int[Tensor, " n"],
-        generator: np.random.Generator,
+    def _start(
+        self, x: Float[Tensor, "n c h w"], seed: np.random.SeedSequence
     ) -> Float[Tensor, "n c h w"]:
-        start = x
-        if self.random_start:
-            start = random_start(x, eps=self.eps, norm=self.norm, generator=generator)
-        return ascend(
-            model,
-            x,
-            y,
-            start=start,
-            steps=self.steps,
-            step=self.step,
-            eps=self.eps,
-            norm=self.norm,
-            generator=generator,
-        )
+        if not self.random_start:
+            return x
+        generator = np.random.default_rng(seed)
+        return random_start(x, eps=self.eps, norm=self.norm, generator=generator)
+
+    def _ascent(self) -> Ascent:
+        return Ascent(steps=self.steps, step=self.step, eps=self.eps, norm=self.norm)
+
+    def _objective(self, model: nn.Module, batch: Batch) -> Objective:
+        """Return what is ascended."""
+        if self.loss == KL:
+
+            def divergence(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+                logits = model(x_adv)
+                return kl_divergence(batch.clean[places], logits), logits
+
+            return divergence
+        loss = loss_for(self.loss, batch.clean.shape[1])
+
+        def of_labels(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+            logits = model(x_adv)
+            return loss(logits, batch.y[places]), logits
+
+        return of_labels
 
     @property
     def label(self) -> str:
-        """``PGD-20``, and the number of restarts where there are several."""
-        suffix = f" ({self.restarts} restarts)" if self.restarts > 1 else ""
-        return f"PGD-{self.steps}{suffix}"
+        """``PGD-20``, with what differs from a single run on the cross-entropy."""
+        extra = [self.loss.upper()] if self.loss != "ce" else []
+        extra += [f"{self.restarts} restarts"] if self.restarts > 1 else []
+        return f"PGD-{self.steps}" + (f" ({', '.join(extra)})" if extra else "")
 
     @property
     def _stem(self) -> str:
-        return f"pgd-{self.steps}"
+        return f"{self.name}-{self.steps}"
 
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""
@@ -188,18 +188,3 @@ class PGD(Attack):
             "random_start": self.random_start,
             "loss": self.loss,
         }
-
-
-def _score(
-    model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
-) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return what restarts are compared by: is the prediction wrong, and the loss."""
-    with torch.no_grad():
-        logits = model(x)
-    return logits.argmax(1) != y, F.cross_entropy(logits, y, reduction="none")
-
-
-def _at_least_one(value: int, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{key}: {value!r} must be a whole number of at least 1")
-    return value

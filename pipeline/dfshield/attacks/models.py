@@ -1,0 +1,53 @@
+"""What attacks do with models: freeze them, ask them, name them."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into eval mode with parameters that take no gradient; undo both afterwards.
+
+    Every module gets its own training flag back and every parameter its own ``requires_grad``,
+    also after an error.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+
+
+def logits_of(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """Return the logits without a gradient."""
+    with torch.no_grad():
+        logits: Tensor = model(x)
+    return logits
+
+
+def identity_of(model: nn.Module) -> str:
+    """Return what stands for a model in a description: its fingerprint, or else its class."""
+    fingerprint = getattr(model, "fingerprint", None)
+    if callable(fingerprint):
+        return str(fingerprint())
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the model, or a copy of it on ``device`` where its tensors lie elsewhere."""
+    for tensor in chain(model.parameters(), model.buffers()):
+        return model if tensor.device == device else copy.deepcopy(model).to(device)
+    return model

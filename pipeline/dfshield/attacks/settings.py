@@ -1,0 +1,46 @@
+"""Checks of hyper-parameters: what is wrong is said in one line that names the key."""
+
+from difflib import get_close_matches
+
+from dfshield.errors import InputError
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return the end of an error about an unknown name: the nearest known one, or all of them."""
+    close = get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def at_least(low: int, value: int, key: str) -> int:
+    """Return ``value``, checked to be a whole number of at least ``low``.
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InputError(f"{key}: {value!r} must be a whole number of at least {low}")
+    return value
+
+
+def within(low: float, value: float, high: float, key: str) -> float:
+    """Return ``value``, checked to be a number above ``low`` and up to ``high``.
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low < value <= high:
+        limit = f" and at most {high:g}" if high < float("inf") else ""
+        raise InputError(f"{key}: {value!r} must be a number above {low:g}{limit}")
+    return float(value)
+
+
+def one_of(known: tuple[str, ...], value: str, key: str) -> str:
+    """Return ``value``, checked to be one of the known ones.
+
+    Raises:
+        InputError: naming the key and the nearest known value otherwise.
+    """
+    if value not in known:
+        raise InputError(f"{key}: {value!r} is unknown: {nearest(str(value), list(known))}")
+    return value
