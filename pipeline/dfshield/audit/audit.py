@@ -26,6 +26,7 @@ def audit(
     eps: float | int | str,
     norm: Norm = "linf",
     source: nn.Module | None = None,
+    autoattack: bool = True,
     seed: int = 0,
     slice_size: int = 250,
     label: str = "model",
@@ -45,6 +46,7 @@ def audit(
         eps: radius of the ball, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
         source: another model of the same images, for transferred attacks; None leaves them out.
+        autoattack: whether to run AutoAttack, which takes most of the time.
         seed: of everything random.
         slice_size: images attacked at once.
         label: what the report calls the model.
@@ -72,7 +74,7 @@ def audit(
         raise InputError("eps: 0 leaves nothing to attack: give a radius above 0")
     # What a model draws at random must not move the generators of whoever calls.
     with torch_generators(seed, device):
-        checks, around = _checks(subject, source)
+        checks, around = _checks(subject, source, autoattack)
     fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
     return AuditReport(
         model=label,
@@ -98,7 +100,9 @@ def audit(
     )
 
 
-def _checks(subject: Subject, source: nn.Module | None) -> tuple[tuple[Check, ...], Landscape]:
+def _checks(
+    subject: Subject, source: nn.Module | None, autoattack: bool
+) -> tuple[tuple[Check, ...], Landscape]:
     """Return the lines in the order they are read: the model, its loss, the attacks on it."""
     own = [
         model_checks.deterministic(subject),
@@ -116,7 +120,7 @@ def _checks(subject: Subject, source: nn.Module | None) -> tuple[tuple[Check, ..
         attack_checks.losses_agree(subject),
         attack_checks.black_box(subject),
         attack_checks.transfer(subject, source),
-        attack_checks.autoattack_gap(subject),
+        attack_checks.autoattack_gap(subject, wanted=autoattack),
     ]
     # These two look at all that the attacks have found.
     finite, floor = model_checks.finite_logits(subject), model_checks.beats_floor(subject)
