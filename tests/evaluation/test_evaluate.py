@@ -27,7 +27,7 @@ OF_NO_ATTACK = {
     "clean_margins": (),
     "adversarial_margins": (),
     "distances": (),
-    "queries": 0,
+    "queries": (),
     "randomised": False,
     "num_classes": 2,
     "max_perturbation": 0.0,

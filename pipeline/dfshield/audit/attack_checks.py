@@ -111,8 +111,8 @@ def _as_eps(eps: float) -> float | str:
 def _series(
     key: str,
     title: str,
-    name: Callable[[float], str],
-    values: Sequence[float],
+    name: Callable[[float | int], str],
+    values: Sequence[float | int],
     outcomes: Sequence[Broken],
     *,
     axis: str,
@@ -185,7 +185,7 @@ def _at_least_as_strong(
     *,
     key: str,
     title: str,
-    evidence: Mapping[str, float],
+    evidence: Mapping[str, float | int],
     source: str,
 ) -> Check:
     """Return the check that the gradient attacks together are at least as strong as another one."""
@@ -319,7 +319,7 @@ def _told(stronger: str, broken: Broken, weaker: str, other: Broken, found: Comp
     )
 
 
-def _evidence(found: Comparison) -> dict[str, float]:
+def _evidence(found: Comparison) -> dict[str, float | int]:
     return {
         "stronger_alone": found.stronger_alone,
         "weaker_alone": found.weaker_alone,

@@ -1,7 +1,7 @@
 """What an audit is made of: checks with a verdict, and the report that holds them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,8 @@ FORMAT_VERSION = 1
 
 Verdict = Literal["pass", "warn", "fail", "not run"]
 
-Evidence: TypeAlias = dict[str, float | int | str | list[float] | list[int] | list[str] | None]
+Evidence: TypeAlias = dict[str, Any]
+"""Numbers, texts and lists of them, by name: what JSON keeps as it is."""
 
 ATHALYE = "Athalye et al. (2018), section 3.1"
 CARLINI = "Carlini et al. (2019)"

@@ -1,7 +1,8 @@
 """The loss around images: is it smooth enough for its gradient to mean something?"""
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -76,7 +77,9 @@ def _beside(
     return torch.where((moved < 0) | (moved > 1), x - offset, moved).clamp(0, 1)
 
 
-def roughness(positions: npt.ArrayLike, values: npt.ArrayLike) -> float | None:
+def roughness(
+    positions: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray
+) -> float | None:
     """Return how rough a function on increasing positions is; None if it is flat.
 
     ``sum |s[i+1] - s[i]| / (2 sum |s[i]|)``, s the slopes between neighbours: near 0 for a smooth

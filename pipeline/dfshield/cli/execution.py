@@ -70,10 +70,19 @@ def at_work(
 
     What asks the process to stop ends it with exit code 130 and the command that resumes.
     """
+    with working(lambda: load_settings(config, overrides)) as parts:
+        yield parts
+
+
+@contextmanager
+def working(
+    make_settings: "Callable[[], Config]",
+) -> "Iterator[tuple[Config, Executor, TerminalObserver | LineObserver]]":
+    """Do as `at_work`, with a configuration that need not come from a file."""
     from dfshield.runs import ignore_stop_signals, stop_signals_as_interrupt
 
     observer = new_observer()
-    settings = load_settings(config, overrides)
+    settings = make_settings()
     try:
         with (
             _no_trace_of_matplotlib(),
@@ -97,11 +106,15 @@ def load_settings(config: str, overrides: Sequence[str] | None) -> "Config":
     Raises:
         InputError: for what is wrong with it, naming the key or file.
     """
-    # python: classifiers may lie in the folder where the command is given.
-    sys.path.insert(0, str(Path.cwd()))
+    find_factories_here()
     from dfshield.config import load_config
 
     return load_config(config, overrides or ())
+
+
+def find_factories_here() -> None:
+    """Let ``python:`` classifiers lie in the folder where the command is given."""
+    sys.path.insert(0, str(Path.cwd()))
 
 
 def new_observer() -> "TerminalObserver | LineObserver":

@@ -1,6 +1,7 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
 from dfshield.config.loading import (
+    apply_override,
     config_from,
     dump_config,
     expand,
@@ -12,6 +13,7 @@ from dfshield.config.models import Config, check_group
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     AttackConfig,
+    AuditConfig,
     ClusterConfig,
     DataConfig,
     EngineConfig,
@@ -29,6 +31,7 @@ from dfshield.config.sweep import AxisConfig, SweepConfig
 __all__ = [
     "PRESETS",
     "AttackConfig",
+    "AuditConfig",
     "AxisConfig",
     "ClusterConfig",
     "Config",
@@ -43,6 +46,7 @@ __all__ = [
     "TeacherTraining",
     "ThreatConfig",
     "TrainingConfig",
+    "apply_override",
     "check_group",
     "config_from",
     "dump_config",

@@ -44,7 +44,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     tree = _read_yaml(Path(path))
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return config_from(tree, where=str(path))
 
 
@@ -121,7 +121,12 @@ def parse_yaml(text: str, *, where: str) -> Tree:
     return tree
 
 
-def _apply_override(tree: Tree, override: str) -> None:
+def apply_override(tree: Tree, override: str) -> None:
+    """Set the key of a ``key=value`` text in nested dictionaries.
+
+    Raises:
+        InputError: if it is no such text, or its value is not YAML.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"{override!r}: an override is written key=value, as in seed=1")

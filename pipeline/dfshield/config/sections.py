@@ -100,8 +100,10 @@ class TeacherConfig(Section):
     )
     num_classes: Annotated[int, Field(ge=2)] | None = None
     class_names: tuple[str, ...] | None = None
-    mean: tuple[float, ...] | None = Field(None, description="Normalisation, per channel.")
-    std: tuple[Positive, ...] | None = Field(None, description="Normalisation, per channel.")
+    mean: tuple[float, ...] | None = Field(
+        None, description="Normalisation, per channel; one number stands for all channels."
+    )
+    std: tuple[Positive, ...] | None = Field(None, description="Normalisation, as mean.")
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")
@@ -287,6 +289,19 @@ class EvaluationConfig(Section):
         AttackConfig(name="autoattack"),
     )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
+    keep_adversarial: bool = Field(
+        False, description="Keep the adversarial images, a safetensors file per slice."
+    )
+
+
+class AuditConfig(Section):
+    """Which model is audited for masked gradients, and on how many of the test images."""
+
+    model: Literal["teacher", "student"] = "student"
+    num_images: Count = Field(200, description="A stratified sample of evaluation.data.")
+    autoattack: bool = Field(
+        True, description="Compare with AutoAttack, which takes most of the time."
+    )
 
 
 class ClusterConfig(Section):

@@ -7,12 +7,15 @@ from dfshield.evaluation.accuracy import (
     evaluate_slices,
     slice_bounds,
 )
+from dfshield.evaluation.records import ImageRecords, image_records, worst_case
 from dfshield.evaluation.results import (
     COLLAPSE_SHARE,
+    WORST_CASE,
     DataInfo,
     EvaluationResult,
     mean_and_spread,
     summarise,
+    summarise_worst_case,
     wilson_interval,
 )
 from dfshield.evaluation.slices import (
@@ -27,19 +30,24 @@ from dfshield.evaluation.slices import (
 __all__ = [
     "COLLAPSE_SHARE",
     "NON_FINITE",
+    "WORST_CASE",
     "DataInfo",
     "EvaluationResult",
+    "ImageRecords",
     "Images",
     "SliceResult",
     "as_images",
     "evaluate",
     "evaluate_slice",
     "evaluate_slices",
+    "image_records",
     "margins",
     "mean_and_spread",
     "robust_images",
     "same_logits",
     "slice_bounds",
     "summarise",
+    "summarise_worst_case",
     "wilson_interval",
+    "worst_case",
 ]

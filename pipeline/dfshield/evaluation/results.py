@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from dfshield import __version__
 from dfshield.attacks import Attack, Norm
 from dfshield.errors import InputError
+from dfshield.evaluation.records import ImageRecords
 from dfshield.evaluation.slices import NON_FINITE, SliceResult, first_problem
 
 FORMAT_VERSION = 2
@@ -193,7 +194,7 @@ def summarise(
         standard_suite=attack.standard_suite(num_classes) if attack else None,
         non_finite=non_finite,
         randomised=randomised,
-        queries=sum(part.queries for part in slices) / num_images,
+        queries=sum(sum(part.queries) for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
         notes=(*_merge_notes(slices), *flags),
         seed=seed,
@@ -204,6 +205,56 @@ def summarise(
             "torch": str(torch.__version__),
             "pyautoattack": version("pyautoattack"),
         },
+    )
+
+
+WORST_CASE = "worst-case"
+"""Name of the attack that stands for several together."""
+
+
+def summarise_worst_case(
+    results: Sequence[EvaluationResult], worst: ImageRecords
+) -> EvaluationResult:
+    """Return the result of several attacks of one threat model together.
+
+    Args:
+        results: of every attack on the same model and images.
+        worst: their `worst_case`.
+
+    Raises:
+        InputError: if they differ in model, images, norm or eps.
+    """
+    kinds = {(r.model, r.data.fingerprint, r.norm, r.eps) for r in results}
+    if len(kinds) != 1:
+        raise InputError("a worst case is over attacks of one threat model on one model and data")
+    first, labels = results[0], [result.label for result in results]
+    together = SliceResult(
+        labels=tuple(worst.label.tolist()),
+        clean_predictions=tuple(worst.clean_prediction.tolist()),
+        adversarial_predictions=tuple(worst.adversarial_prediction.tolist()),
+        clean_margins=(),
+        adversarial_margins=(),
+        distances=(),
+        queries=tuple(worst.queries.tolist()),
+        randomised=any(result.randomised for result in results),
+        num_classes=len(first.prediction_histogram),
+        max_perturbation=max(result.max_perturbation for result in results),
+        notes=(),
+        seconds=sum(result.seconds for result in results),
+    )
+    summary = summarise(
+        [together],
+        attack=None,
+        data=first.data,
+        model=first.model,
+        model_fingerprint=first.model_fingerprint,
+        seed=first.seed,
+        slice_size=first.slice_size,
+    )
+    attack = {"name": WORST_CASE, "attacks": ", ".join(labels)}
+    label = f"Worst of {len(labels)} attacks"
+    return summary.model_copy(
+        update={"attack": attack, "label": label, "norm": first.norm, "eps": first.eps}
     )
 
 

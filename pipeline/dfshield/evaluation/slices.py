@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dfshield.attacks import (
     RANGE_TOLERANCE,
     Attack,
+    Outcome,
     check_images,
     check_labels,
     frozen,
@@ -50,7 +51,9 @@ class SliceResult:
         clean_margins: ``z_y - max_{k != y} z_k`` of the logits z, above 0 where right.
         adversarial_margins: the same under attack.
         distances: size of every perturbation in the attack's norm; None where it is not finite.
-        queries: how many images the attack had the model answer, all images of the slice together.
+        queries: how often the model was asked about each image: counted by the attack where it
+            counts, else all that it asked shared out evenly among the images it was given; 0 for
+            one that was not attacked.
         randomised: whether the model answered the same images differently when asked twice.
         num_classes: of the model.
         max_perturbation: the largest finite distance.
@@ -66,7 +69,7 @@ class SliceResult:
     clean_margins: tuple[float | None, ...]
     adversarial_margins: tuple[float | None, ...]
     distances: tuple[float | None, ...]
-    queries: int
+    queries: tuple[float, ...]
     randomised: bool
     num_classes: int
     max_perturbation: float
@@ -132,11 +135,15 @@ def evaluate_slice(
         clean, again = _logits(model, x), _logits(model, x)
         check_labels(x, y, clean.shape[1])
         sound = _predictions(clean, x) != NON_FINITE
-        x_adv, adversarial, notes, queries = x.clone(), clean.clone(), list[str](), 0
+        x_adv, adversarial, notes = x.clone(), clean.clone(), list[str]()
+        queries = torch.zeros(len(x), dtype=torch.float64)
         if attack is not None and bool(sound.any()):
             with count_queries(model) as counted:
-                x_adv[sound], notes = _run(attack, model, x[sound], y[sound], seed)
-            queries = counted.images
+                outcome, notes = _run(attack, model, x[sound], y[sound], seed)
+            x_adv[sound] = outcome.images
+            evenly = torch.full((len(outcome.images),), counted.images / len(outcome.images))
+            asked = evenly if outcome.queries is None else outcome.queries.cpu()
+            queries[sound.cpu()] = asked.double()
             _check_bounds(attack, x_adv[sound], x[sound])
             adversarial[sound] = _logits(model, x_adv[sound])
     if keep is not None:
@@ -151,7 +158,7 @@ def evaluate_slice(
         clean_margins=_finite_or_none(margins(clean, y)),
         adversarial_margins=_finite_or_none(margins(adversarial, y)),
         distances=distances,
-        queries=queries,
+        queries=tuple(queries.tolist()),
         randomised=not same_logits(clean, again),
         num_classes=clean.shape[1],
         max_perturbation=max((size for size in distances if size is not None), default=0.0),
@@ -244,11 +251,11 @@ def _run(
     x: Float[Tensor, "n c h w"],
     y: Int[Tensor, " n"],
     seed: int,
-) -> tuple[Float[Tensor, "n c h w"], list[str]]:
-    """Return the attacked images and what the attack warned of."""
+) -> tuple[Outcome, list[str]]:
+    """Return what the attack did and what it warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DfshieldWarning)
-        x_adv = attack(model, x, y, seed=seed)
+        outcome = attack.run(model, x, y, seed=seed)
     notes: list[str] = []
     for warning in caught:
         if issubclass(warning.category, DfshieldWarning):
@@ -257,7 +264,7 @@ def _run(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return x_adv, list(dict.fromkeys(notes))
+    return outcome, list(dict.fromkeys(notes))
 
 
 def _check_bounds(

@@ -16,8 +16,8 @@ import torch
 from dfshield import __version__
 from dfshield.config import Config
 from dfshield.errors import DfshieldError, InputError, counted
-from dfshield.runs.evaluation import require_evaluation_data
 from dfshield.runs.layout import RunLayout
+from dfshield.runs.real_images import require_evaluation_data
 from dfshield.storage import Folder
 
 LITTLE_BYTES = 5 * 1024**3

@@ -1,250 +1,111 @@
-"""Stage ``evaluate``: teacher and student on real images, clean and attacked, slice by slice."""
+"""Stage ``evaluate``: teacher and student on real images, clean and under every attack."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from dfshield.attacks import Attack, make_attack
-from dfshield.classifiers import Classifier
-from dfshield.config import AttackConfig, Config, EvaluationData, ThreatConfig, expand
-from dfshield.datasets import ImageSet
+from dfshield.classifiers import WEIGHTS_FILE
 from dfshield.errors import InputError
 from dfshield.evaluation import (
-    DataInfo,
+    WORST_CASE,
     EvaluationResult,
-    SliceResult,
-    evaluate_slice,
-    slice_bounds,
-    summarise,
+    summarise_worst_case,
+    worst_case,
 )
+from dfshield.runs.attack_plans import AttackPlan, attack_plans
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
-from dfshield.runs.executor import Worker
-from dfshield.runs.realdata import fitted, located, read_images
-from dfshield.runs.student import trained_student
+from dfshield.runs.measuring import Subject, measured, read_records, read_result, write_result
+from dfshield.runs.real_images import real_images
+from dfshield.runs.student import student_is_done, trained_student
 from dfshield.runs.teacher import load_teacher
-from dfshield.seeds import Stage, derived_seed
 from dfshield.storage import Folder, identity_hash
 
 INDEX = "index.txt"
 """Names of the results of the last evaluation; the folder may hold those of earlier settings."""
 
 
-def attacks_of(config: Config) -> list[Attack]:
-    """Return the attacks of the evaluation; norm, eps and step default to the threat model's.
+def evaluation_stage(
+    context: RunContext, seed: int, subjects: Sequence[Subject] = ()
+) -> list[EvaluationResult]:
+    """Measure models under every attack; what has been measured is not repeated.
 
-    Raises:
-        InputError: for an unknown attack or option, naming it.
-    """
-    return [
-        _attack(attack, config.threat, key=f"evaluation.attacks.{index}")
-        for index, attack in enumerate(config.evaluation.attacks)
-    ]
-
-
-def _attack(attack: AttackConfig, threat: ThreatConfig, *, key: str) -> Attack:
-    options: dict[str, Any] = {"eps": threat.eps, "norm": threat.norm}
-    if attack.name == "pgd" and threat.step is not None and "eps" not in attack.options:
-        options["step"] = threat.step
-    try:
-        return make_attack(attack.name, **{**options, **attack.options})
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-
-
-def require_evaluation_data(config: Config) -> EvaluationData:
-    """Return the section that names the test images, without reading one.
-
-    Raises:
-        InputError: if it is missing, or its path does not exist.
-    """
-    data = config.evaluation.data
-    if data is None:
-        raise InputError("evaluation.data: name the real images to measure on, such as digits")
-    if data.path is not None:
-        path = Path(expand(data.path, key="evaluation.data.path"))
-        if not path.exists():
-            raise InputError(f"evaluation.data.path: {path}: no such file or folder")
-    return data
-
-
-def real_images(config: Config, classifier: Classifier) -> ImageSet:
-    """Return the test images as the configuration asks for them.
-
-    Raises:
-        InputError: if they are not configured, missing, or do not fit the classifier.
-    """
-    data, key = require_evaluation_data(config), "evaluation.data"
-    images = fitted(read_images(data, split=data.split, key=key), classifier, key=key)
-    if config.evaluation.num_images is None:
-        return images
-    return images.stratified(config.evaluation.num_images, seed=config.all_seeds[0])
-
-
-@dataclass(frozen=True)
-class SliceTask:
-    """Attacks slices of the test images; a unit is the index of a slice."""
-
-    config: Config
-    model: str
-    attack: Attack | None
-    seed: int
-
-    def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
-        """Load model and images onto the worker."""
-        classifier = load_classifier(Folder.at(self.model), device=worker.device)
-        images = real_images(self.config, classifier)
-        bounds = slice_bounds(len(images), self.config.evaluation.slice_size)
-
-        def measure(index: int) -> SliceResult:
-            x, y = images.tensors(bounds[index])
-            result = evaluate_slice(
-                classifier,
-                x,
-                y,
-                self.attack,
-                seed=derived_seed(self.seed, Stage.EVALUATION, index),
-            )
-            worker.monitor.advance(float(len(y)))
-            return result
-
-        return measure
-
-    def label(self, unit: int) -> str:
-        """Return how people call a slice."""
-        return f"slice {unit}"
-
-
-def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
-    """Measure the models under every attack; what has been measured is not repeated.
+    Args:
+        context: of the run.
+        seed: of the evaluation.
+        subjects: the models; by default those of the configuration, teacher and student.
 
     Returns:
-        One result per model and attack, clean first.
+        One result per model and attack, clean first; then, for every threat model with several
+        attacks, what they come to together.
     """
-    models = [_subject(context, name, seed) for name in context.config.evaluation.models]
-    images = real_images(context.config, load_classifier(models[0].folder))
-    info = DataInfo(
-        name=images.name,
-        split=images.split,
-        fingerprint=images.fingerprint(),
-        num_images=len(images),
-    )
-    attacks: list[Attack | None] = [None, *attacks_of(context.config)]
-    measured = [
-        _measured(context, seed, model, attack, info) for attack in attacks for model in models
+    models = list(subjects) or [
+        subject_of(context, name, seed) for name in context.config.evaluation.models
     ]
-    index = "".join(f"{name}\n" for name, _ in measured).encode()
+    classifier = load_classifier(models[0].folder)
+    images = real_images(
+        context.config, classifier, num_images=context.config.evaluation.num_images
+    )
+    plans: list[AttackPlan | None] = [None, *attack_plans(context.config)]
+    names = {
+        model.name: [
+            measured(context, seed, model, _with_model(context, model, plan), images)
+            for plan in plans
+        ]
+        for model in models
+    }
     folder = context.layout.evaluation(seed)
+    listed = [name for row in zip(*names.values(), strict=True) for name in row]
+    listed += [name for of_model in names.values() for name in _worst_cases(folder, of_model)]
+    index = "".join(f"{name}\n" for name in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
         folder.write_bytes(INDEX, index)
-    return [result for _, result in measured]
+    return [read_result(folder, name) for name in listed]
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A model to measure: what it is called, where it lies, its fingerprint."""
+def subject_of(context: RunContext, name: str, seed: int) -> Subject:
+    """Return the run's ``teacher`` or ``student`` as a model to measure, the other its surrogate.
 
-    name: str
-    folder: Folder
-    fingerprint: str
-
-
-def _subject(context: RunContext, name: str, seed: int) -> _Subject:
+    Raises:
+        InputError: if there is none yet.
+    """
+    teacher = context.layout.teacher
     if name == "student":
         folder = trained_student(context, seed)
-        return _Subject(name, folder, load_classifier(folder).fingerprint())
-    teacher = load_teacher(context)
-    return _Subject(name, context.layout.teacher, teacher.fingerprint())
+        return Subject(name, folder, load_classifier(folder).fingerprint(), surrogate=teacher)
+    fingerprint = load_teacher(context).fingerprint()
+    student = context.layout.student(seed) if student_is_done(context, seed) else None
+    return Subject(name, teacher, fingerprint, surrogate=student)
 
 
-def _measured(
-    context: RunContext, seed: int, model: _Subject, attack: Attack | None, info: DataInfo
-) -> tuple[str, EvaluationResult]:
-    folder = context.layout.evaluation(seed)
-    slice_size = context.config.evaluation.slice_size
-    identity = {
-        "model_fingerprint": model.fingerprint,
-        "data": info.model_dump(),
-        "attack": attack.describe() if attack else None,
-        "seed": seed,
-        "slice_size": slice_size,
-    }
-    # The identity is part of the name: other settings are measured beside, not over, these.
-    name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
-    if folder.exists(f"{name}.json"):
-        return name, _read(folder, name)
-    slices = _slices(context, folder.child("slices", name), model, attack, info.num_images, seed)
-    result = summarise(
-        slices,
-        attack=attack,
-        data=info,
-        model=model.name,
-        model_fingerprint=model.fingerprint,
-        seed=seed,
-        slice_size=slice_size,
-    )
-    folder.write_bytes(f"{name}.json", (result.to_json() + "\n").encode())
-    context.log.emit(
-        "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
-    )
-    return name, result
+def _with_model(context: RunContext, model: Subject, plan: AttackPlan | None) -> AttackPlan | None:
+    """Return the plan with the model that it needs."""
+    if plan is None or plan.needs is None:
+        return plan
+    of_run = plan.needs == "teacher" and context.layout.teacher.exists(WEIGHTS_FILE)
+    other = context.layout.teacher if of_run else model.surrogate
+    return replace(plan, other=None if other is None else other.uri)
 
 
-def _read(folder: Folder, name: str) -> EvaluationResult:
-    path = f"{name}.json"
-    return EvaluationResult.from_json(
-        folder.read_bytes(path).decode(errors="replace"), source=f"{folder}/{path}"
-    )
+def _worst_cases(folder: Folder, names: Sequence[str]) -> list[str]:
+    """Write what the attacks of one threat model on one model come to together; return the names.
 
-
-def _slices(
-    context: RunContext,
-    folder: Folder,
-    model: _Subject,
-    attack: Attack | None,
-    num_images: int,
-    seed: int,
-) -> list[SliceResult]:
-    bounds = slice_bounds(num_images, context.config.evaluation.slice_size)
-    done = {
-        index: _read_slice(folder, f"{index:05d}.json")
-        for index in range(len(bounds))
-        if folder.exists(f"{index:05d}.json")
-    }
-    observer = context.observer
-    title = f"{attack.label if attack else 'Clean'}, {model.name}"
-    measured = sum(len(result.labels) for result in done.values())
-    todo = [[index] for index in range(len(bounds)) if index not in done]
-    if not todo:  # do not start workers for nothing
-        return [done[index] for index in sorted(done)]
-    engine = context.executor.engine()
-    observer.begin(title, total=num_images, done=measured, unit="images")
-    units = context.executor.map(
-        SliceTask(_located(context.config), model.folder.uri, attack, seed),
-        todo,
-        engine=engine,
-        monitor=context.monitor,
-    )
-    for finished in units:
-        folder.write_json(f"{finished.unit:05d}.json", finished.result.to_json())
-        done[finished.unit] = finished.result
-    observer.end()
-    return [done[index] for index in sorted(done)]
-
-
-def _located(config: Config) -> Config:
-    data = located(require_evaluation_data(config), key="evaluation.data")
-    evaluation = config.evaluation.model_copy(update={"data": data})
-    return config.model_copy(update={"evaluation": evaluation})
-
-
-def _read_slice(folder: Folder, name: str) -> SliceResult:
-    try:
-        return SliceResult.from_json(folder.read_json(name))
-    except InputError as error:
-        text = f"{folder}/{name}: {error}; delete the file to measure the slice again"
-        raise InputError(text) from None
+    Several of them, or none: a threat model with a single attack has no worst case.
+    """
+    groups: dict[tuple[object, object], dict[str, EvaluationResult]] = {}
+    for name in names:
+        result = read_result(folder, name)
+        if result.attack is not None:
+            groups.setdefault((result.norm, result.eps), {})[name] = result
+    made = []
+    for group in groups.values():
+        if len(group) > 1:
+            first, *_ = group.values()
+            name = f"{first.model}-{WORST_CASE}-{identity_hash({'of': list(group)})[:8]}"
+            if not folder.exists(f"{name}.json"):
+                worst = worst_case([read_records(folder, of) for of in group])
+                write_result(folder, name, summarise_worst_case(list(group.values()), worst), worst)
+            made.append(name)
+    return made
 
 
 def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
@@ -257,4 +118,4 @@ def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
     if not folder.exists(INDEX):
         raise InputError(f"{folder} holds no results yet: run `dfshield evaluate` first")
     names = folder.read_bytes(INDEX).decode(errors="replace").split()
-    return [_read(folder, name) for name in names]
+    return [read_result(folder, name) for name in names]

@@ -50,6 +50,10 @@ class RunLayout:
         """Accuracy figures."""
         return self._of_seed(seed).child("evaluation")
 
+    def audit(self, seed: int) -> Folder:
+        """Audits for masked gradients."""
+        return self._of_seed(seed).child("audit")
+
     @property
     def report(self) -> Folder:
         """The page."""

@@ -2,25 +2,32 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfshield.config import Config, dump_config
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
+from dfshield.runs.attack_plans import attacks_of
+from dfshield.runs.auditing import audit_stage
 from dfshield.runs.context import RunContext
-from dfshield.runs.evaluation import attacks_of, evaluation_stage, require_evaluation_data
+from dfshield.runs.evaluation import evaluation_stage, subject_of
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer, SilentObserver
 from dfshield.runs.executor import Executor, InProcessExecutor
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
 from dfshield.runs.lease import Holder, Lease
 from dfshield.runs.metrics import EventMetrics
+from dfshield.runs.real_images import require_evaluation_data
 from dfshield.runs.reporting import PAGE, report_stage
 from dfshield.runs.student import student_is_done, training_stage
 from dfshield.runs.synthesis import synthesis_stage
 from dfshield.runs.teacher import teacher_stage
 from dfshield.runs.trackers import openers_of
 from dfshield.runs.tracking import Tracker, Tracking
+from dfshield.storage import Folder
+
+if TYPE_CHECKING:
+    from dfshield.audit import AuditReport
 
 
 class StageName(StrEnum):
@@ -95,6 +102,26 @@ class Run:
                 self._tell_lost(lease.taken_from)
             self.work(stages)
             self._write_config()
+
+    def audit(self) -> "list[tuple[AuditReport, Folder]]":
+        """Audit the model that the configuration names, once for every seed of the run.
+
+        Returns:
+            Reports, and the folder-like place beside whose name each one lies.
+
+        Raises:
+            InputError: if there is no such model yet, or another driver is at work on this run.
+        """
+        require_evaluation_data(self.context.config)
+        with Lease(self.context.layout.root, on_beat=self.context.log.flush), self._tracking:
+            try:
+                return [self._audited(seed) for seed in self.context.layout.seeds]
+            finally:
+                self.context.log.flush()
+
+    def _audited(self, seed: int) -> "tuple[AuditReport, Folder]":
+        name = self.context.config.audit.model
+        return audit_stage(self.context, seed, subject_of(self.context, name, seed))
 
     def work(self, stages: Sequence[StageName]) -> None:
         """Do these stages without a lease: for whoever sees to it that nobody else does.

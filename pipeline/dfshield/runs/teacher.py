@@ -58,13 +58,17 @@ def teacher_stage(context: RunContext) -> None:
     context.log.emit("teacher", source=context.config.teacher.source, **metrics)
 
 
-def imported_teacher(config: Config) -> Classifier:
+def imported_teacher(config: Config, **defaults: Any) -> Classifier:
     """Return the teacher of a configuration that brings its weights.
+
+    Args:
+        config: says what the teacher is.
+        defaults: arguments of `dfshield.classifiers.build` that the configuration leaves open.
 
     Raises:
         InputError: if it cannot be built or its weights do not fit.
     """
-    return _built(config, weights=_weights_path(config))
+    return _built(config, weights=_weights_path(config), **defaults)
 
 
 def intact(context: RunContext, folder: Folder) -> bool:
@@ -127,13 +131,17 @@ def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifie
         "mean": teacher.mean,
         "std": teacher.std,
     }
+    known = {**defaults, **{key: value for key, value in given.items() if value is not None}}
+    for key in ("mean", "std"):
+        if len(known.get(key) or ()) == 1 and known.get("input_shape") is not None:
+            known[key] = tuple(known[key]) * known["input_shape"][0]
     try:
         return build(
             teacher.source,
             options=teacher.options,
             weights=weights,
             seed=config.all_seeds[0],
-            **{**defaults, **{key: value for key, value in given.items() if value is not None}},
+            **known,
         )
     except InputError as error:
         raise InputError(f"teacher: {error}") from None

@@ -16,7 +16,17 @@ from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
 
-_FIXED = ("name", "preset", "seeds", "sweep", "cluster", "storage", "trackers", "evaluation")
+_FIXED = (
+    "name",
+    "preset",
+    "seeds",
+    "sweep",
+    "cluster",
+    "storage",
+    "trackers",
+    "evaluation",
+    "audit",
+)
 _LONGEST_NAME = 80
 
 

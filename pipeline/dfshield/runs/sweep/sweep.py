@@ -6,7 +6,7 @@ from typing import Any
 
 from dfshield.config import Config, dump_config, expand
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.evaluation import attacks_of, require_evaluation_data
+from dfshield.runs.attack_plans import attacks_of
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer, RunMonitor, SilentObserver
 from dfshield.runs.executor import Executor
@@ -14,6 +14,7 @@ from dfshield.runs.identity import claim, flatten
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.real_images import require_evaluation_data
 from dfshield.runs.student import images_of_training
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key

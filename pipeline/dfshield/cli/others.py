@@ -1,0 +1,120 @@
+"""Options of commands that measure a model of any origin, without a run."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfshield.cli.execution import find_factories_here
+from dfshield.errors import InputError
+
+if TYPE_CHECKING:
+    from dfshield.config import Config
+
+FOLDER = "evaluations"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the command line says of a model; None is what was left out.
+
+    Attributes:
+        model: source of the classifier, as ``teacher.source`` takes it.
+        weights: as ``teacher.weights`` takes them.
+        data: ``NAME``, ``NAME:PATH``, an ``.npz`` file or a folder of class folders.
+        split: of the data.
+        eps: radius of the ball.
+        norm: ``linf`` or ``l2``.
+        num_images: size of a stratified sample.
+        seed: of attacks and sample.
+        out: the folder of results.
+        surrogate: the folder of another classifier, for transferred attacks.
+    """
+
+    model: str | None
+    weights: str | None
+    data: str | None
+    split: str | None
+    eps: str | None
+    norm: str | None
+    num_images: int | None
+    seed: int | None
+    out: str | None
+    surrogate: str | None
+
+    def settings(self, overrides: Sequence[str]) -> "Config":
+        """Return the configuration that the options stand for.
+
+        Raises:
+            InputError: for what is missing or wrong, naming the option or key.
+        """
+        from dfshield.config import apply_override, config_from
+
+        if self.model is None or self.data is None:
+            raise InputError(f"--{'model' if self.model is None else 'data'}: is missing")
+        find_factories_here()
+        out = Path(self.out) if self.out else Path(FOLDER, _name_of(self.model))
+        tree: dict[str, Any] = {
+            "name": out.name,
+            "seed": self.seed or 0,
+            "teacher": {"source": self.model, "weights": self.weights},
+            "threat": {"eps": _number(self.eps or "8/255"), "norm": self.norm or "linf"},
+            "evaluation": {
+                "data": {**_data_of(self.data), "split": self.split or "test"},
+                "num_images": self.num_images,
+            },
+            "audit": {} if self.num_images is None else {"num_images": self.num_images},
+            "storage": {"path": str(out.parent)},
+            "cluster": {"address": "none"},
+        }
+        if self.model.startswith("python:") and self.weights is None:
+            # It brings its weights, and normalises inside.
+            tree["teacher"] |= {"mean": [0.0], "std": [1.0]}
+        for override in overrides:
+            apply_override(tree, override)
+        return config_from(tree, where="options")
+
+    def refuse_with_config(self) -> None:
+        """Refuse options that only go with --model.
+
+        Raises:
+            InputError: naming the first one given.
+        """
+        for name, value in vars(self).items():
+            if value is not None:
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"--{option}: goes with --model; with a CONFIG, override its keys instead"
+                )
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _name_of(model: str) -> str:
+    """Return a name for files: the last part of a source, ``resnet20_cifar10`` say."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition(":")[2]).strip("-._") or "model"
+
+
+def _data_of(text: str) -> dict[str, str]:
+    """Return a data set as the configuration names it."""
+    from dfshield.datasets import DATASETS
+
+    if text in DATASETS:
+        return {"name": text}
+    name, colon, path = text.partition(":")
+    if colon and name in DATASETS:
+        return {"name": name, "path": path}
+    if Path(text).expanduser().is_dir():
+        return {"name": "folder", "path": text}
+    if text.endswith(".npz"):
+        return {"name": "npz", "path": text}
+    raise InputError(
+        f"--data: {text!r} is no data set: give {', '.join(DATASETS)}, NAME:PATH, an .npz file or "
+        "a folder of class folders"
+    )

@@ -1,0 +1,82 @@
+"""The real images that models are measured on, and which of their split they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dfshield.classifiers import Classifier
+from dfshield.config import Config, EvaluationData, expand
+from dfshield.datasets import ImageSet
+from dfshield.datasets.images import stratified_index
+from dfshield.errors import InputError
+from dfshield.evaluation import DataInfo
+from dfshield.runs.realdata import fitted, located, read_images
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Images to measure on.
+
+    Attributes:
+        images: themselves.
+        index: their places in the split.
+        info: what results say of them.
+    """
+
+    images: ImageSet
+    index: npt.NDArray[np.int64]
+    info: DataInfo
+
+
+def require_evaluation_data(config: Config) -> EvaluationData:
+    """Return the section that names the test images, without reading one.
+
+    Raises:
+        InputError: if it is missing, or its path does not exist.
+    """
+    data = config.evaluation.data
+    if data is None:
+        raise InputError("evaluation.data: name the real images to measure on, such as digits")
+    if data.path is not None:
+        path = Path(expand(data.path, key="evaluation.data.path"))
+        if not path.exists():
+            raise InputError(f"evaluation.data.path: {path}: no such file or folder")
+    return data
+
+
+def real_images(config: Config, classifier: Classifier, *, num_images: int | None) -> RealImages:
+    """Return the test images as the configuration asks for them.
+
+    Args:
+        config: names the data set; its first seed draws the sample.
+        classifier: what they are for.
+        num_images: size of a stratified sample; None takes all images.
+
+    Raises:
+        InputError: if they are not configured, missing, or do not fit the classifier.
+    """
+    data, key = require_evaluation_data(config), "evaluation.data"
+    whole = fitted(read_images(data, split=data.split, key=key), classifier, key=key)
+    images, index, seed = whole, np.arange(len(whole)), config.all_seeds[0]
+    sampled = num_images is not None and num_images < len(whole)
+    if num_images is not None and sampled:
+        images = whole.stratified(num_images, seed=seed)
+        index = stratified_index(whole.labels, num_images, np.random.default_rng(seed))
+    info = DataInfo(
+        name=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint(),
+        num_images=len(images),
+        sampled_from=len(whole) if sampled else None,
+        sample_seed=seed if sampled else None,
+    )
+    return RealImages(images, index, info)
+
+
+def located_images(config: Config) -> Config:
+    """Return the configuration with a path of the test images that means the same elsewhere."""
+    data = located(require_evaluation_data(config), key="evaluation.data")
+    evaluation = config.evaluation.model_copy(update={"data": data})
+    return config.model_copy(update={"evaluation": evaluation})
