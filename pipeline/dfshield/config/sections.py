@@ -275,6 +275,20 @@ class AttackConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class RobustBenchConfig(Section):
+    """What a RobustBench entry says beside the figures that are measured."""
+
+    name: str | None = Field(None, description="None: the run's name.")
+    architecture: str | None = Field(None, description="None: the classifier's source.")
+    dataset: str | None = Field(None, description="None: the name of evaluation.data.")
+    link: str = ""
+    authors: str = ""
+    venue: str = "N/A"
+    additional_data: bool = False
+    reported: str = Field("", description="Robust accuracy that was claimed, in percent.")
+    footnote: str = ""
+
+
 class EvaluationConfig(Section):
     """Teacher and student on real images, clean and attacked."""
 
@@ -292,6 +306,7 @@ class EvaluationConfig(Section):
     keep_adversarial: bool = Field(
         False, description="Keep the adversarial images, a safetensors file per slice."
     )
+    robustbench: RobustBenchConfig = RobustBenchConfig()
 
 
 class AuditConfig(Section):

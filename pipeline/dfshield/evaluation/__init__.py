@@ -18,6 +18,7 @@ from dfshield.evaluation.results import (
     summarise_worst_case,
     wilson_interval,
 )
+from dfshield.evaluation.robustbench import is_robustbench, robustbench_entry
 from dfshield.evaluation.slices import (
     NON_FINITE,
     SliceResult,
@@ -41,9 +42,11 @@ __all__ = [
     "evaluate_slice",
     "evaluate_slices",
     "image_records",
+    "is_robustbench",
     "margins",
     "mean_and_spread",
     "robust_images",
+    "robustbench_entry",
     "same_logits",
     "slice_bounds",
     "summarise",

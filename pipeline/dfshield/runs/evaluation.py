@@ -8,6 +8,8 @@ from dfshield.errors import InputError
 from dfshield.evaluation import (
     WORST_CASE,
     EvaluationResult,
+    is_robustbench,
+    robustbench_entry,
     summarise_worst_case,
     worst_case,
 )
@@ -20,6 +22,7 @@ from dfshield.runs.student import student_is_done, trained_student
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, identity_hash
 
+ROBUSTBENCH = "robustbench"
 INDEX = "index.txt"
 """Names of the results of the last evaluation; the folder may hold those of earlier settings."""
 
@@ -55,6 +58,8 @@ def evaluation_stage(
     }
     folder = context.layout.evaluation(seed)
     listed = [name for row in zip(*names.values(), strict=True) for name in row]
+    for model, of_model in zip(models, names.values(), strict=True):
+        _write_robustbench(context, folder, model, of_model)
     listed += [name for of_model in names.values() for name in _worst_cases(folder, of_model)]
     index = "".join(f"{name}\n" for name in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
@@ -106,6 +111,27 @@ def _worst_cases(folder: Folder, names: Sequence[str]) -> list[str]:
                 write_result(folder, name, summarise_worst_case(list(group.values()), worst), worst)
             made.append(name)
     return made
+
+
+def _write_robustbench(
+    context: RunContext, folder: Folder, model: Subject, names: Sequence[str]
+) -> None:
+    """Write ``robustbench/NAME.json`` for what AutoAttack (standard) gave."""
+    given = context.config.evaluation.robustbench.model_dump()
+    own = dict.fromkeys((context.config.name, model.name))  # a model without a run has one name
+    results = {name: read_result(folder, name) for name in names}
+    clean, *attacked = results
+    for name in attacked:
+        path = f"{ROBUSTBENCH}/{name}.json"
+        if is_robustbench(results[name]):
+            source = load_classifier(model.folder).architecture.source
+            known = {
+                "name": given["name"] or " ".join(own),
+                "architecture": given["architecture"] or source,
+            }
+            entry = robustbench_entry(results[clean], results[name], **{**given, **known})
+            if not folder.exists(path) or folder.read_json(path) != entry:
+                folder.write_json(path, entry)
 
 
 def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
