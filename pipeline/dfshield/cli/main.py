@@ -203,8 +203,9 @@ def evaluate(
 
         evaluate_standalone(options, _only_overrides(config, overrides), as_json=as_json)
         return
+    config = _required(config)
     options.refuse_with_config()
-    execute(_required(config), overrides, ("evaluate",), as_json=as_json)
+    execute(config, overrides, ("evaluate",), as_json=as_json)
 
 
 @app.command()

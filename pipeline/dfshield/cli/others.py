@@ -53,6 +53,10 @@ class ModelOptions:
 
         if self.model is None or self.data is None:
             raise InputError(f"--{'model' if self.model is None else 'data'}: is missing")
+        if self.weights is None and not self.model.startswith("python:"):
+            raise InputError(
+                f"--weights: is missing: {self.model} brings none, as a python: factory may"
+            )
         find_factories_here()
         out = Path(self.out) if self.out else Path(FOLDER, _name_of(self.model))
         tree: dict[str, Any] = {
@@ -68,8 +72,8 @@ class ModelOptions:
             "storage": {"path": str(out.parent)},
             "cluster": {"address": "none"},
         }
-        if self.model.startswith("python:") and self.weights is None:
-            # It brings its weights, and normalises inside.
+        if self.weights is None:
+            # The factory brings its weights, and normalises inside.
             tree["teacher"] |= {"mean": [0.0], "std": [1.0]}
         for override in overrides:
             apply_override(tree, override)
