@@ -19,6 +19,7 @@ COMMANDS = [
     ["synthesize"],
     ["train"],
     ["evaluate"],
+    ["audit"],
     ["report"],
     ["status"],
     ["verify"],

@@ -59,7 +59,9 @@ class Subject:
         """Return what became of the images under an attack, or without one."""
         key = attack.slug if attack else "clean"
         if key not in self._slices:
-            self.tell(attack.label if attack else "Clean images")
+            self.tell(
+                f"{attack.label}, {attack.norm} {attack.eps:.3g}" if attack else "Clean images"
+            )
             self._slices[key] = evaluate_slices(
                 self.model,
                 as_images((self.x, self.y)),

@@ -108,5 +108,5 @@ def _told(failed: Sequence[str]) -> str:
         return "No line fails: nothing was found that hides the gradient."
     return (
         f"Fails: {', '.join(failed)}. Accuracy of this model under gradient attacks cannot be "
-        "believed."
+        "believed, or is worth nothing."
     )
