@@ -163,6 +163,22 @@ def test_a_radius_that_makes_no_sense_is_refused(standard, digits, eps):
         audit(standard, digits, eps=eps)
 
 
+class Cut(nn.Module):
+    """Logits without a gradient."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x).detach()
+
+
+def test_a_model_without_a_gradient_is_refused(standard, digits):
+    with pytest.raises(InputError, match="carry no gradient"):
+        audit(Cut(standard), digits, eps=EPS)
+
+
 def test_a_constant_classifier_has_not_beaten_the_floor(standard, digits):
     x, y = digits
     report = audit(MASKED["constant"](standard), (x[:40], y[:40]), eps=EPS, autoattack=False)

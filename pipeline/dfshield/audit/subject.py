@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dfshield.attacks import Attack, Norm, frozen, make_attack
 from dfshield.audit.comparison import Broken
+from dfshield.errors import InputError
 from dfshield.evaluation import (
     NON_FINITE,
     SliceResult,
@@ -108,12 +109,21 @@ class Subject:
     def gradient(
         self, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Return the gradient of every image's cross-entropy, slice by slice."""
+        """Return the gradient of every image's cross-entropy, slice by slice.
+
+        Raises:
+            InputError: if the logits carry none.
+        """
         gradients: list[Tensor] = []
         with frozen(self.model), torch.enable_grad():
             for start in range(0, len(x), self.slice_size):
                 rows = slice(start, start + self.slice_size)
                 part = x[rows].detach().requires_grad_()
                 loss = F.cross_entropy(self.model(part), y[rows], reduction="sum")
+                if not loss.requires_grad:
+                    raise InputError(
+                        "the model's logits carry no gradient with respect to its images: an audit "
+                        "needs a differentiable model"
+                    )
                 gradients += torch.autograd.grad(loss, [part])
         return torch.cat(gradients)
