@@ -97,7 +97,8 @@ def test_slices_that_were_measured_are_not_measured_again(tiny):
 
     succeed("evaluate", config)
     anew = {n for n, stamp in stamps(run / "evaluation").items() if whole.get(n) != stamp}
-    assert anew == {name, f"slices/{slices.name}/00001.json"}
+    rows = f"{slices.name}.parquet"
+    assert anew == {name, rows, f"slices/{slices.name}/00001.json"}
     after = results_of(run)
     assert {**after[name], "seconds": 0} == {**before[name], "seconds": 0}
 
