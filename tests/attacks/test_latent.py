@@ -73,17 +73,17 @@ def test_where_nothing_is_found_the_name_is_asked_for(digits):
         def forward(self, x):
             return self.body(x.flatten(1)) @ self.weight.T
 
-    x = digits[0][:6]
+    x, model = digits[0][:6], Bare()
     with torch.no_grad():
-        y = Bare()(x).argmax(1)
+        y = model(x).argmax(1)
     with pytest.raises(InputError, match="layer: no linear or convolutional"):
-        Latent(eps=0.1)(Bare(), x, y)
-    model = Bare()
-    Latent(eps=0.1, layer="body")(model, x, model(x).argmax(1))
+        Latent(eps=0.1)(model, x, y)
+    assert not torch.equal(Latent(eps=0.1, layer="body")(model, x, y), x)
     with pytest.raises(InputError, match="layer: the model has no 'bdy': did you mean 'body'"):
         Latent(eps=0.1, layer="bdy")(model, x, y)
+    unusual = Unusual()
     with pytest.raises(InputError, match="does not use it"):
-        Latent(eps=0.1, layer="unused")(Unusual(), x, Unusual()(x).argmax(1))
+        Latent(eps=0.1, layer="unused")(unusual, x, unusual(x).argmax(1))
 
 
 def test_features_move_towards_an_image_of_another_class(trained_net, digits):
