@@ -312,6 +312,7 @@ def test_labels():
         ("boundary", {"eps": 0.1, "source_step": -1.0}, "source_step: -1.0 must be"),
         ("noise", {"eps": 0.1, "samples": 0}, "samples: 0 must be"),
         ("autoattack", {"eps": 0.1, "batch_size": 0}, "batch_size: 0 must be"),
+        ("autoattack", {"eps": 0.1, "steps": 0}, "steps: 0 must be"),
     ],
 )
 def test_bad_settings_are_refused_by_name(name, options, message):

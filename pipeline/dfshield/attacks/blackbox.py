@@ -158,15 +158,15 @@ class Boundary(QueryAttack):
     ) -> Outcome:
         """Walk with the images that still stand."""
         calls = _foolbox_calls(self.label)
-        predicted = logits_of(model, x).argmax(1)
-        places = self.standing(logits_of(model, x), y)
+        logits = logits_of(model, x)
+        places = self.standing(logits, y)
         x_adv, queries = x.clone(), torch.ones_like(y)
         if len(places):
             x_adv[places], used, lost = calls.run_boundary(
                 model,
                 x[places],
                 y[places],
-                others=(x, predicted),
+                others=(x, logits.argmax(1)),
                 eps=self.eps,
                 norm=self.norm,
                 steps=self.steps,
