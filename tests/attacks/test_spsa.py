@@ -46,7 +46,7 @@ def test_model_is_asked_near_the_adversarial_image_and_nowhere_else(hardened_net
     """The defect of a well-known port: it asks at 2 x + delta, far outside the ball."""
     x, y = digits[0][:4], digits[1][:4]
     model = Recording(hardened_net)
-    SPSA(eps=0.05, steps=4, samples=8, delta=0.01)(model, x, y)
+    SPSA(eps=0.05, steps=9, samples=8, delta=0.01)(model, x, y)
     queries = torch.cat(model.seen)
     assert len(queries) > 4 * 4 * 16
     nearest = (queries.unsqueeze(1) - x.unsqueeze(0)).abs().amax(dim=(2, 3, 4)).amin(1)
@@ -68,7 +68,7 @@ def test_it_raises_the_margin_and_is_no_stronger_than_pgd(hardened_net, digits, 
 def test_queries_are_counted_until_an_image_is_broken(trained_net, digits):
     x, y = digits[0][:20], digits[1][:20]
     model = Recording(trained_net)
-    outcome = SPSA(eps=0.1, steps=6, samples=16).run(model, x, y)
+    outcome = SPSA(eps=0.15, steps=6, samples=16, learning_rate=0.05).run(model, x, y)
     clean_wrong = margins(trained_net, x, y) > 0
     broken = margins(trained_net, outcome.images, y) > 0
     assert (outcome.queries[clean_wrong] == 1).all()
