@@ -93,8 +93,9 @@ def _gradient(
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         losses, logits = objective(x, places)
-    # Of the sum, not the mean: an image's gradient does not depend on its batch.
-    (gradient,) = torch.autograd.grad(losses.sum(), [x])
+        # The sum, not the mean: an image's gradient does not depend on its batch.
+        loss = losses.sum()
+    (gradient,) = torch.autograd.grad(loss, [x])
     return gradient, logits.detach()
 
 

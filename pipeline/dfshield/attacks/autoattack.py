@@ -81,7 +81,9 @@ class AutoAttack(Attack):
             "targets": targets,
             "eot": eot,
         }
-        given = {key: at_least(1, value, key) for key, value in settings.items() if value}
+        given = {
+            key: at_least(1, value, key) for key, value in settings.items() if value is not None
+        }
         if version == CUSTOM:
             self.parts, self.budget = _parts(attacks), replace(Budget(), **given)
         else:

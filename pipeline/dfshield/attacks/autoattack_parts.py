@@ -220,7 +220,8 @@ class Square(QueryAttack):
         """Search, batch by batch, with the images that are right."""
         right = (logits_of(model, x).argmax(1) == y).nonzero().flatten()
         x_adv, queries = x.clone(), torch.ones_like(y)
-        for places in torch.split(right, self.batch_size):
+        for start in range(0, len(right), self.batch_size):
+            places = right[start : start + self.batch_size]
             found, used = run_square(
                 model,
                 x[places],

@@ -1,7 +1,6 @@
 """GenAttack and Boundary, which ask for logits and for decisions alone, through foolbox."""
 
 import importlib
-import importlib.util
 import warnings
 from types import ModuleType
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Outcome, QueryAttack
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least, one_of, within
+from dfshield.attacks.settings import at_least, one_of, positive
 from dfshield.errors import DfshieldWarning, InputError, one_line
 
 
@@ -56,17 +55,17 @@ class GenAttack(QueryAttack):
         norm: Norm = "linf",
         steps: int = 1000,
         population: int = 6,
-        mutation_probability: float = 0.05,
-        mutation_range: float = 0.25,
-        temperature: float = 0.1,
+        mutation_probability: float | int = 0.05,
+        mutation_range: float | int = 0.25,
+        temperature: float | int = 0.1,
         target: str = "runner-up",
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.steps = at_least(1, steps, "steps")
         self.population = at_least(2, population, "population")
-        self.mutation_probability = within(0, mutation_probability, 1, "mutation_probability")
-        self.mutation_range = within(0, mutation_range, 1, "mutation_range")
-        self.temperature = within(0, temperature, float("inf"), "temperature")
+        self.mutation_probability = positive(mutation_probability, "mutation_probability", most=1.0)
+        self.mutation_range = positive(mutation_range, "mutation_range", most=1.0)
+        self.temperature = positive(temperature, "temperature")
         self.target = one_of(("runner-up", "random"), target, "target")
 
     def perturb_counting(
@@ -144,30 +143,30 @@ class Boundary(QueryAttack):
         eps: float | int | str,
         norm: Norm = "linf",
         steps: int = 25_000,
-        spherical_step: float = 0.01,
-        source_step: float = 0.01,
-        convergence: float = 1e-7,
+        spherical_step: float | int = 0.01,
+        source_step: float | int = 0.01,
+        convergence: float | int = 1e-7,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.steps = at_least(1, steps, "steps")
-        self.spherical_step = within(0, spherical_step, 1, "spherical_step")
-        self.source_step = within(0, source_step, 1, "source_step")
-        self.convergence = within(0, convergence, 1, "convergence")
+        self.spherical_step = positive(spherical_step, "spherical_step", most=1.0)
+        self.source_step = positive(source_step, "source_step", most=1.0)
+        self.convergence = positive(convergence, "convergence", most=1.0)
 
     def perturb_counting(
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Outcome:
         """Walk with the images that still stand."""
         calls = _foolbox_calls(self.label)
-        predicted = logits_of(model, x).argmax(1)
-        places = self.standing(logits_of(model, x), y)
+        logits = logits_of(model, x)
+        places = self.standing(logits, y)
         x_adv, queries = x.clone(), torch.ones_like(y)
         if len(places):
             x_adv[places], used, lost = calls.run_boundary(
                 model,
                 x[places],
                 y[places],
-                others=(x, predicted),
+                others=(x, logits.argmax(1)),
                 eps=self.eps,
                 norm=self.norm,
                 steps=self.steps,
@@ -208,9 +207,10 @@ def _foolbox_calls(label: str) -> ModuleType:
     Raises:
         InputError: naming the extra where it is missing, or why it cannot be imported.
     """
-    if importlib.util.find_spec("foolbox") is None:
-        raise InputError(f"{label} needs foolbox: pip install 'dfshield[blackbox]'")
     try:
         return importlib.import_module("dfshield.attacks.foolbox_calls")
     except ImportError as error:
-        raise InputError(f"{label} needs foolbox, which fails to load: {one_line(error)}") from None
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "foolbox"
+        reason = "which is missing" if missing else f"which fails to load ({one_line(error)})"
+        text = f"{label} needs foolbox, {reason}: pip install 'dfshield[blackbox]'"
+        raise InputError(text) from None

@@ -22,16 +22,16 @@ def at_least(low: int, value: int, key: str) -> int:
     return value
 
 
-def within(low: float, value: float, high: float, key: str) -> float:
-    """Return ``value``, checked to be a number above ``low`` and up to ``high``.
+def positive(value: float | int, key: str, *, most: float = float("inf")) -> float:
+    """Return ``value``, checked to be a number above 0 and up to ``most``.
 
     Raises:
         InputError: naming the key otherwise.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low < value <= high:
-        limit = f" and at most {high:g}" if high < float("inf") else ""
-        raise InputError(f"{key}: {value!r} must be a number above {low:g}{limit}")
+    if not number or not 0 < value <= most:
+        limit = f" and at most {most:g}" if most < float("inf") else ""
+        raise InputError(f"{key}: {value!r} must be a number above 0{limit}")
     return float(value)
 
 

@@ -10,7 +10,7 @@ from dfshield.attacks.ball import Norm, project
 from dfshield.attacks.base import Outcome, QueryAttack
 from dfshield.attacks.losses import margin
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least, within
+from dfshield.attacks.settings import at_least, positive
 
 BETAS = (0.9, 0.999)
 TINY = 1e-8
@@ -49,15 +49,15 @@ class SPSA(QueryAttack):
         norm: Norm = "linf",
         steps: int = 100,
         samples: int = 128,
-        delta: float = 0.01,
-        learning_rate: float = 0.01,
+        delta: float | int = 0.01,
+        learning_rate: float | int = 0.01,
         batch_size: int = 512,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.steps = at_least(1, steps, "steps")
         self.samples = at_least(1, samples, "samples")
-        self.delta = within(0, delta, 1, "delta")
-        self.learning_rate = within(0, learning_rate, float("inf"), "learning_rate")
+        self.delta = positive(delta, "delta", most=1.0)
+        self.learning_rate = positive(learning_rate, "learning_rate")
         self.batch_size = at_least(2, batch_size, "batch_size")
 
     def perturb_counting(
