@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.acceleration import Acceleration
+from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 from dfshield.training.accelerated import AcceleratedStudent
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
@@ -64,7 +65,8 @@ class AdversarialTrainer:
     Args:
         student: the model to train, on its device; a `Classifier` or any module from [0, 1] images
             to logits.
-        images: surrogate images in [0, 1], on the student's device or the CPU.
+        images: surrogate images, on the student's device or the CPU: float32 or float16 in [0, 1],
+            or uint8 in [0, 255].
         labels: their artificial labels.
         teacher_logits: the teacher's logits of them.
         optimizer: over the student's parameters.
@@ -88,7 +90,7 @@ class AdversarialTrainer:
         self,
         student: nn.Module,
         *,
-        images: Float[Tensor, "n c h w"],
+        images: Shaped[Tensor, "n c h w"],
         labels: Int[Tensor, " n"],
         teacher_logits: Float[Tensor, "n k"],
         optimizer: Optimizer,
@@ -181,7 +183,7 @@ class AdversarialTrainer:
             together = batches[first : first + self._batches_per_pass]
             rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in together]
             indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
-            images = [self.images[index].to(self._device) for index in indices]
+            images = [as_floats(self.images[index].to(self._device)) for index in indices]
             with torch_generators(self._torch_seed(together[0]), self._device):
                 attacked = self.inner.together(
                     self.attacked,
