@@ -1,11 +1,14 @@
 """The fast path of the student's passes: compiled, in lower precision, channels last."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable
+from functools import cache
+from itertools import chain
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.acceleration import Acceleration, works
 from dfshield.attacks import frozen
@@ -23,7 +26,7 @@ class AcceleratedStudent(nn.Module):
     computed by the same code without.
 
     Args:
-        student: the model; hooks on its BatchNorm layers stay as long as it lives.
+        student: the model; it is not touched.
         image_shape: (c, h, w).
         full_size: images in a batch that is worth compiling for.
         acceleration: what is allowed.
@@ -38,14 +41,14 @@ class AcceleratedStudent(nn.Module):
         acceleration: Acceleration,
     ) -> None:
         super().__init__()
-        self.student = student
+        self._twin = _twin_of(student)
         self._full_size = full_size
         self._acceleration = acceleration
         self._device = next(student.parameters()).device
-        self._layers = [layer for _, layer in batchnorm_layers(student)]
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
-        for index, layer in enumerate(self._layers):
-            layer.register_forward_pre_hook(self._record(index))
+        for index, (_, layer) in enumerate(batchnorm_layers(self._twin)):
+            layer.__class__ = _single_pass(type(layer))
+            layer.record = self._record(index)
         self._eval_pass = acceleration.compile(self._logits)
         self._train_pass = acceleration.compile(self._logits_and_statistics)
         images = torch.zeros(full_size, *image_shape, device=self._device)
@@ -64,15 +67,14 @@ class AcceleratedStudent(nn.Module):
     ) -> tuple[Float[Tensor, "n k"], BatchNormRecords]:
         """Return the logits of images in [0, 1] in train mode, and the batch's statistics."""
         whole = len(images) == self._full_size
-        with self._buffers_standing_still():
-            run = self._train_pass if whole else self._logits_and_statistics
-            logits, statistics = run(images)
+        self._twin.train()
+        logits, statistics = (self._train_pass if whole else self._logits_and_statistics)(images)
         return logits, BatchNormRecords(self._order, statistics)
 
     def _logits(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         with self._acceleration.autocast(self._device):
-            logits: Tensor = self.student(images)
+            logits: Tensor = self._twin(images)
         return logits.float()
 
     def _logits_and_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,37 +84,17 @@ class AcceleratedStudent(nn.Module):
         self._recorded.clear()
         return logits, torch.cat(statistics) if statistics else logits.new_empty(0)
 
-    def _record(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if not layer.training:
-                return
-            features = inputs[0].float()
-            axes = [axis for axis in range(features.ndim) if axis != 1]
-            # As PyTorch's own decomposition has it, so that the compiler computes them once.
-            variance, mean = torch.var_mean(features, dim=axes, correction=0, keepdim=True)
-            count = features.numel() // features.shape[1]
-            unbiased = variance * (count / max(1, count - 1))
-            self._recorded.append((index, mean.flatten(), unbiased.flatten()))
+    def _record(self, index: int) -> Callable[[Tensor, Tensor], None]:
+        def record(mean: Tensor, variance: Tensor) -> None:
+            self._recorded.append((index, mean.detach(), variance.detach()))
 
-        return hook
-
-    @contextmanager
-    def _buffers_standing_still(self) -> Iterator[None]:
-        for layer in self._layers:
-            layer.track_running_stats = False
-        try:
-            yield
-        finally:
-            for layer in self._layers:
-                layer.track_running_stats = True
+        return record
 
     def _order_of(self, images: Tensor) -> tuple[int, ...]:
         """Return the layers in the order of their records."""
-        training = self.student.training
-        with self._buffers_standing_still(), torch.no_grad(), torch.random.fork_rng():
-            self.student.train()
+        self._twin.train()
+        with torch.no_grad(), torch.random.fork_rng():
             self._logits(images)
-            self.student.train(training)
         order = tuple(index for index, *_ in self._recorded)
         self._recorded.clear()
         return order
@@ -121,10 +103,46 @@ class AcceleratedStudent(nn.Module):
         with frozen(self):
             attacked = images.clone().requires_grad_()
             torch.autograd.grad(self._eval_pass(attacked).sum(), [attacked])
-        training = self.student.training
-        self.student.train()
-        weights = [p for p in self.student.parameters() if p.requires_grad]
-        with self._buffers_standing_still(), torch.random.fork_rng():
+        weights = [p for p in self._twin.parameters() if p.requires_grad]
+        self._twin.train()
+        with torch.random.fork_rng():
             logits, _ = self._train_pass(images)
             torch.autograd.grad(logits.sum(), weights, allow_unused=True)
-        self.student.train(training)
+
+
+def _twin_of(student: nn.Module) -> nn.Module:
+    """Return a copy of the modules that has the same weights and buffers, not copies of them."""
+    shared = {id(tensor): tensor for tensor in chain(student.parameters(), student.buffers())}
+    return copy.deepcopy(student, shared)
+
+
+@cache
+def _single_pass(cls: type[_BatchNorm]) -> type[_BatchNorm]:
+    """Return the class of BatchNorm layers whose train-mode pass reads its input once.
+
+    Mean and variance come from one pass, shifted by the running mean (see `GroupStatistics` of the
+    synthesis, which is safe for the same reason). They are given to ``record``, the variance
+    unbiased; running buffers stay as they are.
+    """
+
+    def forward(layer: _BatchNorm, features: Tensor) -> Tensor:
+        if not layer.training:
+            normalised: Tensor = cls.forward(layer, features)
+            return normalised
+        assert layer.running_mean is not None
+        shape = [1, -1] + [1] * (features.ndim - 2)
+        axes = [axis for axis in range(features.ndim) if axis != 1]
+        shifted = features.float() - layer.running_mean.view(shape)
+        offset = shifted.mean(axes)
+        variance = (shifted.square().mean(axes) - offset.square()).clamp_min(0.0)
+        count = features.numel() // features.shape[1]
+        layer.record(offset + layer.running_mean, variance * (count / max(1, count - 1)))
+        scale = torch.rsqrt(variance + layer.eps)
+        if layer.affine:
+            scale = scale * layer.weight
+        out = (shifted - offset.view(shape)) * scale.view(shape)
+        if layer.affine:
+            out = out + layer.bias.view(shape)
+        return out.to(features.dtype)
+
+    return type(f"SinglePass{cls.__name__}", (cls,), {"forward": forward})
