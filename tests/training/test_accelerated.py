@@ -83,6 +83,25 @@ def test_statistics_are_those_that_deferred_batchnorm_records(make_student, imag
         assert torch.equal(student.state_dict()[name], value), name
 
 
+class Wilful(torch.nn.BatchNorm2d):
+    """Normalises in a way of its own, which no fast path may replace."""
+
+    def forward(self, features):
+        return 2 * super().forward(features)
+
+
+def test_batchnorm_of_another_kind_is_trained_on_the_plain_path(make_student, images):
+    students = []
+    for _ in range(2):
+        student = make_student()
+        next(m for m in student.modules() if type(m) is torch.nn.BatchNorm2d).__class__ = Wilful
+        students.append(student)
+    plain = trained(students[0], images)
+    with pytest.warns(UserWarning, match="is a Wilful, which normalises in a way of its own"):
+        other = trained(students[1], images, acceleration=Acceleration("bfloat16"))
+    assert_same(plain, other, tolerance=0)
+
+
 def test_bfloat16_training_goes_where_float32_goes(make_student, images):
     start = make_student().state_dict()
     # One mini-batch an update: GradRefine's vote can turn on the last bit of a gradient.

@@ -1,8 +1,8 @@
 """The fast path of the student's passes: compiled, in lower precision, channels last."""
 
 import copy
+import warnings
 from collections.abc import Callable
-from functools import cache
 from itertools import chain
 
 import torch
@@ -14,6 +14,33 @@ from dfshield.acceleration import Acceleration, works
 from dfshield.attacks import frozen
 from dfshield.classifiers import batchnorm_layers
 from dfshield.training.batchnorm import BatchNormRecords
+
+
+def accelerated(
+    student: nn.Module,
+    *,
+    image_shape: tuple[int, ...],
+    full_size: int,
+    acceleration: Acceleration,
+) -> "AcceleratedStudent | None":
+    """Return the student with faster passes; see `AcceleratedStudent`.
+
+    Where nothing is allowed there is none, nor for BatchNorm layers of a class with a forward pass
+    of its own, of which a warning tells.
+    """
+    if acceleration.plain:
+        return None
+    for name, layer in batchnorm_layers(student):
+        if type(layer).forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+            warnings.warn(
+                f"{name} is a {type(layer).__name__}, which normalises in a way of its own: the "
+                "student is trained without acceleration",
+                stacklevel=2,
+            )
+            return None
+    return AcceleratedStudent(
+        student, image_shape=image_shape, full_size=full_size, acceleration=acceleration
+    )
 
 
 class AcceleratedStudent(nn.Module):
@@ -47,7 +74,9 @@ class AcceleratedStudent(nn.Module):
         self._device = next(student.parameters()).device
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
         for index, (_, layer) in enumerate(batchnorm_layers(self._twin)):
-            layer.__class__ = _single_pass(type(layer))
+            cls = type(layer)
+            layer.__class__ = type(f"SinglePass{cls.__name__}", (_SinglePass, cls), {})
+            assert isinstance(layer, _SinglePass)
             layer.record = self._record(index)
         self._eval_pass = acceleration.compile(self._logits)
         self._train_pass = acceleration.compile(self._logits_and_statistics)
@@ -86,7 +115,7 @@ class AcceleratedStudent(nn.Module):
 
     def _record(self, index: int) -> Callable[[Tensor, Tensor], None]:
         def record(mean: Tensor, variance: Tensor) -> None:
-            self._recorded.append((index, mean.detach(), variance.detach()))
+            self._recorded.append((index, mean, variance))
 
         return record
 
@@ -116,33 +145,32 @@ def _twin_of(student: nn.Module) -> nn.Module:
     return copy.deepcopy(student, shared)
 
 
-@cache
-def _single_pass(cls: type[_BatchNorm]) -> type[_BatchNorm]:
-    """Return the class of BatchNorm layers whose train-mode pass reads its input once.
+class _SinglePass(_BatchNorm):
+    """A BatchNorm layer whose train-mode pass reads its input once and moves no buffer.
 
-    Mean and variance come from one pass, shifted by the running mean (see `GroupStatistics` of the
-    synthesis, which is safe for the same reason). They are given to ``record``, the variance
-    unbiased; running buffers stay as they are.
+    Mean and variance come from one pass, shifted by the running mean: safe in float32 for the
+    reason that `GroupStatistics` gives. ``record`` gets them, the variance unbiased.
     """
 
-    def forward(layer: _BatchNorm, features: Tensor) -> Tensor:
-        if not layer.training:
-            normalised: Tensor = cls.forward(layer, features)
-            return normalised
-        assert layer.running_mean is not None
+    record: Callable[[Tensor, Tensor], None]
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(features)
+        assert self.running_mean is not None
         shape = [1, -1] + [1] * (features.ndim - 2)
         axes = [axis for axis in range(features.ndim) if axis != 1]
-        shifted = features.float() - layer.running_mean.view(shape)
+        shifted = features.float() - self.running_mean.view(shape)
         offset = shifted.mean(axes)
         variance = (shifted.square().mean(axes) - offset.square()).clamp_min(0.0)
         count = features.numel() // features.shape[1]
-        layer.record(offset + layer.running_mean, variance * (count / max(1, count - 1)))
-        scale = torch.rsqrt(variance + layer.eps)
-        if layer.affine:
-            scale = scale * layer.weight
-        out = (shifted - offset.view(shape)) * scale.view(shape)
-        if layer.affine:
-            out = out + layer.bias.view(shape)
-        return out.to(features.dtype)
-
-    return type(f"SinglePass{cls.__name__}", (cls,), {"forward": forward})
+        self.record(
+            (offset + self.running_mean).detach(), (variance * (count / max(1, count - 1))).detach()
+        )
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+        normalised = (shifted - offset.view(shape)) * scale.view(shape)
+        if self.affine:
+            normalised = normalised + self.bias.view(shape)
+        return normalised.to(features.dtype)

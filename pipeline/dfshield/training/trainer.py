@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from dfshield.acceleration import Acceleration
 from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
-from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
@@ -123,15 +123,13 @@ class AdversarialTrainer:
         self._batchnorm = DeferredBatchNorm(student)
         self._device = next(student.parameters()).device
         self._batches_per_pass = batches_per_pass
-        self.attacked: nn.Module = student
-        self._fast: AcceleratedStudent | None = None
-        if acceleration is not None and not acceleration.plain:
-            self.attacked = self._fast = AcceleratedStudent(
-                student,
-                image_shape=tuple(images.shape[1:]),
-                full_size=batch_size,
-                acceleration=acceleration,
-            )
+        self._fast = accelerated(
+            student,
+            image_shape=tuple(images.shape[1:]),
+            full_size=batch_size,
+            acceleration=acceleration or Acceleration(),
+        )
+        self.attacked: nn.Module = self._fast or student
 
     @property
     def batches_per_epoch(self) -> int:
