@@ -8,11 +8,11 @@ from itertools import chain
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.acceleration import Acceleration, works
 from dfshield.attacks import frozen
 from dfshield.classifiers import batchnorm_layers
+from dfshield.fused_batchnorm import fuse, fusible
 from dfshield.training.batchnorm import BatchNormRecords
 
 
@@ -31,7 +31,7 @@ def accelerated(
     if acceleration.plain:
         return None
     for name, layer in batchnorm_layers(student):
-        if type(layer).forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+        if not fusible(layer):
             warnings.warn(
                 f"{name} is a {type(layer).__name__}, which normalises in a way of its own: the "
                 "student is trained without acceleration",
@@ -73,10 +73,8 @@ class AcceleratedStudent(nn.Module):
         self._acceleration = acceleration
         self._device = next(student.parameters()).device
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
-        for index, (_, layer) in enumerate(batchnorm_layers(self._twin)):
-            cls = type(layer)
-            layer.__class__ = type(f"SinglePass{cls.__name__}", (_SinglePass, cls), {})
-            assert isinstance(layer, _SinglePass)
+        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
+        for index, layer in enumerate(self._layers):
             layer.record = self._record(index)
         self._eval_pass = acceleration.compile(self._logits)
         self._train_pass = acceleration.compile(self._logits_and_statistics)
@@ -87,6 +85,8 @@ class AcceleratedStudent(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
+        for layer in self._layers:
+            layer.refresh()
         whole = len(images) == self._full_size
         logits: Tensor = (self._eval_pass if whole else self._logits)(images)
         return logits
@@ -143,34 +143,3 @@ def _twin_of(student: nn.Module) -> nn.Module:
     """Return a copy of the modules that has the same weights and buffers, not copies of them."""
     shared = {id(tensor): tensor for tensor in chain(student.parameters(), student.buffers())}
     return copy.deepcopy(student, shared)
-
-
-class _SinglePass(_BatchNorm):
-    """A BatchNorm layer whose train-mode pass reads its input once and moves no buffer.
-
-    Mean and variance come from one pass, shifted by the running mean: safe in float32 for the
-    reason that `GroupStatistics` gives. ``record`` gets them, the variance unbiased.
-    """
-
-    record: Callable[[Tensor, Tensor], None]
-
-    def forward(self, features: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(features)
-        assert self.running_mean is not None
-        shape = [1, -1] + [1] * (features.ndim - 2)
-        axes = [axis for axis in range(features.ndim) if axis != 1]
-        shifted = features.float() - self.running_mean.view(shape)
-        offset = shifted.mean(axes)
-        variance = (shifted.square().mean(axes) - offset.square()).clamp_min(0.0)
-        count = features.numel() // features.shape[1]
-        self.record(
-            (offset + self.running_mean).detach(), (variance * (count / max(1, count - 1))).detach()
-        )
-        scale = torch.rsqrt(variance + self.eps)
-        if self.affine:
-            scale = scale * self.weight
-        normalised = (shifted - offset.view(shape)) * scale.view(shape)
-        if self.affine:
-            normalised = normalised + self.bias.view(shape)
-        return normalised.to(features.dtype)

@@ -181,7 +181,7 @@ class AdversarialTrainer:
             together = batches[first : first + self._batches_per_pass]
             rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in together]
             indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
-            images = [as_floats(self.images[index].to(self._device)) for index in indices]
+            images = [self._pixels(index) for index in indices]
             with torch_generators(self._torch_seed(together[0]), self._device):
                 attacked = self.inner.together(
                     self.attacked,
@@ -196,6 +196,13 @@ class AdversarialTrainer:
                 self._refine.accumulate()
                 done.append(_MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
         return done
+
+    def _pixels(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        images = as_floats(self.images[index].to(self._device))
+        if self._fast is None:
+            return images
+        # As its gradients are: arithmetic on two layouts at once is slow.
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _torch_seed(self, batch: int) -> int:
         return derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
