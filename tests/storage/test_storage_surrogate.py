@@ -14,7 +14,6 @@ from dfshield.storage import (
     Folder,
     PartError,
     SurrogateDataset,
-    decode_images,
     plan_parts,
     verify,
     write_manifest,
@@ -25,7 +24,7 @@ from dfshield.storage import (
 def in_one(manifest, split, make_arrays):
     arrays = [make_arrays(manifest, part) for part in manifest.split(split)]
     return (
-        np.concatenate([decode_images(a.images) for a in arrays]),
+        np.concatenate([a.images for a in arrays]),
         np.concatenate([a.labels for a in arrays]),
         np.concatenate([a.teacher_logits for a in arrays]),
     )
@@ -41,7 +40,7 @@ def test_load(folder, make_manifest, make_arrays, dtype, split, count):
     loaded = SurrogateDataset.open(folder.local).load(split, num_images=count)
     expected = in_one(manifest, split, make_arrays)
     assert len(loaded) == (count or len(expected[0]))
-    assert loaded.images.dtype == torch.float32
+    assert loaded.images.dtype == getattr(torch, dtype)
     for found, wanted in zip(dataclasses.astuple(loaded), expected, strict=True):
         np.testing.assert_array_equal(found.numpy(), wanted[:count])
 

@@ -83,18 +83,40 @@ def test_statistics_are_those_that_deferred_batchnorm_records(make_student, imag
         assert torch.equal(student.state_dict()[name], value), name
 
 
-def test_bfloat16_training_goes_where_float32_goes(make_student, images):
-    start = make_student().state_dict()
+class Wilful(torch.nn.BatchNorm2d):
+    """Normalises in a way of its own, which no fast path may replace."""
+
+    def forward(self, features):
+        return 2 * super().forward(features)
+
+
+def test_batchnorm_of_another_kind_is_trained_on_the_plain_path(make_student, images):
+    students = []
+    for _ in range(2):
+        student = make_student()
+        next(m for m in student.modules() if type(m) is torch.nn.BatchNorm2d).__class__ = Wilful
+        students.append(student)
+    plain = trained(students[0], images)
+    with pytest.warns(UserWarning, match="is a Wilful, which normalises in a way of its own"):
+        other = trained(students[1], images, acceleration=Acceleration("bfloat16"))
+    assert_same(plain, other, tolerance=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bfloat16_training_goes_where_float32_goes(make_student, images, seed):
+    start = make_student(seed=seed).state_dict()
     # One mini-batch an update: GradRefine's vote can turn on the last bit of a gradient.
     changes = {"epochs": 2, "num_batches": 1}
-    plain, _ = trained(make_student(), images, **changes)
+    plain, _ = trained(make_student(seed=seed), images, **changes)
     fast, records = trained(
-        make_student(), images, acceleration=Acceleration("bfloat16"), **changes
+        make_student(seed=seed), images, acceleration=Acceleration("bfloat16"), **changes
     )
-    moved = [(k, plain[k] - start[k], fast[k] - start[k]) for k in plain if k.endswith("weight")]
-    for name, exact, rounded in moved:
-        # Rounding of three digits adds up over 14 updates; the direction is the same.
-        assert torch.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.95, name
+    moved = [
+        torch.cat([(end[k] - start[k]).flatten() for k in start if k.endswith("weight")])
+        for end in (plain, fast)
+    ]
+    # Rounding of three digits adds up over 14 updates, but not in one direction.
+    assert torch.cosine_similarity(*moved, dim=0) > 0.97
     assert all(value.dtype != torch.bfloat16 for value in fast.values())
     assert all(0 <= record.agreement_rate <= 1 for record in records)
 

@@ -213,6 +213,18 @@ def test_the_seed_decides(make_student, images):
     assert records[0].loss != records[2].loss
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16])
+def test_images_as_stored_train_as_their_floats_do(make_student, images, dtype):
+    stored = (255 * images).round().to(dtype) if dtype == torch.uint8 else images.to(dtype)
+    floats = stored.float() / 255 if dtype == torch.uint8 else stored.float()
+    logits = torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9))
+    trainer, other = (
+        make_trainer(make_student(), x, teacher_logits=logits) for x in (stored, floats)
+    )
+    assert [trainer.step() for _ in range(2)] == [other.step() for _ in range(2)]
+    assert_equal_to_the_bit(trainer, other)
+
+
 def test_an_update_reports_the_means_of_its_terms(make_student, images):
     objective = SoftLabelObjective(lambda1=0.5, lambda2=3.0)
     record = make_trainer(make_student(), images, objective=objective).step()

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfshield.errors import InputError
+from dfshield.pixels import as_floats
 
 SPLITS = ("train", "val", "test")
 
@@ -99,10 +100,8 @@ class ImageSet:
         """
         rows = slice(None) if index is None else index
         channels_first = np.array(self.pixels[rows].transpose(0, 3, 1, 2), order="C")
-        images = torch.from_numpy(channels_first)
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32).div_(255)
-        return images, torch.from_numpy(np.array(self.labels[rows]))
+        labels = torch.from_numpy(np.array(self.labels[rows]))
+        return as_floats(torch.from_numpy(channels_first)), labels
 
     def with_channels(self, channels: int) -> "ImageSet":
         """Return the set with the channels a classifier wants: grey is repeated, at no memory.

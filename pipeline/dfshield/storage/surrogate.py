@@ -8,10 +8,10 @@ from typing import Literal
 
 import pyarrow as pa
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from dfshield.storage.arrays import PartArrays, decode_images
+from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder
 from dfshield.storage.manifest import Manifest, Part, Split, read_manifest
 from dfshield.storage.parts import check_part, read_part
@@ -23,12 +23,12 @@ class SurrogateTensors:
     """Images of a surrogate data set on one device.
 
     Attributes:
-        images: float32 in [0, 1].
+        images: as stored: float32 or float16 in [0, 1], or uint8 in [0, 255].
         labels: the class each image was made for.
         teacher_logits: the teacher's logits of these very images.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Shaped[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     teacher_logits: Float[Tensor, "n k"]
 
@@ -71,7 +71,8 @@ class SurrogateReader(ABC):
         manifest = self.manifest
         parts = manifest.covering(split, num_images)  # refuses what is not planned
         total = sum(part.num_images for part in parts) if num_images is None else num_images
-        images = torch.empty((total, *manifest.image_shape), device=device)
+        dtype: torch.dtype = getattr(torch, manifest.image_dtype)
+        images = torch.empty((total, *manifest.image_shape), dtype=dtype, device=device)
         labels = torch.empty(total, dtype=torch.int64, device=device)
         logits = torch.empty((total, manifest.num_classes), device=device)
         start = 0
@@ -79,7 +80,7 @@ class SurrogateReader(ABC):
             arrays = self.read(part)
             size = min(len(arrays), total - start)
             rows = slice(start, start + size)
-            images[rows] = torch.tensor(decode_images(arrays.images[:size]))
+            images[rows] = torch.tensor(arrays.images[:size])
             labels[rows] = torch.tensor(arrays.labels[:size])
             logits[rows] = torch.tensor(arrays.teacher_logits[:size])
             start += size

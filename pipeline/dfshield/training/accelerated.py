@@ -1,7 +1,9 @@
 """The fast path of the student's passes: compiled, in lower precision, channels last."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+import warnings
+from collections.abc import Callable
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -10,7 +12,35 @@ from torch import Tensor, nn
 from dfshield.acceleration import Acceleration, works
 from dfshield.attacks import frozen
 from dfshield.classifiers import batchnorm_layers
+from dfshield.fused_batchnorm import fuse, fusible
 from dfshield.training.batchnorm import BatchNormRecords
+
+
+def accelerated(
+    student: nn.Module,
+    *,
+    image_shape: tuple[int, ...],
+    full_size: int,
+    acceleration: Acceleration,
+) -> "AcceleratedStudent | None":
+    """Return the student with faster passes; see `AcceleratedStudent`.
+
+    Where nothing is allowed there is none, nor for BatchNorm layers of a class with a forward pass
+    of its own, of which a warning tells.
+    """
+    if acceleration.plain:
+        return None
+    for name, layer in batchnorm_layers(student):
+        if not fusible(layer):
+            warnings.warn(
+                f"{name} is a {type(layer).__name__}, which normalises in a way of its own: the "
+                "student is trained without acceleration",
+                stacklevel=2,
+            )
+            return None
+    return AcceleratedStudent(
+        student, image_shape=image_shape, full_size=full_size, acceleration=acceleration
+    )
 
 
 class AcceleratedStudent(nn.Module):
@@ -23,7 +53,7 @@ class AcceleratedStudent(nn.Module):
     computed by the same code without.
 
     Args:
-        student: the model; hooks on its BatchNorm layers stay as long as it lives.
+        student: the model; it is not touched.
         image_shape: (c, h, w).
         full_size: images in a batch that is worth compiling for.
         acceleration: what is allowed.
@@ -38,14 +68,14 @@ class AcceleratedStudent(nn.Module):
         acceleration: Acceleration,
     ) -> None:
         super().__init__()
-        self.student = student
+        self._twin = _twin_of(student)
         self._full_size = full_size
         self._acceleration = acceleration
         self._device = next(student.parameters()).device
-        self._layers = [layer for _, layer in batchnorm_layers(student)]
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
+        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
         for index, layer in enumerate(self._layers):
-            layer.register_forward_pre_hook(self._record(index))
+            layer.record = self._record(index)
         self._eval_pass = acceleration.compile(self._logits)
         self._train_pass = acceleration.compile(self._logits_and_statistics)
         images = torch.zeros(full_size, *image_shape, device=self._device)
@@ -55,6 +85,8 @@ class AcceleratedStudent(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
+        for layer in self._layers:
+            layer.refresh()
         whole = len(images) == self._full_size
         logits: Tensor = (self._eval_pass if whole else self._logits)(images)
         return logits
@@ -64,15 +96,14 @@ class AcceleratedStudent(nn.Module):
     ) -> tuple[Float[Tensor, "n k"], BatchNormRecords]:
         """Return the logits of images in [0, 1] in train mode, and the batch's statistics."""
         whole = len(images) == self._full_size
-        with self._buffers_standing_still():
-            run = self._train_pass if whole else self._logits_and_statistics
-            logits, statistics = run(images)
+        self._twin.train()
+        logits, statistics = (self._train_pass if whole else self._logits_and_statistics)(images)
         return logits, BatchNormRecords(self._order, statistics)
 
     def _logits(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         with self._acceleration.autocast(self._device):
-            logits: Tensor = self.student(images)
+            logits: Tensor = self._twin(images)
         return logits.float()
 
     def _logits_and_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,37 +113,17 @@ class AcceleratedStudent(nn.Module):
         self._recorded.clear()
         return logits, torch.cat(statistics) if statistics else logits.new_empty(0)
 
-    def _record(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if not layer.training:
-                return
-            features = inputs[0].float()
-            axes = [axis for axis in range(features.ndim) if axis != 1]
-            # As PyTorch's own decomposition has it, so that the compiler computes them once.
-            variance, mean = torch.var_mean(features, dim=axes, correction=0, keepdim=True)
-            count = features.numel() // features.shape[1]
-            unbiased = variance * (count / max(1, count - 1))
-            self._recorded.append((index, mean.flatten(), unbiased.flatten()))
+    def _record(self, index: int) -> Callable[[Tensor, Tensor], None]:
+        def record(mean: Tensor, variance: Tensor) -> None:
+            self._recorded.append((index, mean, variance))
 
-        return hook
-
-    @contextmanager
-    def _buffers_standing_still(self) -> Iterator[None]:
-        for layer in self._layers:
-            layer.track_running_stats = False
-        try:
-            yield
-        finally:
-            for layer in self._layers:
-                layer.track_running_stats = True
+        return record
 
     def _order_of(self, images: Tensor) -> tuple[int, ...]:
         """Return the layers in the order of their records."""
-        training = self.student.training
-        with self._buffers_standing_still(), torch.no_grad(), torch.random.fork_rng():
-            self.student.train()
+        self._twin.train()
+        with torch.no_grad(), torch.random.fork_rng():
             self._logits(images)
-            self.student.train(training)
         order = tuple(index for index, *_ in self._recorded)
         self._recorded.clear()
         return order
@@ -121,10 +132,14 @@ class AcceleratedStudent(nn.Module):
         with frozen(self):
             attacked = images.clone().requires_grad_()
             torch.autograd.grad(self._eval_pass(attacked).sum(), [attacked])
-        training = self.student.training
-        self.student.train()
-        weights = [p for p in self.student.parameters() if p.requires_grad]
-        with self._buffers_standing_still(), torch.random.fork_rng():
+        weights = [p for p in self._twin.parameters() if p.requires_grad]
+        self._twin.train()
+        with torch.random.fork_rng():
             logits, _ = self._train_pass(images)
             torch.autograd.grad(logits.sum(), weights, allow_unused=True)
-        self.student.train(training)
+
+
+def _twin_of(student: nn.Module) -> nn.Module:
+    """Return a copy of the modules that has the same weights and buffers, not copies of them."""
+    shared = {id(tensor): tensor for tensor in chain(student.parameters(), student.buffers())}
+    return copy.deepcopy(student, shared)

@@ -6,10 +6,11 @@ from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
+from dfshield.pixels import as_floats
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.perturbation import InnerMaximization
 
@@ -36,7 +37,7 @@ class HoldoutMetrics:
 
 def holdout_metrics(
     student: nn.Module,
-    images: Float[Tensor, "n c h w"],
+    images: Shaped[Tensor, "n c h w"],
     teacher_logits: Float[Tensor, "n k"],
     *,
     inner: InnerMaximization,
@@ -51,7 +52,7 @@ def holdout_metrics(
 
     Args:
         student: the model to measure; its mode is kept.
-        images: hold-out images in [0, 1].
+        images: hold-out images: float32 or float16 in [0, 1], or uint8 in [0, 255].
         teacher_logits: the teacher's logits of them.
         inner: crafts the adversarial images.
         generator: gives, for the index of a chunk, what its start is drawn from.
@@ -63,7 +64,7 @@ def holdout_metrics(
     own: list[tuple[int, Tensor, Tensor]] = []
     chunks = list(enumerate(torch.split(images, batch_size)))
     for index, chunk in chunks[group.rank :: group.size]:
-        chunk = chunk.to(device)
+        chunk = as_floats(chunk.to(device))
         perturbed = inner(student, chunk, generator=generator(index))
         with frozen(student), torch.no_grad():
             clean = student(chunk).argmax(dim=1).cpu()

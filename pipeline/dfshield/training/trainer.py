@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.acceleration import Acceleration
+from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
-from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
@@ -64,7 +65,8 @@ class AdversarialTrainer:
     Args:
         student: the model to train, on its device; a `Classifier` or any module from [0, 1] images
             to logits.
-        images: surrogate images in [0, 1], on the student's device or the CPU.
+        images: surrogate images, on the student's device or the CPU: float32 or float16 in [0, 1],
+            or uint8 in [0, 255].
         labels: their artificial labels.
         teacher_logits: the teacher's logits of them.
         optimizer: over the student's parameters.
@@ -88,7 +90,7 @@ class AdversarialTrainer:
         self,
         student: nn.Module,
         *,
-        images: Float[Tensor, "n c h w"],
+        images: Shaped[Tensor, "n c h w"],
         labels: Int[Tensor, " n"],
         teacher_logits: Float[Tensor, "n k"],
         optimizer: Optimizer,
@@ -121,15 +123,13 @@ class AdversarialTrainer:
         self._batchnorm = DeferredBatchNorm(student)
         self._device = next(student.parameters()).device
         self._batches_per_pass = batches_per_pass
-        self.attacked: nn.Module = student
-        self._fast: AcceleratedStudent | None = None
-        if acceleration is not None and not acceleration.plain:
-            self.attacked = self._fast = AcceleratedStudent(
-                student,
-                image_shape=tuple(images.shape[1:]),
-                full_size=batch_size,
-                acceleration=acceleration,
-            )
+        self._fast = accelerated(
+            student,
+            image_shape=tuple(images.shape[1:]),
+            full_size=batch_size,
+            acceleration=acceleration or Acceleration(),
+        )
+        self.attacked: nn.Module = self._fast or student
 
     @property
     def batches_per_epoch(self) -> int:
@@ -181,7 +181,7 @@ class AdversarialTrainer:
             together = batches[first : first + self._batches_per_pass]
             rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in together]
             indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
-            images = [self.images[index].to(self._device) for index in indices]
+            images = [self._pixels(index) for index in indices]
             with torch_generators(self._torch_seed(together[0]), self._device):
                 attacked = self.inner.together(
                     self.attacked,
@@ -196,6 +196,13 @@ class AdversarialTrainer:
                 self._refine.accumulate()
                 done.append(_MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
         return done
+
+    def _pixels(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        images = as_floats(self.images[index].to(self._device))
+        if self._fast is None:
+            return images
+        # As its gradients are: arithmetic on two layouts at once is slow.
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _torch_seed(self, batch: int) -> int:
         return derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
