@@ -146,7 +146,7 @@ def test_a_cluster_shows_how_a_run_goes(tiny, head):
         "ray_dfshield_holdout_agreement_pgd",
     }
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 120
         while not wanted <= (found := scraped(address)).keys():
             assert process.poll() is None, ended(process)
             assert time.monotonic() < deadline, sorted(found)
