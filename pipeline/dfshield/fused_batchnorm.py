@@ -63,20 +63,23 @@ def moments(
 class FusedBatchNorm(_BatchNorm):
     """A BatchNorm layer for the fast paths; `fuse` makes one of a layer.
 
-    In eval mode it normalises by the ``scale`` of the last `refresh`, through which no gradient
-    reaches the weight: it is for attacks and for frozen classifiers. In train mode it moves no
-    buffer: ``record`` gets the batch's mean and unbiased variance.
+    In eval mode it normalises by a ``scale`` computed when it was put into it, once for all passes
+    of an attack; no gradient reaches the weight through it. In train mode it moves no buffer:
+    ``record`` gets the batch's mean and unbiased variance.
     """
 
     record: Callable[[Tensor, Tensor], None]
     scale: Tensor
 
     @torch.no_grad()
-    def refresh(self) -> None:
-        """Compute the scale of eval mode from weight and running variance as they are now."""
-        assert self.running_var is not None
-        scale = torch.rsqrt(self.running_var + self.eps)
-        self.scale.copy_(scale * self.weight if self.affine else scale)
+    def train(self, mode: bool = True) -> "FusedBatchNorm":
+        """Change the mode; in eval mode, weight and running variance count as they are now."""
+        super().train(mode)
+        if not mode:
+            assert self.running_var is not None
+            scale = torch.rsqrt(self.running_var + self.eps)
+            self.scale.copy_(scale * self.weight if self.affine else scale)
+        return self
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise as BatchNorm does, in float32; the result is of the features' dtype."""
@@ -119,8 +122,7 @@ def fuse(layer: _BatchNorm) -> FusedBatchNorm:
     assert isinstance(layer, FusedBatchNorm)
     assert layer.running_var is not None
     layer.register_buffer("scale", torch.empty_like(layer.running_var), persistent=False)
-    layer.refresh()
-    return layer
+    return layer.train(layer.training)
 
 
 def _per_channel(features: Tensor) -> list[int]:

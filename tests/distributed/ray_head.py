@@ -7,11 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 import dfshield
 
@@ -116,3 +117,22 @@ def running_head(
                 os.kill(pid, 9)
         process.communicate()
         next(homes, None)
+
+
+@pytest.fixture
+def ray_home() -> Iterator[dict[str, str]]:
+    """An environment in which Ray has a home and a temporary folder of its own."""
+    yield from new_home()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a script in a process of its own."""
+
+    def run(script: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script]
+        return subprocess.run(
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+
+    return run

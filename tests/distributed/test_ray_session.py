@@ -1,40 +1,15 @@
-"""Starting, joining and leaving Ray, each in processes, homes and folders of its own."""
+"""Joining and leaving a Ray that runs, and addresses where there is none."""
 
-import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from ray_head import descendants, gone_within, living, new_home, running_head
+from ray_head import running_head
 
 from dfshield.distributed.session import RaySession
 from dfshield.errors import InputError
-
-
-@pytest.fixture
-def ray_home() -> Iterator[dict[str, str]]:
-    """An environment in which Ray has a home and a temporary folder of its own."""
-    yield from new_home()
-
-
-@pytest.fixture
-def drive(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs a script in a process of its own."""
-
-    def run(script: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", script]
-        return subprocess.run(
-            command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -51,53 +26,6 @@ def head_without_dfshield(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (broken / "__init__.py").write_text("raise ModuleNotFoundError('no dfshield here')")
     yield from running_head({"PYTHONPATH": str(broken.parent)})
 
-
-LOCAL = """
-import json, os, signal, logging
-from dfshield.distributed.session import RaySession
-root = logging.getLogger()
-before = (root.level, list(root.handlers), signal.getsignal(signal.SIGTERM))
-said = []
-session = RaySession("local", log=said.append)
-session.start()
-session.start()
-import ray
-
-@ray.remote
-def look():
-    print("a worker speaks")
-    mask = os.umask(0o22)
-    return os.getpid(), mask
-
-worker, mask = ray.get(look.remote())
-nodes = [(node.host, node.cpus, node.gpus) for node in session.nodes()]
-local = session.local
-after = (root.level, list(root.handlers), signal.getsignal(signal.SIGTERM))
-session.close()
-session.close()
-print(json.dumps({"said": said, "worker": worker, "mask": mask, "nodes": nodes, "local": local,
-                  "same": before == after, "open": ray.is_initialized()}))
-"""
-
-LASTING = """
-import os, time
-from dfshield.distributed.session import RaySession
-session = RaySession("local", log=lambda _: None)
-session.start()
-import ray
-
-@ray.remote(num_cpus=0)
-def work(path):
-    open(path, "w").close()
-    while True:
-        sum(range(10**6))
-
-busy = [work.remote(os.path.join(os.environ["RAY_TMPDIR"], f"busy{n}")) for n in range(2)]
-try:
-    ray.get(busy)
-except KeyboardInterrupt:
-    session.close()
-"""
 
 JOIN = """
 import json, sys
@@ -123,93 +51,6 @@ session.close()
 
 def joining(address: str = "auto", *, before: str = "", after: str = "") -> str:
     return JOIN.format(address=address, before=before, after=after)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
-    done = drive(LOCAL, ray_home | {"RAY_ADDRESS": "127.0.0.1:9"})
-    assert done.stderr == ""
-    assert done.returncode == 0
-    [line] = done.stdout.splitlines()
-    found = json.loads(line)
-    assert found["said"] == ["Starting Ray on this machine"]
-    assert found["local"]
-    assert len(found["nodes"]) == 1
-    assert found["same"]
-    assert found["mask"] == 0o22
-    assert not found["open"]
-    home = Path(ray_home["HOME"])
-    assert [p.relative_to(home).as_posix() for p in home.rglob("*")] == [".ray", ".ray/auth_token"]
-    assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
-    assert gone_within({found["worker"]}, 10) == {}
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "number",
-    [
-        pytest.param(signal.SIGINT, marks=pytest.mark.drill),
-        pytest.param(signal.SIGTERM, marks=pytest.mark.drill),
-        signal.SIGKILL,
-    ],
-)
-def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
-    driver = subprocess.Popen(
-        [sys.executable, "-c", LASTING],
-        env=ray_home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        # A shell that runs the tests in the background has SIGINT ignored, which is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        scratch = Path(ray_home["RAY_TMPDIR"])
-        deadline = time.monotonic() + 60
-        while len(list(scratch.glob("busy*"))) < 2:
-            assert driver.poll() is None, driver.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        children = descendants(driver.pid)
-        shown = " ".join(living(children).values())
-        for name in ("raylet", "gcs_server", "DashboardAgent", "RuntimeEnvAgent", "ray::work"):
-            assert name in shown
-        # Ctrl-C reaches the whole group of the terminal.
-        (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
-        assert gone_within(children | {driver.pid}, 10) == {}
-    finally:
-        driver.kill()
-    assert driver.communicate()[0] == b""
-
-
-STARTED_UNDER_SIGNALS = """
-import os, signal, threading
-from dfshield.distributed.session import RaySession
-import ray
-seen = []
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
-signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
-session = RaySession("local", log=lambda _: None)
-for number in (signal.SIGINT, signal.SIGTERM):
-    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
-    try:
-        session.start()
-        print("started", ray.is_initialized())
-    except KeyboardInterrupt:
-        print("interrupted", ray.is_initialized())
-    session.close()
-print(seen)
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hears(ray_home, drive):
-    done = drive(STARTED_UNDER_SIGNALS, ray_home)
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == ["started True", "interrupted False", "[15]"]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def sweep_command(
 
 def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
     """Print the trials, those with the best of the metric that selects first."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
@@ -67,19 +68,23 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
         caption=f"{hidden} more are in results.csv" if hidden > 0 else None,
         title_justify="left",
         caption_justify="left",
+        box=SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
     )
     keys = list(config.sweep.parameters)
     for key in keys:
-        table.add_column(key.rsplit(".", 1)[-1], overflow="fold")
+        table.add_column(key.rsplit(".", 1)[-1].replace("_", " "), overflow="fold")
     metrics = list(dict.fromkeys(name for r in records for name in (*r.holdout, *r.test)))
-    for name in ("seed", *metrics, "state"):
+    several = len({record.seed for record in records}) > 1
+    for name in (*(["seed"] if several else []), *metrics, "state"):
         justify: Literal["left", "right"] = "right" if name in metrics else "left"
-        table.add_column(name, justify=justify, overflow="fold")
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold")
     for record in ranked[:ROWS_SHOWN]:
         found = {**record.holdout, **record.test}
         table.add_row(
             *(str(record.values[key]) for key in keys),
-            str(record.seed),
+            *([str(record.seed)] if several else []),
             *(f"{found[name]:.1%}" if name in found else "" for name in metrics),
             _state(record),
         )

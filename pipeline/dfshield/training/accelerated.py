@@ -46,7 +46,8 @@ def accelerated(
 class AcceleratedStudent(nn.Module):
     """A student whose passes are computed faster; its weights and buffers are the student's own.
 
-    In eval mode it is called as the student is. `train_pass` is a train-mode pass that leaves the
+    In eval mode it is called as the student is, and computes by the weights that it had when it was
+    put into it. `train_pass` is a train-mode pass that leaves the
     BatchNorm buffers alone and returns the batch's statistics, as `DeferredBatchNorm` records them.
 
     Batches of ``full_size`` images are compiled, for fixed shapes. Others, as a short last one, are
@@ -73,9 +74,8 @@ class AcceleratedStudent(nn.Module):
         self._acceleration = acceleration
         self._device = next(student.parameters()).device
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
-        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
-        for index, layer in enumerate(self._layers):
-            layer.record = self._record(index)
+        for index, (_, layer) in enumerate(batchnorm_layers(self._twin)):
+            fuse(layer).record = self._record(index)
         self._eval_pass = acceleration.compile(self._logits)
         self._train_pass = acceleration.compile(self._logits_and_statistics)
         images = torch.zeros(full_size, *image_shape, device=self._device)
@@ -85,8 +85,6 @@ class AcceleratedStudent(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
-        for layer in self._layers:
-            layer.refresh()
         whole = len(images) == self._full_size
         logits: Tensor = (self._eval_pass if whole else self._logits)(images)
         return logits

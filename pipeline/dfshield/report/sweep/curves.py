@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from dfshield.report.drawing import Palette
 from dfshield.report.sweep.axes import Axis, identity
@@ -132,7 +133,7 @@ def _line(
 def _signs(
     panel: Axes, view: SweepView, setting: Setting, measure: Measure, place: int, palette: Palette
 ) -> None:
-    """Write what must be known of a point above it; of one without a figure, at the bottom."""
+    """Write what must be known of a point in its place; of one without a figure, at the bottom."""
     figure = setting.figure(measure)
     if figure and view.is_recommended(setting):
         mark_recommended(panel, float(place), 100 * figure.mean, palette)
@@ -146,15 +147,15 @@ def _signs(
         transform = panel.get_xaxis_transform()
         panel.text(place, 0.02, text, transform=transform, ha="center", fontsize=8, color=colour)
     else:
-        panel.annotate(
+        panel.text(
+            place,
+            100 * figure.mean,
             text,
-            (place, 100 * figure.mean),
-            xytext=(0, 5),
-            textcoords="offset points",
             ha="center",
-            fontsize=8,
+            va="center_baseline",
+            fontsize=7,
             color=colour,
-            bbox={"facecolor": palette.ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
+            path_effects=[withStroke(linewidth=2, foreground=palette.ground)],
         )
 
 
