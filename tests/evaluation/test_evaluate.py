@@ -19,6 +19,7 @@ from dfshield.evaluation import (
 )
 from dfshield.seeds import Stage, derived_seed
 
+
 def predictions(model, x):
     with torch.no_grad():
         return model(x).argmax(1)
