@@ -19,7 +19,6 @@ from dfshield.evaluation import (
     wilson_interval,
 )
 
-
 OF_NO_ATTACK = {
     "clean_margins": (),
     "adversarial_margins": (),

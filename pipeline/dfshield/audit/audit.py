@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dfshield import __version__
 from dfshield.attacks import Norm, check_images
-from dfshield.audit import attack_checks, model_checks
+from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
 from dfshield.audit.landscape import landscape, smooth_loss
 from dfshield.audit.subject import Subject
@@ -113,8 +113,8 @@ def _checks(
     around = landscape(subject)
     attacked = [
         attack_checks.single_step(subject),
-        attack_checks.more_steps(subject),
-        attack_checks.larger_eps(subject),
+        series_checks.more_steps(subject),
+        series_checks.larger_eps(subject),
         attack_checks.unbounded(subject),
         attack_checks.random_noise(subject),
         attack_checks.losses_agree(subject),

@@ -1,0 +1,64 @@
+"""Arguments and options that several commands take."""
+
+from typing import Annotated
+
+import typer
+
+ConfigArgument = Annotated[str, typer.Argument(help="The YAML file.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Settings that override the file's, as in training.gradrefine.tau=0.3.",
+        metavar="[KEY=VALUE]...",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="State and results as JSON on standard output.")
+]
+Replan = Annotated[
+    bool,
+    typer.Option(
+        "--replan", help="Let interrupted work go on with another device or torch version."
+    ),
+]
+PlanOnly = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Only tell how it would be computed on this machine and how long it would take, from "
+        "a few iterations that are measured.",
+    ),
+]
+OptionalConfig = Annotated[
+    str | None, typer.Argument(help="The YAML file of a run.", metavar="[CONFIG]")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="A model of any origin, as teacher.source: python:package.module:factory (images in "
+        "[0, 1] to logits), pytorchcv:NAME, medmnist:NAME, dfshield:NAME.",
+    ),
+]
+ModelWeights = Annotated[
+    str | None, typer.Option(help="Its .safetensors or state_dict file; none for a factory's own.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Real images: NAME, NAME:PATH, an .npz file or a folder of class folders."),
+]
+Split = Annotated[str | None, typer.Option(help="train, val or test, which is the default.")]
+Eps = Annotated[str | None, typer.Option(help="Radius of the ball, 8/255 by default.")]
+NormName = Annotated[str | None, typer.Option(help="linf, which is the default, or l2.")]
+NumImages = Annotated[
+    int | None, typer.Option(min=1, help="Size of a stratified sample of the images.")
+]
+SeedNumber = Annotated[int | None, typer.Option(min=0, help="Of attacks and sample.")]
+Out = Annotated[str | None, typer.Option(help="Folder of results, evaluations/<model> by default.")]
+Surrogate = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of another classifier of the same images, such as a run's teacher: its "
+        "adversarial images are tried on the model.",
+    ),
+]
+RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
