@@ -10,8 +10,10 @@ import torch
 
 from dfshield.attacks import PGD, make_attack
 from dfshield.classifiers import build
+from dfshield.evaluation import evaluate
 
 NORMS = {"linf": "Linf", "l2": "L2"}
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 def standing(model, x, y):
@@ -89,6 +91,17 @@ def test_versions_equal_pyautoattack(trained_net, digits, version):
         expected, _ = theirs.run_standard_evaluation(x, y, batch_size=250)
     attack = make_attack("autoattack", version=version, eps=0.15)
     assert torch.equal(attack(trained_net, x, y, seed=3), expected)
+
+
+@pytest.mark.slow
+def test_slices_come_within_a_point_of_pyautoattack_on_the_whole_set(hardened_net, digits):
+    x, y = digits
+    expected = directly(hardened_net, x, y, eps=0.12, norm="linf", seed=0, parts=STANDARD)
+    attack = make_attack("autoattack", eps=0.12)
+    result = evaluate(hardened_net, (x, y), attack, seed=0, slice_size=20)
+    robust = int(standing(hardened_net, expected, y).sum())
+    assert abs(result.num_correct - robust) <= len(y) / 100
+    assert 0 < robust < standing(hardened_net, x, y).sum()
 
 
 @pytest.fixture(scope="module")

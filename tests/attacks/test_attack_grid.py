@@ -11,7 +11,7 @@ from torch import nn
 from dfshield.attacks import ATTACKS, perturbation_norm
 from dfshield.errors import DfshieldWarning
 
-CLASSES = (2, 3, 4, 10, 100)
+CLASSES = (2, 3, 4, 10, 100, 1000)
 CHANNELS = (1, 3)
 EPS = {"linf": 0.1, "l2": 0.6}
 # Images 0 and 3 carry a label that the classifier does not predict.
