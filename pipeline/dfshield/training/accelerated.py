@@ -47,8 +47,8 @@ class AcceleratedStudent(nn.Module):
     """A student whose passes are computed faster; its weights and buffers are the student's own.
 
     In eval mode it is called as the student is, and computes by the weights that it had when it was
-    put into it. `train_pass` is a train-mode pass that leaves the
-    BatchNorm buffers alone and returns the batch's statistics, as `DeferredBatchNorm` records them.
+    put into it. `train_pass` is a train-mode pass that leaves the BatchNorm buffers alone and
+    returns the batch's statistics, as `DeferredBatchNorm` records them.
 
     Batches of ``full_size`` images are compiled, for fixed shapes. Others, as a short last one, are
     computed by the same code without.
