@@ -44,7 +44,7 @@ def shifted_sums(
     shifted = features.float() - shift.view(_per_channel(features))
     shifted = shifted.flatten(2) if features.ndim > 2 else shifted[..., None]
     of_images = torch.stack([shifted.sum(2), shifted.square().sum(2)])
-    return of_images.unflatten(1, (groups, -1)).sum(2)
+    return of_images.reshape(2, groups, -1, shifted.shape[1]).sum(2)
 
 
 def moments(

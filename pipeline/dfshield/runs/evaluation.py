@@ -5,9 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfshield.attacks import Attack, make_attack
+from dfshield.accelerated_model import AcceleratedModel, accelerable
+from dfshield.acceleration import Acceleration
+from dfshield.attacks import PGD, Attack, make_attack
 from dfshield.classifiers import Classifier
-from dfshield.config import AttackConfig, Config, EvaluationData, ThreatConfig, expand
+from dfshield.config import (
+    AttackConfig,
+    Config,
+    EngineConfig,
+    EvaluationData,
+    ThreatConfig,
+    expand,
+)
 from dfshield.datasets import ImageSet
 from dfshield.errors import InputError
 from dfshield.evaluation import (
@@ -20,7 +29,8 @@ from dfshield.evaluation import (
 )
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
-from dfshield.runs.executor import Worker
+from dfshield.runs.engine_plan import multiply_adds, planned_engine
+from dfshield.runs.executor import Engine, Worker
 from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.runs.student import trained_student
 from dfshield.runs.teacher import load_teacher
@@ -90,12 +100,22 @@ class SliceTask:
     model: str
     attack: Attack | None
     seed: int
+    acceleration: Acceleration
 
     def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
         """Load model and images onto the worker."""
         classifier = load_classifier(Folder.at(self.model), device=worker.device)
         images = real_images(self.config, classifier)
-        bounds = slice_bounds(len(images), self.config.evaluation.slice_size)
+        size = self.config.evaluation.slice_size
+        bounds = slice_bounds(len(images), size)
+        attacked = None
+        if accelerable(classifier, self.acceleration, otherwise="it is attacked as it is"):
+            attacked = AcceleratedModel(
+                classifier,
+                image_shape=classifier.input_shape,
+                full_size=min(size, len(images)),
+                acceleration=self.acceleration,
+            )
 
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
@@ -105,6 +125,7 @@ class SliceTask:
                 y,
                 self.attack,
                 seed=derived_seed(self.seed, Stage.EVALUATION, index),
+                attacked=attacked,
             )
             worker.monitor.advance(float(len(y)))
             return result
@@ -218,10 +239,11 @@ def _slices(
     todo = [[index] for index in range(len(bounds)) if index not in done]
     if not todo:  # do not start workers for nothing
         return [done[index] for index in sorted(done)]
-    engine = context.executor.engine()
+    classifier = load_classifier(model.folder)
+    engine = attack_engine(context.executor.engine(), classifier, attack, num_images)
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
-        SliceTask(_located(context.config), model.folder.uri, attack, seed),
+        SliceTask(_located(context.config), model.folder.uri, attack, seed, engine.acceleration),
         todo,
         engine=engine,
         monitor=context.monitor,
@@ -231,6 +253,21 @@ def _slices(
         done[finished.unit] = finished.result
     observer.end()
     return [done[index] for index in sorted(done)]
+
+
+def attack_engine(
+    here: Engine, classifier: Classifier, attack: Attack | None, num_images: int
+) -> Engine:
+    """Return what an attack on so many images is computed with: float32 always.
+
+    A PGD that is long enough is compiled; PGD alone, since other attacks go on with the images that
+    are left, and their number changes.
+    """
+    if not isinstance(attack, PGD):
+        return here
+    passes = 2.0 * attack.steps * attack.restarts  # backward to the images costs what forward does
+    work = passes * num_images * multiply_adds(classifier)
+    return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
 
 def _located(config: Config) -> Config:
