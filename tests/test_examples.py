@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 
@@ -91,6 +92,32 @@ def test_digits_are_hardened_without_the_digits(tmp_path):
     assert min(rates) > 0
     assert max(rates) < 1
     assert (tmp_path / "digits/report/index.html").stat().st_size > 100_000
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(3600)
+def test_bfloat16_hardens_the_digits_as_float32_does(tmp_path):
+    """Three seeds of each: what counts is the robust accuracy of the student."""
+    fast = "{precision: bfloat16, compile: true}"
+    robust, num_images = {"plain": [], "fast": []}, 0
+    for seed in range(3):
+        for kind, found in robust.items():
+            engines = [f"{part}.engine={fast}" for part in ("synthesis", "training")]
+            results = run_example(
+                "digits.yaml",
+                f"storage.path={tmp_path / kind}",
+                f"seed={seed}",
+                f"name=seed{seed}",
+                "evaluation.models=[student]",
+                "evaluation.attacks=[{name: pgd, steps: 20}]",
+                *(engines if kind == "fast" else []),
+            )
+            found.append(results["student", "PGD-20"]["accuracy"])
+            num_images += results["student", "PGD-20"]["num_images"]
+    print(robust)
+    mean = np.mean([*robust["plain"], *robust["fast"]])
+    noise = np.sqrt(mean * (1 - mean) * 2 / (num_images / 2))
+    assert abs(np.mean(robust["plain"]) - np.mean(robust["fast"])) <= 3 * noise
 
 
 @pytest.mark.slow

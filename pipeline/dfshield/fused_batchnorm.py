@@ -42,9 +42,9 @@ def shifted_sums(
         groups: how many.
     """
     shifted = features.float() - shift.view(_per_channel(features))
-    shifted = shifted.reshape(groups, -1, *shifted.shape[1:])
-    axes = [axis for axis in range(shifted.ndim) if axis not in (0, 2)]
-    return torch.stack([shifted.sum(axes), shifted.square().sum(axes)])
+    shifted = shifted.flatten(2) if features.ndim > 2 else shifted[..., None]
+    of_images = torch.stack([shifted.sum(2), shifted.square().sum(2)])
+    return of_images.reshape(2, groups, -1, shifted.shape[1]).sum(2)
 
 
 def moments(

@@ -132,9 +132,9 @@ def doctor(env, *args):
 
 @pytest.fixture(params=["token", "disabled"])
 def head(request):
-    heads = running_head({"RAY_AUTH_MODE": request.param})
-    yield next(heads) | {"RAY_AUTH_MODE": request.param}
-    next(heads, None)
+    mode = {"RAY_AUTH_MODE": request.param}
+    with running_head(mode) as env:
+        yield env | mode
 
 
 @pytest.mark.ray

@@ -19,6 +19,5 @@ def home():
     """The environment of a user with a home and a Ray folder of their own."""
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("processes and a network of their own are not permitted here")
-    homes = new_home()
-    yield next(homes)
-    next(homes, None)
+    with new_home() as env:
+        yield env

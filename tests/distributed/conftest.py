@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ray_cluster import cluster, on_cluster
-from ray_head import drive, ray_home
+from ray_head import drive, home
 from tiny_run import finished, small_disk, tiny
 
-__all__ = ["cluster", "drive", "finished", "on_cluster", "ray_home", "small_disk", "tiny"]
+__all__ = ["cluster", "drive", "finished", "home", "on_cluster", "small_disk", "tiny"]

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -58,71 +58,75 @@ def processes(env: Mapping[str, str]) -> dict[int, str]:
     return found
 
 
+@contextmanager
 def new_home() -> Iterator[dict[str, str]]:
-    """An environment in which Ray has a home and a temporary folder of its own."""
+    """Give an environment in which Ray has a home and a temporary folder of its own."""
     root = Path(tempfile.mkdtemp(prefix="dfs-", dir="/tmp"))  # sockets need a short path
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     folders = {"HOME": root / "home", "RAY_TMPDIR": root / "ray"}
     for folder in folders.values():
         folder.mkdir()
-    yield {
-        **kept,
-        **{name: str(folder) for name, folder in folders.items()},
-        "PYTHONPATH": str(PACKAGE),
-    }
-    shutil.rmtree(root, ignore_errors=True)
+    try:
+        yield {
+            **kept,
+            **{name: str(folder) for name, folder in folders.items()},
+            "PYTHONPATH": str(PACKAGE),
+        }
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
+@contextmanager
 def running_head(
     changes: Mapping[str, str] | None = None,
     *,
     within: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> Iterator[dict[str, str]]:
-    """A running Ray with a token and two logical GPUs; the environment of who may join it.
+    """Give a running Ray with a token and two logical GPUs: the environment of who may join it.
 
     Its environment has these changes; ``within`` is a command that runs it, ``options`` are more
     of those of `ray start`.
     """
-    homes = new_home()
-    env = next(homes) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("", 0))
-        other.bind(("", 0))
-        port, client_port = one.getsockname()[1], other.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            *within,
-            *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
-            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=2"),
-            *("--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"),
-            *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={client_port}"),
-            *options,
-        ],
-        env=env | {"RAY_USAGE_STATS_ENABLED": "0"} | dict(changes or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = []
-        while "Ray runtime started" not in (line := process.stdout.readline()):
-            said.append(line)
-            assert line, "".join(said)
-        yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-    finally:
-        for pid in descendants(process.pid) | {process.pid}:
-            with suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        process.communicate()
-        next(homes, None)
+    with new_home() as home:
+        env = home | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("", 0))
+            other.bind(("", 0))
+            port, client_port = one.getsockname()[1], other.getsockname()[1]
+        process = subprocess.Popen(
+            [
+                *within,
+                *(sys.executable, "-c", "from ray.scripts.scripts import main; main()"),
+                *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--num-gpus=2"),
+                *("--min-worker-port=0", "--max-worker-port=0", "--include-dashboard=false"),
+                *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={client_port}"),
+                *options,
+            ],
+            env=env | {"RAY_USAGE_STATS_ENABLED": "0"} | dict(changes or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            said = []
+            while "Ray runtime started" not in (line := process.stdout.readline()):
+                said.append(line)
+                assert line, "".join(said)
+            yield env | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        finally:
+            for pid in descendants(process.pid) | {process.pid}:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+            process.communicate()
 
 
 @pytest.fixture
-def ray_home() -> Iterator[dict[str, str]]:
+def home() -> Iterator[dict[str, str]]:
     """An environment in which Ray has a home and a temporary folder of its own."""
-    yield from new_home()
+    with new_home() as env:
+        yield env
 
 
 @pytest.fixture

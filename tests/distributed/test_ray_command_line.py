@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ray_head import PACKAGE, new_home, processes, running_head
+from ray_head import PACKAGE, processes, running_head
 from tiny_run import Answer, call, contents, events, resuming_command, run_of, start, write_config
 
 import dfshield
@@ -37,11 +37,9 @@ sys.meta_path.insert(0, NoRay())
 
 
 @pytest.fixture
-def env():
+def env(home):
     """The environment of a user with a home and a Ray folder of their own."""
-    homes = new_home()
-    yield next(homes) | {"OMP_NUM_THREADS": "1"}
-    next(homes, None)
+    return home | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,8 @@ def head(shadows):
         apart = ["unshare", "--map-root-user", *apart[1:]]
     if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not permitted here")
-    yield from running_head(within=apart)
+    with running_head(within=apart) as env:
+        yield env
 
 
 def command(env, *args, **changes):

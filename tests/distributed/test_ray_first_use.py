@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ray_head import new_home
 from tiny_run import TINY, changed, contents, events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -26,11 +25,9 @@ def network(width: int = 8):
 
 
 @pytest.fixture
-def user(tmp_path):
+def user(home, tmp_path):
     """A function that runs `dfshield` for a user with a home and a folder of their own."""
-    homes = new_home()
-    env = next(homes)
-    del env["PYTHONPATH"]
+    env = {name: value for name, value in home.items() if name != "PYTHONPATH"}
     (tmp_path / "work").mkdir()
     tree = {key: value for key, value in TINY.items() if key != "cluster"}
 
@@ -47,8 +44,7 @@ def user(tmp_path):
         )
 
     run.env, run.home, run.work = env, Path(env["HOME"]), tmp_path / "work"
-    yield run
-    next(homes, None)
+    return run
 
 
 def test_a_run_is_quiet_and_leaves_nothing_behind(user):

@@ -61,8 +61,8 @@ except KeyboardInterrupt:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
-    done = drive(LOCAL, ray_home | {"RAY_ADDRESS": "127.0.0.1:9"})
+def test_a_local_ray_is_quiet_private_and_ends_when_closed(home, drive):
+    done = drive(LOCAL, home | {"RAY_ADDRESS": "127.0.0.1:9"})
     assert done.stderr == ""
     assert done.returncode == 0
     [line] = done.stdout.splitlines()
@@ -73,9 +73,12 @@ def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
     assert found["same"]
     assert found["mask"] == 0o22
     assert not found["open"]
-    home = Path(ray_home["HOME"])
-    assert [p.relative_to(home).as_posix() for p in home.rglob("*")] == [".ray", ".ray/auth_token"]
-    assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    folder = Path(home["HOME"])
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob("*")] == [
+        ".ray",
+        ".ray/auth_token",
+    ]
+    assert (folder / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     assert gone_within({found["worker"]}, 10) == {}
 
 
@@ -89,10 +92,10 @@ def test_a_local_ray_is_quiet_private_and_ends_when_closed(ray_home, drive):
         signal.SIGKILL,
     ],
 )
-def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
+def test_no_process_of_a_local_ray_outlives_its_driver(home, number):
     driver = subprocess.Popen(
         [sys.executable, "-c", LASTING],
-        env=ray_home,
+        env=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -100,7 +103,7 @@ def test_no_process_of_a_local_ray_outlives_its_driver(ray_home, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        scratch = Path(ray_home["RAY_TMPDIR"])
+        scratch = Path(home["RAY_TMPDIR"])
         deadline = time.monotonic() + 60
         while len(list(scratch.glob("busy*"))) < 2:
             assert driver.poll() is None, driver.communicate()
@@ -140,7 +143,7 @@ print(seen)
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hears(ray_home, drive):
-    done = drive(STARTED_UNDER_SIGNALS, ray_home)
+def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hears(home, drive):
+    done = drive(STARTED_UNDER_SIGNALS, home)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["started True", "interrupted False", "[15]"]

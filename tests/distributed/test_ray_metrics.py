@@ -116,11 +116,10 @@ def head():
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    heads = running_head(
+    with running_head(
         {"RAY_metrics_report_interval_ms": "500"}, options=[f"--metrics-export-port={port}"]
-    )
-    yield next(heads), f"http://127.0.0.1:{port}/metrics"
-    next(heads, None)
+    ) as env:
+        yield env, f"http://127.0.0.1:{port}/metrics"
 
 
 def scraped(address):

@@ -15,7 +15,8 @@ from dfshield.errors import InputError
 @pytest.fixture(scope="module")
 def head() -> Iterator[dict[str, str]]:
     """A running Ray with a token and two logical GPUs; the environment of who may join it."""
-    yield from running_head()
+    with running_head() as env:
+        yield env
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def head_without_dfshield(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     broken = tmp_path_factory.mktemp("path") / "dfshield"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise ModuleNotFoundError('no dfshield here')")
-    yield from running_head({"PYTHONPATH": str(broken.parent)})
+    with running_head({"PYTHONPATH": str(broken.parent)}) as env:
+        yield env
 
 
 JOIN = """
@@ -90,16 +92,16 @@ def test_an_address_where_nothing_listens_is_said_in_seconds():
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.drill
-def test_a_port_that_is_no_ray_is_said_within_a_minute(ray_home, drive):
+def test_a_port_that_is_no_ray_is_said_within_a_minute(home, drive):
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        done = drive(joining(f"127.0.0.1:{port}"), ray_home)
+        done = drive(joining(f"127.0.0.1:{port}"), home)
     assert done.stderr == ""
     assert done.stdout.startswith(f"InputError the Ray at 127.0.0.1:{port} cannot be joined")
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_missing_ray_is_said_with_what_installs_it(ray_home, drive):
+def test_a_missing_ray_is_said_with_what_installs_it(home, drive):
     script = """
 import sys
 sys.modules["ray"] = None
@@ -110,7 +112,7 @@ try:
 except InputError as error:
     print(error)
 """
-    done = drive(script, ray_home)
+    done = drive(script, home)
     assert "pip install" in done.stdout
     assert "cluster.address=none" in done.stdout
 

@@ -1,6 +1,7 @@
 """Slices, their seeds, and what a whole evaluation makes of them."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -231,3 +232,16 @@ def test_bad_input_is_named(model, images):
         evaluate(model, (x[:0], y[:0]), None)
     with pytest.raises(InputError, match="logits of shape"):
         evaluate(nn.Flatten(0), (x, y), None)
+
+
+def test_an_attack_on_a_stand_in_is_judged_by_the_model(model, constant, images):
+    x, y = images
+    attack = PGD(eps=0.2, steps=10)
+    direct = evaluate_slice(model, x, y, attack, seed=3)
+    same = evaluate_slice(model, x, y, attack, seed=3, attacked=deepcopy(model))
+    assert same.adversarial_predictions == direct.adversarial_predictions
+    misled = evaluate_slice(model, x, y, attack, seed=3, attacked=constant)
+    x_adv = attack(constant, x, y, seed=3)
+    assert misled.adversarial_predictions == tuple(predictions(model, x_adv).tolist())
+    assert misled.clean_predictions == direct.clean_predictions
+    assert misled.adversarial_predictions != direct.adversarial_predictions

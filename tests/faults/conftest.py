@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from drill import HEADER, SYNTHESIS, Account, Disturbed
 from ray_cluster import cluster
-from ray_head import new_home
+from ray_head import home
 from s3_server import s3
 from tiny_run import finished, run_of, small_disk, start, tiny, write_config
 
-__all__ = ["cluster", "finished", "s3", "small_disk", "tiny"]
+__all__ = ["cluster", "finished", "home", "s3", "small_disk", "tiny"]
 
 _table: list[Account] = []
 
@@ -76,11 +76,3 @@ def disturbed(tiny, reference, counted):
         return Disturbed(config, reference(**synthesis), counted(victim, phase), workers=workers)
 
     return make
-
-
-@pytest.fixture
-def home():
-    """An environment in which Ray has a home and a temporary folder of its own."""
-    homes = new_home()
-    yield next(homes)
-    next(homes, None)

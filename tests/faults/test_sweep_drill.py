@@ -53,6 +53,12 @@ def num_ended(config):
     return sum(record["state"] != "running" for record in records(config))
 
 
+def num_training(config):
+    """How many trials are in the middle of their training."""
+    running = [r["name"] for r in records(config) if r["state"] == "running"]
+    return sum(bool(events(sweep_of(config) / "trials" / name, "checkpoint")) for name in running)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What the sweep gives when nobody disturbs it."""
@@ -113,7 +119,8 @@ def nodes():
 def test_a_node_that_is_removed_half_way_costs_no_trial(tmp_path, undisturbed, nodes):
     config = write_config(tmp_path, **SETTINGS)
     process = start("sweep", config, nodes.setting)
-    wait_until(lambda: num_ended(config) >= 3, process, seconds=240)
+    # Each node has a trial: one that is between two of them would have nothing to lose.
+    wait_until(lambda: num_ended(config) >= 3 and num_training(config) == 2, process, seconds=240)
     nodes.kill(nodes.nodes.pop())
     answer = ended(process)
     assert answer.code == 0, answer

@@ -1,11 +1,13 @@
 """How a run's engine is chosen, that it binds what is begun, and runs on the fast path."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_run import call, run_of, succeed
 
+from dfshield.attacks import FGSM, PGD, AutoAttack
 from dfshield.classifiers import build
 from dfshield.config import EngineConfig
 from dfshield.runs import Engine
@@ -15,6 +17,7 @@ from dfshield.runs.engine_plan import (
     multiply_adds,
     planned_engine,
 )
+from dfshield.runs.measuring import attack_engine
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 AUTO = EngineConfig()
@@ -51,6 +54,16 @@ def test_what_was_begun_goes_before_what_pays():
     engine = planned_engine(HERE, AUTO, work=0.0, bound=begun.to_json())
     assert (engine.precision, engine.compiled, engine.batches_per_pass) == ("bfloat16", True, 4)
     assert (engine.threads, engine.torch) == (HERE.threads, HERE.torch)  # these are the place's
+
+
+def test_of_the_attacks_a_long_pgd_is_compiled_and_in_float32():
+    teacher = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=3, mean=[0.5], std=[0.5])
+    pgd = PGD(eps=0.1, steps=20, restarts=2)
+    long = int(COMPILING_PAYS / (2 * 20 * 2) / multiply_adds(teacher))
+    assert attack_engine(HERE, teacher, pgd, 1 + long) == replace(HERE, compiled=True)
+    assert attack_engine(HERE, teacher, pgd, long - 1) == HERE
+    for attack in (None, FGSM(eps=0.1), AutoAttack(eps=0.1)):
+        assert attack_engine(HERE, teacher, attack, 100 * long) == HERE
 
 
 def test_multiply_adds_are_those_of_the_convolutions_and_the_last_layer():

@@ -1,10 +1,13 @@
 """The compiled training against the plain one; `tests/test_compiled.py` runs it."""
 
 import pytest
+import torch
 from test_accelerated import assert_same, trained
 
 from conftest import images, make_student
+from dfshield.accelerated_model import AcceleratedModel
 from dfshield.acceleration import Acceleration
+from dfshield.attacks import PGD
 
 __all__ = ["images", "make_student"]
 
@@ -15,3 +18,17 @@ def test_compiled_training_is_the_plain_one(make_student, images):
     plain = trained(make_student(), images)
     fast = trained(make_student(), images, acceleration=Acceleration(compiled=True))
     assert_same(plain, fast, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("size", [50, 32])  # whole batches, and one that is not compiled
+def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
+    model = make_student().eval()
+    fast = AcceleratedModel(
+        model, image_shape=(1, 6, 6), full_size=50, acceleration=Acceleration(compiled=True)
+    )
+    attack = PGD(eps=0.5, norm="l2", steps=5)
+    labels = torch.arange(size) % 4
+    plain = attack(model, images[:size], labels, seed=0)
+    torch.testing.assert_close(
+        attack(fast, images[:size], labels, seed=0), plain, rtol=1e-4, atol=1e-4
+    )

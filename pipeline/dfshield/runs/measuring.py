@@ -8,8 +8,11 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
-from dfshield.attacks import Attack
-from dfshield.config import Config
+from dfshield.accelerated_model import AcceleratedModel, accelerable
+from dfshield.acceleration import Acceleration
+from dfshield.attacks import PGD, Attack
+from dfshield.classifiers import Classifier
+from dfshield.config import Config, EngineConfig
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     EvaluationResult,
@@ -23,7 +26,8 @@ from dfshield.evaluation import (
 from dfshield.runs.attack_plans import AttackPlan
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
-from dfshield.runs.executor import Worker
+from dfshield.runs.engine_plan import multiply_adds, planned_engine
+from dfshield.runs.executor import Engine, Worker
 from dfshield.runs.real_images import RealImages, located_images, real_images
 from dfshield.seeds import Stage, derived_seed
 from dfshield.storage import Folder, identity_hash
@@ -62,13 +66,23 @@ class SliceTask:
     attack: AttackPlan | None
     seed: int
     adversarial: str | None
+    acceleration: Acceleration
 
     def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
         """Load models and images onto the worker."""
         classifier = load_classifier(Folder.at(self.model), device=worker.device)
         evaluation = self.config.evaluation
         images = real_images(self.config, classifier, num_images=evaluation.num_images).images
-        bounds = slice_bounds(len(images), evaluation.slice_size)
+        size = evaluation.slice_size
+        bounds = slice_bounds(len(images), size)
+        attacked = None
+        if accelerable(classifier, self.acceleration, otherwise="it is attacked as it is"):
+            attacked = AcceleratedModel(
+                classifier,
+                image_shape=classifier.input_shape,
+                full_size=min(size, len(images)),
+                acceleration=self.acceleration,
+            )
         attack = self.attack.build(worker.device) if self.attack else None
 
         def measure(index: int) -> SliceResult:
@@ -80,6 +94,7 @@ class SliceTask:
                 attack,
                 seed=derived_seed(self.seed, Stage.EVALUATION, index),
                 keep=lambda x_adv: self._keep(index, x_adv),
+                attacked=attacked,
             )
             worker.monitor.advance(float(len(y)))
             return result
@@ -94,6 +109,21 @@ class SliceTask:
     def label(self, unit: int) -> str:
         """Return how people call a slice."""
         return f"slice {unit}"
+
+
+def attack_engine(
+    here: Engine, classifier: Classifier, attack: Attack | None, num_images: int
+) -> Engine:
+    """Return what an attack on so many images is computed with: float32 always.
+
+    A PGD that is long enough is compiled; PGD alone, since other attacks go on with the images that
+    are left, and their number changes.
+    """
+    if not isinstance(attack, PGD):
+        return here
+    passes = 2.0 * attack.steps * attack.restarts  # backward to the images costs what forward does
+    work = passes * num_images * multiply_adds(classifier)
+    return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
 
 def adversarial_name(index: int) -> str:
@@ -224,7 +254,8 @@ class _Measurement:
         self, todo: list[int], done: dict[int, SliceResult], total: int
     ) -> dict[int, SliceResult]:
         context, made = self.context, dict[int, SliceResult]()
-        engine = context.executor.engine()
+        classifier = load_classifier(self.model.folder)
+        engine = attack_engine(context.executor.engine(), classifier, self.attack, total)
         context.observer.begin(
             f"{self.attack.label if self.attack else 'Clean'}, {self.model.name}",
             total=total,
@@ -237,6 +268,7 @@ class _Measurement:
             self.plan,
             self.seed,
             self.folder.uri if self.keeps else None,
+            engine.acceleration,
         )
         units = context.executor.map(
             task, [[index] for index in todo], engine=engine, monitor=context.monitor

@@ -105,6 +105,7 @@ class Together:
         self._device = next(network.parameters()).device
         self._objective = acceleration.compile(self._terms)
         probe = torch.zeros(groups * size, *image_shape, device=self._device)
+        probe = probe.contiguous(memory_format=torch.channels_last)  # as `_rolled` returns them
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
         if acceleration.compiled and not works(
