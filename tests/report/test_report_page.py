@@ -50,6 +50,24 @@ def test_every_number_of_one_seed_is_shown(make_data, read_page):
     assert "Warning." not in text
 
 
+def test_the_worst_of_several_attacks_is_not_called_an_attack(
+    make_data, make_outcome, make_evaluation, read_page
+):
+    measured = tuple(
+        make_evaluation(model, label, count, attack={"name": name})
+        for model in ("teacher", "student")
+        for label, count, name in (
+            ("PGD-20", 240, "pgd"),
+            ("Worst of 3 attacks", 200, "worst-case"),
+        )
+    )
+    text = read_page(render_page(make_data(make_outcome(0, measured)))).text.replace("\xa0", " ")
+    assert "Under the worst of 3 attacks on each image (l_inf 8/255), the student answers" in text
+    attacks = tuple(e for e in measured if e["label"] == "PGD-20")
+    text = read_page(render_page(make_data(make_outcome(0, attacks)))).text.replace("\xa0", " ")
+    assert "Under PGD-20 (l_inf 8/255), the strongest attack measured, the student answers" in text
+
+
 def test_three_seeds_give_mean_and_sample_deviation(make_data, make_outcome, read_page):
     text = read_page(render_page(make_data(*map(make_outcome, range(3))))).text
     counts = [244, 252, 260]

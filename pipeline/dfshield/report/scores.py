@@ -7,6 +7,9 @@ from typing import Any, Literal, TypeAlias
 
 from dfshield.report.views import Share, View, checked
 
+WORST_CASE = "worst-case"
+"""What the attack of an evaluation that several attacks were put together to is called."""
+
 EvaluationView: TypeAlias = Mapping[str, Any]
 """One evaluation as it stands in its JSON: the fields of :class:`Score`; others are ignored."""
 
@@ -122,6 +125,11 @@ class Comparison:
     def is_attack(self) -> bool:
         """False for accuracy on unchanged images."""
         return self.eps is not None and self.eps > 0
+
+    @property
+    def is_worst_case(self) -> bool:
+        """Whether an image counts only if it withstands every attack of the threat model."""
+        return any(s.attack and s.attack.get("name") == WORST_CASE for s in self.scores)
 
     @property
     def title(self) -> str:
