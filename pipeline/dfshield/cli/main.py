@@ -3,37 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dfshield import __version__
 from dfshield.cli.execution import execute
-from dfshield.cli.options import (
-    AsJson,
-    ConfigArgument,
-    Data,
-    Eps,
-    Model,
-    ModelWeights,
-    NormName,
-    NumImages,
-    OptionalConfig,
-    Out,
-    Overrides,
-    PlanOnly,
-    Replan,
-    RunFolder,
-    SeedNumber,
-    Split,
-    Surrogate,
-)
+from dfshield.cli.measuring import audit, evaluate
+from dfshield.cli.options import AsJson, ConfigArgument, Overrides, PlanOnly, Replan, RunFolder
 from dfshield.errors import DfshieldError, InputError
-
-if TYPE_CHECKING:
-    from dfshield.cli.others import ModelOptions
 
 app = typer.Typer(
     name="dfshield",
@@ -131,100 +109,8 @@ def train(
     execute(config, overrides, ("train",), as_json=as_json, replan=replan)
 
 
-@app.command()
-def evaluate(
-    config: OptionalConfig = None,
-    overrides: Overrides = None,
-    model: Model = None,
-    weights: ModelWeights = None,
-    data: Data = None,
-    split: Split = None,
-    eps: Eps = None,
-    norm: NormName = None,
-    num_images: NumImages = None,
-    seed: SeedNumber = None,
-    out: Out = None,
-    surrogate: Surrogate = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure on real images, clean and under attack: a run's teacher and student, or any model.
-
-    With --model there is no CONFIG: the model is attacked by PGD-20 and AutoAttack, or by what
-    evaluation.attacks names. What has been measured is not repeated, and an interrupted
-    measurement continues.
-
-    Example: dfshield evaluate examples/digits.yaml evaluation.num_images=100
-
-    Example: dfshield evaluate --model python:pkg.mod:factory --weights W.pth --data cifar10:PATH
-    """
-    options = _model_options(locals())
-    if model is not None:
-        from dfshield.cli.auditing import evaluate_standalone
-
-        evaluate_standalone(options, _only_overrides(config, overrides), as_json=as_json)
-        return
-    config = _required(config)
-    options.refuse_with_config()
-    execute(config, overrides, ("evaluate",), as_json=as_json)
-
-
-@app.command()
-def audit(
-    config: OptionalConfig = None,
-    overrides: Overrides = None,
-    model: Model = None,
-    weights: ModelWeights = None,
-    data: Data = None,
-    split: Split = None,
-    eps: Eps = None,
-    norm: NormName = None,
-    num_images: NumImages = None,
-    seed: SeedNumber = None,
-    out: Out = None,
-    surrogate: Surrogate = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look for masked gradients: a checklist with a verdict per line, of a run or of any model.
-
-    It is the list of Athalye et al. (2018) and Carlini et al. (2019). A line that fails says that
-    accuracy under gradient attacks cannot be believed for this model: exit code 3. Warnings, and
-    lines that could not be run, leave it 0. Beside the table there is a page with the evidence.
-
-    Example: dfshield audit examples/digits.yaml audit.num_images=100
-
-    Example: dfshield audit --model python:pkg.mod:factory --weights W.pth --data cifar10:PATH
-    """
-    from dfshield.cli.auditing import audit_command
-
-    options = _model_options(locals())
-    if model is not None:
-        overrides, config = _only_overrides(config, overrides), None
-    else:
-        config = _required(config)
-    if not audit_command(config, overrides or (), options, as_json=as_json):
-        raise typer.Exit(DfshieldError.exit_code)
-
-
-def _model_options(given: Mapping[str, Any]) -> "ModelOptions":
-    """Return those of a command's arguments that say what a model of any origin is."""
-    from dfshield.cli.others import ModelOptions
-
-    return ModelOptions(**{name.name: given[name.name] for name in fields(ModelOptions)})
-
-
-def _only_overrides(config: str | None, overrides: list[str] | None) -> list[str]:
-    """Return all arguments as overrides: with --model there is no CONFIG."""
-    given = [config, *(overrides or ())] if config is not None else []
-    for argument in given:
-        if "=" not in argument:
-            raise InputError(f"{argument!r}: with --model there is no CONFIG, only KEY=VALUE")
-    return given
-
-
-def _required(config: str | None) -> str:
-    if config is None:
-        raise InputError("CONFIG: name a YAML file, or a model with --model and --data")
-    return config
+app.command()(evaluate)
+app.command()(audit)
 
 
 @app.command()
