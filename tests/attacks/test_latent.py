@@ -67,7 +67,8 @@ def test_where_nothing_is_found_the_name_is_asked_for(digits):
     class Bare(nn.Module):
         def __init__(self):
             super().__init__()
-            self.weight = nn.Parameter(torch.randn(10, 64))
+            draw = torch.Generator().manual_seed(0)
+            self.weight = nn.Parameter(torch.randn(10, 64, generator=draw))
             self.body = nn.Identity()
 
         def forward(self, x):
@@ -81,9 +82,13 @@ def test_where_nothing_is_found_the_name_is_asked_for(digits):
     assert not torch.equal(Latent(eps=0.1, layer="body")(model, x, y), x)
     with pytest.raises(InputError, match="layer: the model has no 'bdy': did you mean 'body'"):
         Latent(eps=0.1, layer="bdy")(model, x, y)
-    unusual = Unusual()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unusual = Unusual()
+    y = unusual(x).argmax(1)
+    assert len(y.unique()) > 1  # there is a guide
     with pytest.raises(InputError, match="does not use it"):
-        Latent(eps=0.1, layer="unused")(unusual, x, unusual(x).argmax(1))
+        Latent(eps=0.1, layer="unused")(unusual, x, y)
 
 
 def test_features_move_towards_an_image_of_another_class(trained_net, digits):
