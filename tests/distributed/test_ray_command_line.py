@@ -324,3 +324,28 @@ def test_what_needs_no_work_needs_no_ray(tiny, without_ray, words):
     answer = command(without_ray, *(names.get(word, word) for word in words.split()))
     assert answer.code == 0, answer
     assert "Ray" not in answer.err
+
+
+AFTERWARDS = """
+import sys
+from dfshield.cli.main import main
+sys.argv = ["dfshield", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+import ray
+try:
+    ray.put(1)
+except Exception as error:
+    print(type(error).__name__)
+print(ray.is_initialized())
+"""
+
+
+def test_what_a_command_leaves_behind_starts_no_ray(env):
+    done = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "False"
+    assert len(done.stdout.split()) == 4, done.stdout  # with the version, and an error

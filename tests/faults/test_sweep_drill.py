@@ -104,7 +104,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, undisturbed):
     status = json.loads(succeed("status", sweep_of(config), "--json").out)
     assert status["trials"]["done"] >= 2
     assert sum(status["trials"].values()) == NUM_TRIALS
-    answer = ended(start(*args))
+    answer = ended(start(*args), seconds=300)
     assert answer.code == 0, answer
     assert figures(config) == undisturbed
 

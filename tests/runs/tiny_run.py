@@ -146,9 +146,9 @@ def _hear_signals() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def ended(process: subprocess.Popen) -> Answer:
+def ended(process: subprocess.Popen, seconds: float = 120) -> Answer:
     """Wait for a started process."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=seconds)
     return Answer(process.returncode, out, err)
 
 

@@ -1,6 +1,7 @@
 """The commands. What they need is imported when they run, so that ``--help`` is quick."""
 
 import json
+import os
 import sys
 import time
 from typing import Annotated
@@ -255,6 +256,8 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
 def main() -> None:
     """Run the command line; an error is one line and its exit code."""
+    # A thread of Ray Tune that outlives an interrupted sweep must not start a Ray of its own.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         app()
     except DfshieldError as error:
