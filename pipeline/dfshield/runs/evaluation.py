@@ -144,7 +144,7 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
         One result per model and attack, clean first.
     """
     models = [_subject(context, name, seed) for name in context.config.evaluation.models]
-    images = real_images(context.config, load_classifier(models[0].folder))
+    images = real_images(context.config, models[0].classifier)
     info = DataInfo(
         name=images.name,
         split=images.split,
@@ -164,19 +164,21 @@ def evaluation_stage(context: RunContext, seed: int) -> list[EvaluationResult]:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model to measure: what it is called, where it lies, its fingerprint."""
+    """A model to measure: what it is called, where it lies, what it is, its fingerprint."""
 
     name: str
     folder: Folder
+    classifier: Classifier
     fingerprint: str
 
 
 def _subject(context: RunContext, name: str, seed: int) -> _Subject:
     if name == "student":
         folder = trained_student(context, seed)
-        return _Subject(name, folder, load_classifier(folder).fingerprint())
-    teacher = load_teacher(context)
-    return _Subject(name, context.layout.teacher, teacher.fingerprint())
+        classifier = load_classifier(folder)
+    else:
+        folder, classifier = context.layout.teacher, load_teacher(context)
+    return _Subject(name, folder, classifier, classifier.fingerprint())
 
 
 def _measured(
@@ -239,8 +241,7 @@ def _slices(
     todo = [[index] for index in range(len(bounds)) if index not in done]
     if not todo:  # do not start workers for nothing
         return [done[index] for index in sorted(done)]
-    classifier = load_classifier(model.folder)
-    engine = attack_engine(context.executor.engine(), classifier, attack, num_images)
+    engine = attack_engine(context.executor.engine(), model.classifier, attack, num_images)
     observer.begin(title, total=num_images, done=measured, unit="images")
     units = context.executor.map(
         SliceTask(_located(context.config), model.folder.uri, attack, seed, engine.acceleration),
