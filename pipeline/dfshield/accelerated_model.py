@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.acceleration import Acceleration, works
+from dfshield.acceleration import Acceleration, in_one_layout, works
 from dfshield.attacks import frozen
 from dfshield.classifiers import batchnorm_layers
 from dfshield.fused_batchnorm import fuse, fusible
@@ -50,11 +50,10 @@ class AcceleratedModel(nn.Module):
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
         whole = len(images) == self._full_size
-        logits: Tensor = (self._eval_pass if whole else self._logits)(images)
+        logits: Tensor = (self._eval_pass if whole else self._logits)(in_one_layout(images))
         return logits
 
     def _logits(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
         with self._acceleration.autocast(self._device):
             logits: Tensor = self._twin(images)
         return logits.float()
@@ -62,7 +61,7 @@ class AcceleratedModel(nn.Module):
     def _try_eval(self, images: Tensor) -> None:
         with frozen(self):
             attacked = images.clone().requires_grad_()
-            torch.autograd.grad(self._eval_pass(attacked).sum(), [attacked])
+            torch.autograd.grad(self(attacked).sum(), [attacked])
 
 
 def accelerable(model: nn.Module, acceleration: Acceleration, *, otherwise: str) -> bool:

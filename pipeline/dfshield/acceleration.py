@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from dfshield.errors import InputError
 
@@ -73,3 +74,13 @@ def channels_last(module: nn.Module) -> nn.Module:
     """Let the module's convolutions compute in channels-last order; its numbers stay the same."""
     moved: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+def in_one_layout(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return the images in channels-last order, always with the same strides.
+
+    ``contiguous(memory_format=torch.channels_last)`` leaves images of a single channel with the
+    strides they came with, and what was compiled for one would be compiled again for the other.
+    """
+    pixels = images.permute(0, 2, 3, 1)
+    return pixels.flatten(1).view(pixels.shape).permute(0, 3, 1, 2)

@@ -70,8 +70,7 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     from dfshield.report import curves_figure, landscape_figure, render_audit
 
     config, folder = context.config, context.layout.audit(seed)
-    classifier = load_classifier(subject.folder)
-    images = real_images(config, classifier, num_images=config.audit.num_images)
+    images = real_images(config, subject.classifier, num_images=config.audit.num_images)
     surrogate = subject.surrogate
     identity = {
         "model_fingerprint": subject.fingerprint,

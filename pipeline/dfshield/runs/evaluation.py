@@ -44,9 +44,8 @@ def evaluation_stage(
     models = list(subjects) or [
         subject_of(context, name, seed) for name in context.config.evaluation.models
     ]
-    classifier = load_classifier(models[0].folder)
     images = real_images(
-        context.config, classifier, num_images=context.config.evaluation.num_images
+        context.config, models[0].classifier, num_images=context.config.evaluation.num_images
     )
     plans: list[AttackPlan | None] = [None, *attack_plans(context.config)]
     names = {
@@ -76,10 +75,9 @@ def subject_of(context: RunContext, name: str, seed: int) -> Subject:
     teacher = context.layout.teacher
     if name == "student":
         folder = trained_student(context, seed)
-        return Subject(name, folder, load_classifier(folder).fingerprint(), surrogate=teacher)
-    fingerprint = load_teacher(context).fingerprint()
+        return Subject(name, folder, load_classifier(folder), surrogate=teacher)
     student = context.layout.student(seed) if student_is_done(context, seed) else None
-    return Subject(name, teacher, fingerprint, surrogate=student)
+    return Subject(name, teacher, load_teacher(context), surrogate=student)
 
 
 def _with_model(context: RunContext, model: Subject, plan: AttackPlan | None) -> AttackPlan | None:
@@ -124,7 +122,7 @@ def _write_robustbench(
     for name in attacked:
         path = f"{ROBUSTBENCH}/{name}.json"
         if is_robustbench(results[name]):
-            source = load_classifier(model.folder).architecture.source
+            source = model.classifier.architecture.source
             known = {
                 "name": given["name"] or " ".join(own),
                 "architecture": given["architecture"] or source,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,15 +43,20 @@ class Subject:
     Attributes:
         name: what it is called.
         folder: where it lies.
-        fingerprint: of architecture and weights.
+        classifier: what lies there.
         surrogate: the folder of another model of the same images, whose adversarial images are
             tried on it; None if there is none.
     """
 
     name: str
     folder: Folder
-    fingerprint: str
+    classifier: Classifier
     surrogate: Folder | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint of architecture and weights."""
+        return self.classifier.fingerprint()
 
 
 @dataclass(frozen=True)
@@ -254,8 +260,8 @@ class _Measurement:
         self, todo: list[int], done: dict[int, SliceResult], total: int
     ) -> dict[int, SliceResult]:
         context, made = self.context, dict[int, SliceResult]()
-        classifier = load_classifier(self.model.folder)
-        engine = attack_engine(context.executor.engine(), classifier, self.attack, total)
+        here = context.executor.engine()
+        engine = attack_engine(here, self.model.classifier, self.attack, total)
         context.observer.begin(
             f"{self.attack.label if self.attack else 'Clean'}, {self.model.name}",
             total=total,

@@ -60,14 +60,13 @@ def standalone(
 
 def _subject(config: Config, folder: Folder, surrogate: str | None) -> Subject:
     model = _built(config)
-    fingerprint = model.fingerprint()
     stored = folder.exists(WEIGHTS_FILE)
-    if not stored or load_classifier(folder).fingerprint() != fingerprint:
+    if not stored or load_classifier(folder).fingerprint() != model.fingerprint():
         save_classifier(model, folder)
     other = None if surrogate is None else Folder.at(surrogate)
     if other is not None:
         load_classifier(other, trust_python=False)  # what is wrong shows before any work
-    return Subject(config.name, folder, fingerprint, surrogate=other)
+    return Subject(config.name, folder, model, surrogate=other)
 
 
 def _built(config: Config) -> Classifier:

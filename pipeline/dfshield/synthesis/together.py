@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dfshield.acceleration import Acceleration, channels_last, works
+from dfshield.acceleration import Acceleration, channels_last, in_one_layout, works
 from dfshield.classifiers import batchnorm_layers
 from dfshield.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
 from dfshield.synthesis.draws import BatchDraws
@@ -104,8 +104,7 @@ class Together:
         self._acceleration = acceleration
         self._device = next(network.parameters()).device
         self._objective = acceleration.compile(self._terms)
-        probe = torch.zeros(groups * size, *image_shape, device=self._device)
-        probe = probe.contiguous(memory_format=torch.channels_last)  # as `_rolled` returns them
+        probe = in_one_layout(torch.zeros(groups * size, *image_shape, device=self._device))
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
         if acceleration.compiled and not works(

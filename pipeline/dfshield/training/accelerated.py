@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.accelerated_model import AcceleratedModel, accelerable
-from dfshield.acceleration import Acceleration, works
+from dfshield.acceleration import Acceleration, in_one_layout, works
 from dfshield.training.batchnorm import BatchNormRecords
 
 
@@ -62,7 +62,8 @@ class AcceleratedStudent(AcceleratedModel):
         """Return the logits of images in [0, 1] in train mode, and the batch's statistics."""
         whole = len(images) == self._full_size
         self._twin.train()
-        logits, statistics = (self._train_pass if whole else self._logits_and_statistics)(images)
+        train_pass = self._train_pass if whole else self._logits_and_statistics
+        logits, statistics = train_pass(in_one_layout(images))
         return logits, BatchNormRecords(self._order, statistics)
 
     def _logits_and_statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,6 @@ class AcceleratedStudent(AcceleratedModel):
 
     def _try_training(self, images: Tensor) -> None:
         weights = [p for p in self._twin.parameters() if p.requires_grad]
-        self._twin.train()
         with torch.random.fork_rng():
-            logits, _ = self._train_pass(images)
+            logits, _ = self.train_pass(images)
             torch.autograd.grad(logits.sum(), weights, allow_unused=True)
