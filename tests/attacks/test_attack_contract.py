@@ -271,7 +271,9 @@ def test_labels():
     [
         ("pdg", {"eps": 0.1}, "'pgd'"),
         ("AutoAttack", {"eps": 0.1}, "'autoattack'"),
-        ("pgd", {"eps": 0.1, "step_size": 0.1}, r"pgd\.step_size is unknown.*'steps'"),
+        ("pgd", {"eps": 0.1, "step_size": 0.1}, r"pgd\.step_size is unknown: here it is 'step'"),
+        ("pgd", {"eps": 0.1, "alpha": 0.1}, r"pgd\.alpha is unknown: here it is 'step'"),
+        ("fgsm", {"eps": 0.1, "alpha": 0.1}, r"fgsm\.alpha is unknown: known are eps, norm"),
         ("fgsm", {"eps": 0.1, "restarts": 2}, r"fgsm\.restarts is unknown"),
         ("pgd", {"steps": 20}, r"pgd\.eps is missing"),
         ("pgd", {"eps": "eight"}, "eps: 'eight'"),

@@ -35,6 +35,17 @@ _ALL: tuple[type[Attack], ...] = (
     Transfer,
 )
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ALL}
+_ELSEWHERE = {
+    "alpha": "step",
+    "abs_stepsize": "step",
+    "step_size": "step",
+    "eps_iter": "step",
+    "n_iter": "steps",
+    "nb_iter": "steps",
+    "eot_iter": "eot",
+    "lr": "learning_rate",
+}
+"""Hyper-parameters by the names that foolbox, torchattacks and AutoAttack give them."""
 
 
 def make_attack(name: str, **kwargs: object) -> Attack:
@@ -54,10 +65,15 @@ def make_attack(name: str, **kwargs: object) -> Attack:
     if not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
         for key in kwargs:
             if key not in parameters:
-                raise InputError(f"{name}.{key} is unknown: {nearest(key, list(parameters))}")
+                raise InputError(f"{name}.{key} is unknown: {_nearest(key, list(parameters))}")
     if "eps" not in kwargs and parameters["eps"].default is inspect.Parameter.empty:
         raise InputError(f"{name}.eps is missing: the radius of the ball, such as 0.03 or '8/255'")
     needed = ATTACKS[name].needs_model
     if needed is not None and needed not in kwargs:
         raise InputError(f"{name}.{needed} is missing: this attack works with another model")
     return build(**kwargs)
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    called = _ELSEWHERE.get(key)
+    return f"here it is {called!r}" if called in known else nearest(key, known)
