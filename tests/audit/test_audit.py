@@ -174,9 +174,10 @@ class Cut(nn.Module):
         return self.net(x).detach()
 
 
-def test_a_model_without_a_gradient_is_refused(standard, digits):
-    with pytest.raises(InputError, match="carry no gradient"):
-        audit(Cut(standard), digits, eps=EPS)
+def test_a_model_without_a_gradient_is_caught(standard, robust_dense, digits):
+    report = audit(Cut(standard), digits, eps=EPS, source=robust_dense, autoattack=False)
+    assert set(report.failed()) >= {"gradients", "unbounded", "black-box", "transfer"}
+    assert "carry no gradient at all" in report.check("gradients").finding
 
 
 def test_a_constant_classifier_has_not_beaten_the_floor(standard, digits):

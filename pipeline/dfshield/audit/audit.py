@@ -12,7 +12,7 @@ from dfshield.attacks import Norm, check_images
 from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
 from dfshield.audit.landscape import landscape, smooth_loss
-from dfshield.audit.subject import Subject
+from dfshield.audit.subject import Subject, differentiable
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images
@@ -54,15 +54,16 @@ def audit(
         tell: called with what is done next.
 
     Raises:
-        InputError: for images or labels that the model cannot have, or a model without gradients.
+        InputError: for images or labels that the model cannot have.
     """
     started = time.perf_counter()
     taken = as_images(images)
     x, y = taken.tensors(slice(None))
     device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
+    x = check_images(model, x).to(device)
     subject = Subject(
-        model,
-        check_images(model, x).to(device),
+        differentiable(model, x),
+        x,
         y.to(device),
         norm=norm,
         eps=parse_epsilon(eps),

@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
 from dfshield.audit.comparison import robust_share
-from dfshield.audit.subject import Subject
+from dfshield.audit.subject import Subject, WithoutGradient
 from dfshield.evaluation import COLLAPSE_SHARE, same_logits
 
 BATCH_STATISTICS = "Carlini et al. (2019): the model attacked is the model deployed"
@@ -121,6 +121,13 @@ def gradients(subject: Subject) -> Check:
     zero = int((gradient == 0).all(1).sum())
     broken = int((~gradient.isfinite().all(1)).sum())
     certain = F.softmax(logits[right], dim=1).amax(1) == 1
+    finding = (
+        f"of {len(gradient)} images answered right, {zero} have a gradient of exactly zero, "
+        f"{broken} one that is not finite, and {int(certain.sum())} a probability that "
+        "rounds to 1"
+    )
+    if isinstance(subject.model, WithoutGradient):
+        finding = "the model's logits carry no gradient at all with respect to its images"
     verdict: Verdict = "pass"
     if broken or zero > MOST_ZERO_GRADIENTS * total:
         verdict = "fail"
@@ -130,11 +137,7 @@ def gradients(subject: Subject) -> Check:
         key="gradients",
         title="The loss has a gradient: nothing is flat or saturated",
         verdict=verdict,
-        finding=(
-            f"of {len(gradient)} images answered right, {zero} have a gradient of exactly zero, "
-            f"{broken} one that is not finite, and {int(certain.sum())} a probability that "
-            "rounds to 1"
-        ),
+        finding=finding,
         evidence={
             "images": len(gradient),
             "zero_gradients": zero,

