@@ -22,6 +22,15 @@ def make(scale=1.0):
     layer.weight.data = 2 * scale * centres
     layer.bias.data = -scale * (centres**2).sum(1)
     return nn.Sequential(nn.Flatten(), layer)
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + 0.2 * torch.randn_like(x)
+
+
+def make_noisy():
+    return nn.Sequential(Noise(), make())
 """
 QUICK = ("audit.autoattack=false", "evaluation.attacks=[{name: pgd, steps: 3}, {name: fgsm}]")
 
@@ -50,6 +59,21 @@ def test_a_model_of_somebody_else_is_audited(own, tmp_path):
     again = succeed("audit", *own, "--num-images", 60, "--out", "here/mine", *QUICK, "--json")
     assert json.loads(again.out) == [report]
     assert page.stat().st_mtime_ns == before
+
+
+def test_a_randomised_model_is_said_to_be_and_meets_autoattack_with_many_draws(own):
+    noisy = ["--model", "python:centres:make_noisy", *own[2:], "--num-images", 10]
+    square = "{name: autoattack, version: custom, attacks: [square], queries: 5}"
+    attacks = f"evaluation.attacks=[{{name: autoattack}}, {square}]"
+    answer = succeed("evaluate", *noisy, attacks, "--json")
+    results = json.loads(answer.out)["results"]
+    assert [r["label"] for r in results[:3]] == [
+        "clean",
+        "AutoAttack (rand)",
+        "AutoAttack (square)",
+    ]
+    assert all(r["randomised"] for r in results)
+    assert "randomised" in succeed("evaluate", *noisy, attacks).out
 
 
 def test_a_line_that_fails_gives_another_exit_code(own):

@@ -81,6 +81,7 @@ def _remarks(result: EvaluationResult) -> list[str]:
         "below the floor": result.below_floor,
         "not the standard suite": result.standard_suite is False,
         "non-finite logits": result.non_finite > 0,
+        "randomised": bool(result.randomised),
     }
     return [f"{result.model} {text}" for text, raised in flags.items() if raised]
 

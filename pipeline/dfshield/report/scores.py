@@ -18,6 +18,9 @@ FLAG_MEANING = {
     "below the floor": "a classifier that always answers the most frequent class scores higher",
     "not the standard suite": "AutoAttack ran without the parts that need more classes, so the "
     "figure does not compare with published AutoAttack figures",
+    "non-finite logits": "images whose logits are NaN or infinite count as not robust",
+    "randomised": "the model answers the same images differently when asked twice; attacks that "
+    "follow one draw of its gradient overrate it",
 }
 
 
@@ -48,6 +51,8 @@ class Score(View):
     collapsed: bool
     below_floor: bool
     standard_suite: bool | None = None
+    non_finite: int = 0
+    randomised: bool | None = None
     notes: tuple[str, ...] = ()
     seconds: float
     seed: int
@@ -57,7 +62,13 @@ class Score(View):
     @property
     def flags(self) -> tuple[str, ...]:
         """What a reader must know before trusting the figure; keys of ``FLAG_MEANING``."""
-        raised = (self.collapsed, self.below_floor, self.standard_suite is False)
+        raised = (
+            self.collapsed,
+            self.below_floor,
+            self.standard_suite is False,
+            self.non_finite > 0,
+            bool(self.randomised),
+        )
         return tuple(flag for flag, up in zip(FLAG_MEANING, raised, strict=True) if up)
 
 

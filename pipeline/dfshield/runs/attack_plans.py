@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,15 @@ class AttackPlan:
             InputError: as `build`.
         """
         return self._made({} if self.needs is None else {self.needs: nn.Identity()})
+
+    def averaging(self) -> "AttackPlan":
+        """Return the plan for a model that draws random numbers.
+
+        AutoAttack becomes its version ``rand``, unless the configuration names one.
+        """
+        if self.name != "autoattack" or "version" in self.options:
+            return self
+        return replace(self, options={**self.options, "version": "rand"})
 
     def _made(self, models: Mapping[str, nn.Module]) -> Attack:
         try:

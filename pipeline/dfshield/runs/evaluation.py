@@ -17,7 +17,7 @@ from dfshield.runs.attack_plans import AttackPlan, attack_plans
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.measuring import Subject, measured, read_records, read_result, write_result
-from dfshield.runs.real_images import real_images
+from dfshield.runs.real_images import RealImages, real_images
 from dfshield.runs.student import student_is_done, trained_student
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, identity_hash
@@ -31,6 +31,9 @@ def evaluation_stage(
     context: RunContext, seed: int, subjects: Sequence[Subject] = ()
 ) -> list[EvaluationResult]:
     """Measure models under every attack; what has been measured is not repeated.
+
+    A model that answers the same clean images differently when asked twice meets AutoAttack in its
+    version ``rand``, unless the configuration names another.
 
     Args:
         context: of the run.
@@ -47,14 +50,7 @@ def evaluation_stage(
     images = real_images(
         context.config, models[0].classifier, num_images=context.config.evaluation.num_images
     )
-    plans: list[AttackPlan | None] = [None, *attack_plans(context.config)]
-    names = {
-        model.name: [
-            measured(context, seed, model, _with_model(context, model, plan), images)
-            for plan in plans
-        ]
-        for model in models
-    }
+    names = {model.name: _all_attacks(context, seed, model, images) for model in models}
     folder = context.layout.evaluation(seed)
     listed = [name for row in zip(*names.values(), strict=True) for name in row]
     for model, of_model in zip(models, names.values(), strict=True):
@@ -80,9 +76,18 @@ def subject_of(context: RunContext, name: str, seed: int) -> Subject:
     return Subject(name, teacher, load_teacher(context), surrogate=student)
 
 
-def _with_model(context: RunContext, model: Subject, plan: AttackPlan | None) -> AttackPlan | None:
+def _all_attacks(context: RunContext, seed: int, model: Subject, images: RealImages) -> list[str]:
+    """Measure a model clean and under every attack; return the names of the results."""
+    clean = measured(context, seed, model, None, images)
+    plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
+    if read_result(context.layout.evaluation(seed), clean).randomised:
+        plans = [plan.averaging() for plan in plans]
+    return [clean, *(measured(context, seed, model, plan, images) for plan in plans)]
+
+
+def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:
     """Return the plan with the model that it needs."""
-    if plan is None or plan.needs is None:
+    if plan.needs is None:
         return plan
     of_run = plan.needs == "teacher" and context.layout.teacher.exists(WEIGHTS_FILE)
     other = context.layout.teacher if of_run else model.surrogate
