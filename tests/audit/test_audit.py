@@ -1,5 +1,7 @@
 """The lines one by one, the comparison of attacks, and what an audit leaves as it was."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,9 @@ def test_json_round_trip(report):
     newer = report.model_copy(update={"format_version": 9})
     with pytest.raises(InputError, match="format version 9 is newer"):
         AuditReport.from_json(newer.to_json())
+    unknown = json.dumps(json.loads(newer.to_json()) | {"mood": "good"})
+    with pytest.raises(InputError, match="format version 9 is newer"):
+        AuditReport.from_json(unknown)
 
 
 @pytest.mark.parametrize("eps", [0, 8])

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from dfshield import __version__
 from dfshield.attacks import Norm
-from dfshield.errors import InputError
-from dfshield.evaluation import DataInfo
+from dfshield.evaluation import DataInfo, read_kept
 
 FORMAT_VERSION = 1
 
@@ -136,15 +134,4 @@ class AuditReport(BaseModel):
         Raises:
             InputError: for text that is no such report, or one of a newer format.
         """
-        try:
-            report = cls.model_validate_json(text)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"])) or "content"
-            raise InputError(f"{source}: {where}: {problem['msg']}") from None
-        if report.format_version > FORMAT_VERSION:
-            raise InputError(
-                f"{source}: format version {report.format_version} is newer than {FORMAT_VERSION}, "
-                f"the newest that dfshield {__version__} reads: update dfshield"
-            )
-        return report
+        return read_kept(cls, text, newest=FORMAT_VERSION, source=source)

@@ -7,6 +7,7 @@ from dfshield.evaluation.accuracy import (
     evaluate_slices,
     slice_bounds,
 )
+from dfshield.evaluation.kept_json import read_kept
 from dfshield.evaluation.records import ImageRecords, image_records, worst_case
 from dfshield.evaluation.results import (
     COLLAPSE_SHARE,
@@ -45,6 +46,7 @@ __all__ = [
     "is_robustbench",
     "margins",
     "mean_and_spread",
+    "read_kept",
     "robust_images",
     "robustbench_entry",
     "same_logits",

@@ -1,6 +1,5 @@
 """The result of one attack on one model and one data set, with what keeps it honest beside it."""
 
-import json
 import re
 import statistics
 from collections.abc import Sequence
@@ -8,14 +7,15 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy.stats import binomtest
 
 from dfshield import __version__
 from dfshield.attacks import Attack, Norm
 from dfshield.errors import InputError
+from dfshield.evaluation.kept_json import read_kept
 from dfshield.evaluation.records import ImageRecords
-from dfshield.evaluation.slices import NON_FINITE, SliceResult, first_problem
+from dfshield.evaluation.slices import NON_FINITE, SliceResult
 
 FORMAT_VERSION = 2
 COLLAPSE_SHARE = 0.95
@@ -125,20 +125,7 @@ class EvaluationResult(BaseModel):
         Raises:
             InputError: for text that is no such result, or one of a newer format.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source}: not JSON: {error}") from None
-        found = values.get("format_version") if isinstance(values, dict) else None
-        if isinstance(found, int) and found > FORMAT_VERSION:
-            raise InputError(
-                f"{source}: format version {found} is newer than {FORMAT_VERSION}, the newest that "
-                f"dfshield {__version__} reads: update dfshield"
-            )
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise InputError(f"{source}: {first_problem(error)}") from None
+        return read_kept(cls, text, newest=FORMAT_VERSION, source=source)
 
 
 def summarise(

@@ -25,6 +25,7 @@ from dfshield.attacks import (
     perturbation_norm,
 )
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
+from dfshield.evaluation.kept_json import first_problem
 from dfshield.seeds import torch_generators
 
 NON_FINITE = -1
@@ -91,12 +92,6 @@ class SliceResult:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:
             raise InputError(f"not the record of a slice: {first_problem(error)}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation in one line: the key and what is wrong with it."""
-    problem = error.errors()[0]
-    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"
 
 
 def evaluate_slice(
