@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_run import call, contents, events, run_of, stamps, succeed
+from tiny_run import call, contents, events, parts, run_of, stamps, succeed
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -139,9 +139,8 @@ def test_a_run_through_the_object_store_gives_the_same_student(tiny, joined):
     succeed("run", in_memory, *changes)
 
     files, memory = contents(run_of(through_files)), contents(run_of(in_memory))
-    parts = {name for name in files if name.endswith(".parquet")}
-    assert parts
-    assert not [name for name in memory if name.endswith(".parquet")]
+    assert parts(run_of(through_files))
+    assert not parts(run_of(in_memory))
     for name in files:
         if name.startswith(("student/", "synthetic/summary")) and name != "student/README.md":
             assert memory[name] == files[name], name
