@@ -115,7 +115,7 @@ def cifar(real_file):
         std=(0.229, 0.224, 0.225),
     ).eval()
     with np.load(real_file("cifar10_test.npz")) as data:
-        x = torch.from_numpy(data["images"][:128]).permute(0, 3, 1, 2).float() / 255
+        x = torch.from_numpy(data["images"][:128]).permute(0, 3, 1, 2).contiguous().float() / 255
         y = torch.from_numpy(data["labels"][:128].astype(np.int64))
     return model, x, y
 

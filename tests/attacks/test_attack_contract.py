@@ -16,6 +16,7 @@ from torch import nn
 from dfshield.attacks import ATTACKS, Attack, make_attack, perturbation_norm
 from dfshield.classifiers import build
 from dfshield.errors import DfshieldWarning, InputError
+from dfshield.evaluation import evaluate
 
 EPS = {"linf": 0.3, "l2": 1.0}
 BOUNDED = [case for case in CASES if case[0] != "pgd-unbounded"]
@@ -166,6 +167,19 @@ def test_labels_that_the_model_cannot_have_are_refused(attack, trained_net, imag
     for wrong in (y + 5, y - 1):
         with pytest.raises(InputError, match=r"labels must lie in 0\.\.9"):
             attack(trained_net, x, wrong)
+
+
+def test_labels_of_any_integer_type_are_taken(attack, trained_net, images):
+    x, y = images
+    expected = attack(trained_net, x, y)
+    for kind in (torch.uint8, torch.int32):
+        assert torch.equal(attack(trained_net, x, y.to(kind)), expected)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(12), torch.zeros(12, 1, dtype=torch.int64)])
+def test_labels_of_another_type_or_shape_are_refused(trained_net, digits, wrong):
+    with pytest.raises(InputError, match=r"whole numbers of shape \(images,\)"):
+        evaluate(trained_net, (digits[0][:12], wrong), make_attack("fgsm", eps=0.1))
 
 
 class Table(nn.Module):

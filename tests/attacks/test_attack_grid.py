@@ -139,6 +139,17 @@ def test_an_image_is_attacked_the_same_beside_other_images(name, norm, num_class
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
+def test_images_in_channels_last_order_are_attacked_the_same(name, norm):
+    model, other, x, y = subject(3, 10)
+    attack = quick(name, norm, other=other, eps=EPS[norm])
+    turned = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(attacked(attack, model, turned, y), attacked(attack, model, x, y))
+    model.to(memory_format=torch.channels_last)
+    size = perturbation_norm(attacked(attack, model, turned, y) - x, norm)
+    assert size.max() <= attack.eps + 1e-6
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
 def test_every_attack_breaks_something(name, norm):
     """With a ball that holds everything; the quick options would let weak attacks pass idle."""
     model, other, x, y = subject(1, 10)

@@ -18,6 +18,7 @@ from dfshield.attacks.base import (
     QueryAttack,
     check_images,
     check_labels,
+    whole_labels,
 )
 from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.gradient import FGSM, PGD
@@ -62,4 +63,5 @@ __all__ = [
     "perturbation_norm",
     "project",
     "random_start",
+    "whole_labels",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
@@ -37,6 +37,9 @@ def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
 def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Return a detached copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
 
+    It is contiguous, also where ``x`` is not (images stored channels last): pyautoattack takes no
+    others.
+
     Raises:
         InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
             that differs from the model's ``input_shape`` (where it has one).
@@ -50,15 +53,30 @@ def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor,
             f"images must lie in [0, 1], but these reach from {low:g} to {high:g}: divide uint8 "
             "pixels by 255 and leave the normalisation to the model"
         )
-    return x.detach().clamp(0, 1)
+    return x.detach().clamp(0, 1).contiguous()
 
 
-def check_labels(x: Tensor, y: Int[Tensor, " n"], num_classes: int) -> None:
-    """Check that there is one label per image, each one of the model's classes.
+def whole_labels(y: Tensor) -> Int[Tensor, " n"]:
+    """Return labels of any integer type as int64.
 
     Raises:
-        InputError: naming the label or the counts at fault.
+        InputError: for those of another type or shape.
     """
+    if y.ndim != 1 or y.is_floating_point():
+        raise InputError(
+            f"labels must be whole numbers of shape (images,), but these are {y.dtype} of shape "
+            f"{tuple(y.shape)}"
+        )
+    return y.long()
+
+
+def check_labels(x: Tensor, y: Tensor, num_classes: int) -> Int[Tensor, " n"]:
+    """Return the labels as int64, after checking that there is one of the classes per image.
+
+    Raises:
+        InputError: naming the label, the counts, the shape or the type at fault.
+    """
+    y = whole_labels(y)
     if len(y) != len(x):
         raise InputError(f"there are {len(x)} images but {len(y)} labels")
     low, high = int(y.min()), int(y.max())
@@ -67,6 +85,7 @@ def check_labels(x: Tensor, y: Int[Tensor, " n"], num_classes: int) -> None:
             f"labels must lie in 0..{num_classes - 1} (the model has {num_classes} classes), "
             f"but these reach from {low} to {high}"
         )
+    return y
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +152,7 @@ class Attack(ABC):
         self,
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
-        y: Int[Tensor, " n"],
+        y: Integer[Tensor, " n"],
         *,
         seed: int = 0,
     ) -> Float[Tensor, "n c h w"]:
@@ -145,7 +164,7 @@ class Attack(ABC):
         self,
         model: nn.Module,
         x: Float[Tensor, "n c h w"],
-        y: Int[Tensor, " n"],
+        y: Integer[Tensor, " n"],
         *,
         seed: int = 0,
     ) -> Outcome:
@@ -171,7 +190,7 @@ class Attack(ABC):
         with frozen(model):
             with torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_())
-            check_labels(x, y, logits.shape[1])
+            y = check_labels(x, y, logits.shape[1])
             if self.needs_gradient and not logits.requires_grad:
                 raise InputError(
                     "the model's logits carry no gradient with respect to its images: "

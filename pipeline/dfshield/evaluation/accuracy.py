@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks import Attack
+from dfshield.attacks import Attack, whole_labels
 from dfshield.errors import InputError
 from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
@@ -64,14 +64,14 @@ def as_images(images: Images | tuple[Tensor, Tensor]) -> Images:
     """Return a pair of images in [0, 1], (n, c, h, w), and labels, (n,), as an image set.
 
     Raises:
-        InputError: if there are not as many labels as images.
+        InputError: if there are not as many labels as images, or labels that are none.
     """
     if not isinstance(images, tuple):
         return images
     x, y = images
     if len(x) != len(y):
         raise InputError(f"there are {len(x)} images but {len(y)} labels")
-    return _Tensors(x, y)
+    return _Tensors(x, whole_labels(y))
 
 
 def slice_bounds(num_images: int, slice_size: int) -> list[slice]:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
@@ -97,7 +97,7 @@ class SliceResult:
 def evaluate_slice(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
-    y: Int[Tensor, " n"],
+    y: Integer[Tensor, " n"],
     attack: Attack | None,
     *,
     seed: int,
@@ -131,7 +131,7 @@ def evaluate_slice(
     x, y = check_images(model, x).to(device), y.to(device)
     with frozen(model), torch_generators(seed, device):
         clean, again = _logits(model, x), _logits(model, x)
-        check_labels(x, y, clean.shape[1])
+        y = check_labels(x, y, clean.shape[1])
         sound = _predictions(clean, x) != NON_FINITE
         x_adv, adversarial, notes = x.clone(), clean.clone(), list[str]()
         queries = torch.zeros(len(x), dtype=torch.float64)
