@@ -33,7 +33,9 @@ def lines(file):
 
 
 def test_a_cluster_without_gpus_is_waited_for_and_workers_share_the_first(empty, tiny, tmp_path):
-    alone, spread = (tiny(name=name, keep=("teacher",)) for name in ("alone", "spread"))
+    # Long enough for the second worker to start before the first has done it all.
+    slow = {"synthesis__iterations": 200}
+    alone, spread = (tiny(name=name, keep=("teacher",), **slow) for name in ("alone", "spread"))
     succeed("synthesize", alone)
     wanted = (empty.setting, "cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
     line = call("synthesize", spread, *wanted).refusal()
