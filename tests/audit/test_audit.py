@@ -8,7 +8,7 @@ import torch
 from models_of_digits import EPS, MASKED
 from torch import nn
 
-from dfshield.audit import AuditReport, audit, compare, roughness
+from dfshield.audit import NUM_CHECKS, AuditReport, audit, compare, roughness
 from dfshield.errors import InputError
 
 
@@ -61,7 +61,7 @@ def test_roughness_tells_smooth_from_jagged():
 
 def test_every_line_has_its_numbers(report):
     keys = [check.key for check in report.checks]
-    assert len(keys) == len(set(keys)) == 15
+    assert len(keys) == len(set(keys)) == NUM_CHECKS
     for check in report.checks:
         assert check.finding
         assert check.source
@@ -78,7 +78,12 @@ def test_an_audit_repeats_itself_and_leaves_everything_as_it_was(report, standar
     standard.train()
     state = torch.random.get_rng_state()
     weights = {name: value.clone() for name, value in standard.state_dict().items()}
-    again = audit(standard, (x[:50], y[:50]), eps=EPS, autoattack=False, seed=3)
+    checks = []
+    again = audit(
+        standard, (x[:50], y[:50]), eps=EPS, autoattack=False, seed=3, on_check=checks.append
+    )
+    assert len(checks) == NUM_CHECKS
+    assert sorted(map(id, checks)) == sorted(map(id, again.checks))
     assert standard.training
     standard.eval()
     assert torch.equal(state, torch.random.get_rng_state())

@@ -128,6 +128,23 @@ def verdicts(content):
     return {k: v for k, v in json.loads(content).items() if "seconds" not in k}
 
 
+def test_an_audit_equals_that_of_one_process(tiny, joined):
+    settings = ("audit.num_images=20", "audit.autoattack=false", "--json")
+    alone, spread = (
+        tiny(name=name, keep=("teacher", "synthetic", "student")) for name in ("alone", "spread")
+    )
+    here, there = call("audit", alone, *settings), call("audit", spread, joined, *settings)
+    assert "Audit, student: 0/15 checks" in there.err
+    assert here.code == there.code
+    reports = [
+        {k: v for k, v in report.items() if k != "seconds"}
+        for answer in (here, there)
+        for report in json.loads(answer.out)
+    ]
+    assert len(reports) == 2
+    assert reports[0] == reports[1]
+
+
 def test_a_run_through_the_object_store_gives_the_same_student(tiny, joined):
     through_files = tiny(name="files", keep=("teacher",), **TRAINING)
     succeed("run", through_files)

@@ -18,6 +18,9 @@ from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images
 from dfshield.seeds import torch_generators
 
+NUM_CHECKS = 15
+"""Lines of an audit."""
+
 
 def audit(
     model: nn.Module,
@@ -32,6 +35,7 @@ def audit(
     label: str = "model",
     data: DataInfo | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    on_check: Callable[[Check], None] = lambda _: None,
 ) -> AuditReport:
     """Go through the checklist for robustness evaluations and return a verdict per line.
 
@@ -52,6 +56,7 @@ def audit(
         label: what the report calls the model.
         data: what the report says of the images; None: what they say themselves.
         tell: called with what is done next.
+        on_check: called with every line that is done, `NUM_CHECKS` times.
 
     Raises:
         InputError: for images or labels that the model cannot have.
@@ -75,7 +80,7 @@ def audit(
         raise InputError("eps: 0 leaves nothing to attack: give a radius above 0")
     # What a model draws at random must not move the generators of whoever calls.
     with torch_generators(seed, device):
-        checks, around = _checks(subject, source, autoattack)
+        checks, around = _checks(subject, source, autoattack, on_check)
     fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
     return AuditReport(
         model=label,
@@ -102,27 +107,37 @@ def audit(
 
 
 def _checks(
-    subject: Subject, source: nn.Module | None, autoattack: bool
+    subject: Subject,
+    source: nn.Module | None,
+    autoattack: bool,
+    on_check: Callable[[Check], None],
 ) -> tuple[tuple[Check, ...], Landscape]:
     """Return the lines in the order they are read: the model, its loss, the attacks on it."""
+
+    def done(check: Check) -> Check:
+        on_check(check)
+        return check
+
     own = [
-        model_checks.deterministic(subject),
-        model_checks.batch_independent(subject),
-        model_checks.gradients(subject),
+        done(model_checks.deterministic(subject)),
+        done(model_checks.batch_independent(subject)),
+        done(model_checks.gradients(subject)),
     ]
     subject.tell("Loss landscape")
     around = landscape(subject)
+    smooth = done(smooth_loss(around))
     attacked = [
-        attack_checks.single_step(subject),
-        series_checks.more_steps(subject),
-        series_checks.larger_eps(subject),
-        attack_checks.unbounded(subject),
-        attack_checks.random_noise(subject),
-        attack_checks.losses_agree(subject),
-        attack_checks.black_box(subject),
-        attack_checks.transfer(subject, source),
-        attack_checks.autoattack_gap(subject, wanted=autoattack),
+        done(attack_checks.single_step(subject)),
+        done(series_checks.more_steps(subject)),
+        done(series_checks.larger_eps(subject)),
+        done(attack_checks.unbounded(subject)),
+        done(attack_checks.random_noise(subject)),
+        done(attack_checks.losses_agree(subject)),
+        done(attack_checks.black_box(subject)),
+        done(attack_checks.transfer(subject, source)),
+        done(attack_checks.autoattack_gap(subject, wanted=autoattack)),
     ]
     # These two look at all that the attacks have found.
-    finite, floor = model_checks.finite_logits(subject), model_checks.beats_floor(subject)
-    return (finite, *own, floor, smooth_loss(around), *attacked), around
+    finite = done(model_checks.finite_logits(subject))
+    floor = done(model_checks.beats_floor(subject))
+    return (finite, *own, floor, smooth, *attacked), around

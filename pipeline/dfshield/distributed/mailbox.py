@@ -128,7 +128,7 @@ class RemoteMonitor:
 
     def flush(self) -> None:
         """Send the progress that has not been sent, and wait until all letters have arrived."""
-        ray.get(self._put([self._progress()]))
+        ray.get(self._put([self._progress()] if self._amount else []))
 
     def _progress(self) -> Letter:
         amount, self._amount = self._amount, 0.0

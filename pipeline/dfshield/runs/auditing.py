@@ -53,7 +53,8 @@ class AuditJob:
             slice_size=self.config.evaluation.slice_size,
             label=self.name,
             data=images.info,
-            tell=worker.monitor.say,
+            tell=worker.monitor.detail,
+            on_check=lambda _: worker.monitor.advance(1.0),
         )
 
 
@@ -66,7 +67,7 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     Raises:
         InputError: if images are not configured, missing, or do not fit the model.
     """
-    from dfshield.audit import AuditReport
+    from dfshield.audit import NUM_CHECKS, AuditReport
     from dfshield.report import curves_figure, landscape_figure, render_audit
 
     config, folder = context.config, context.layout.audit(seed)
@@ -92,7 +93,10 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
         None if surrogate is None else surrogate.uri,
         seed,
     )
-    report = context.executor.run(job, engine=context.executor.engine(), monitor=context.monitor)
+    engine = context.executor.engine()
+    context.observer.begin(f"Audit, {subject.name}", total=NUM_CHECKS, done=0, unit="checks")
+    report = context.executor.run(job, engine=engine, monitor=context.monitor)
+    context.observer.end()
     shown = report.model_dump(mode="json")
     folder.write_bytes(f"{name}.html", render_audit(shown).encode())
     folder.write_bytes(f"{name}-landscape.png", landscape_figure(shown))
