@@ -1,6 +1,6 @@
 """Stage ``evaluate``: teacher and student on real images, clean and under every attack."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dfshield.classifiers import WEIGHTS_FILE
@@ -50,16 +50,20 @@ def evaluation_stage(
     images = real_images(
         context.config, models[0].classifier, num_images=context.config.evaluation.num_images
     )
-    names = {model.name: _all_attacks(context, seed, model, images) for model in models}
+    by_model = {model.name: _all_attacks(context, seed, model, images) for model in models}
     folder = context.layout.evaluation(seed)
-    listed = [name for row in zip(*names.values(), strict=True) for name in row]
-    for model, of_model in zip(models, names.values(), strict=True):
-        _write_robustbench(context, folder, model, of_model)
-    listed += [name for of_model in names.values() for name in _worst_cases(folder, of_model)]
-    index = "".join(f"{name}\n" for name in listed).encode()
+    for model, results in zip(models, by_model.values(), strict=True):
+        _write_robustbench(context, folder, model, results)
+    # Attack by attack, the models of each side by side.
+    listed = [
+        pair for row in zip(*(r.items() for r in by_model.values()), strict=True) for pair in row
+    ]
+    for results in by_model.values():
+        listed += _worst_cases(folder, results)
+    index = "".join(f"{name}\n" for name, _ in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
         folder.write_bytes(INDEX, index)
-    return [read_result(folder, name) for name in listed]
+    return [result for _, result in listed]
 
 
 def subject_of(context: RunContext, name: str, seed: int) -> Subject:
@@ -76,13 +80,16 @@ def subject_of(context: RunContext, name: str, seed: int) -> Subject:
     return Subject(name, teacher, load_teacher(context), surrogate=student)
 
 
-def _all_attacks(context: RunContext, seed: int, model: Subject, images: RealImages) -> list[str]:
-    """Measure a model clean and under every attack; return the names of the results."""
-    clean = measured(context, seed, model, None, images)
+def _all_attacks(
+    context: RunContext, seed: int, model: Subject, images: RealImages
+) -> dict[str, EvaluationResult]:
+    """Measure a model clean and under every attack; return the results by name."""
+    name, clean = measured(context, seed, model, None, images)
     plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
-    if read_result(context.layout.evaluation(seed), clean).randomised:
+    if clean.randomised:
         plans = [plan.averaging() for plan in plans]
-    return [clean, *(measured(context, seed, model, plan, images) for plan in plans)]
+    attacked = (measured(context, seed, model, plan, images) for plan in plans)
+    return {name: clean, **dict(attacked)}
 
 
 def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:
@@ -94,45 +101,51 @@ def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> Attack
     return replace(plan, other=None if other is None else other.uri)
 
 
-def _worst_cases(folder: Folder, names: Sequence[str]) -> list[str]:
-    """Write what the attacks of one threat model on one model come to together; return the names.
+def _worst_cases(
+    folder: Folder, results: Mapping[str, EvaluationResult]
+) -> list[tuple[str, EvaluationResult]]:
+    """Write what the attacks of one threat model on one model come to together.
 
     Several of them, or none: a threat model with a single attack has no worst case.
+
+    Returns:
+        The results with their names.
     """
     groups: dict[tuple[object, object], dict[str, EvaluationResult]] = {}
-    for name in names:
-        result = read_result(folder, name)
+    for name, result in results.items():
         if result.attack is not None:
             groups.setdefault((result.norm, result.eps), {})[name] = result
-    made = []
-    for group in groups.values():
-        if len(group) > 1:
-            first, *_ = group.values()
-            name = f"{first.model}-{WORST_CASE}-{identity_hash({'of': list(group)})[:8]}"
-            if not folder.exists(f"{name}.json"):
-                worst = worst_case([read_records(folder, of) for of in group])
-                write_result(folder, name, summarise_worst_case(list(group.values()), worst), worst)
-            made.append(name)
-    return made
+    return [_worst_case(folder, group) for group in groups.values() if len(group) > 1]
+
+
+def _worst_case(
+    folder: Folder, group: Mapping[str, EvaluationResult]
+) -> tuple[str, EvaluationResult]:
+    first, *_ = group.values()
+    name = f"{first.model}-{WORST_CASE}-{identity_hash({'of': list(group)})[:8]}"
+    if folder.exists(f"{name}.json"):
+        return name, read_result(folder, name)
+    records = worst_case([read_records(folder, of) for of in group])
+    result = summarise_worst_case(list(group.values()), records)
+    write_result(folder, name, result, records)
+    return name, result
 
 
 def _write_robustbench(
-    context: RunContext, folder: Folder, model: Subject, names: Sequence[str]
+    context: RunContext, folder: Folder, model: Subject, results: Mapping[str, EvaluationResult]
 ) -> None:
     """Write ``robustbench/NAME.json`` for what AutoAttack (standard) gave."""
     given = context.config.evaluation.robustbench.model_dump()
     own = dict.fromkeys((context.config.name, model.name))  # a model without a run has one name
-    results = {name: read_result(folder, name) for name in names}
-    clean, *attacked = results
-    for name in attacked:
-        path = f"{ROBUSTBENCH}/{name}.json"
-        if is_robustbench(results[name]):
-            source = model.classifier.architecture.source
-            known = {
-                "name": given["name"] or " ".join(own),
-                "architecture": given["architecture"] or source,
-            }
-            entry = robustbench_entry(results[clean], results[name], **{**given, **known})
+    known = {
+        "name": given["name"] or " ".join(own),
+        "architecture": given["architecture"] or model.classifier.architecture.source,
+    }
+    clean, *_ = results.values()
+    for name, result in results.items():
+        if is_robustbench(result):
+            path = f"{ROBUSTBENCH}/{name}.json"
+            entry = robustbench_entry(clean, result, **{**given, **known})
             if not folder.exists(path) or folder.read_json(path) != entry:
                 folder.write_json(path, entry)
 

@@ -139,8 +139,8 @@ def adversarial_name(index: int) -> str:
 
 def measured(
     context: RunContext, seed: int, model: Subject, plan: AttackPlan | None, images: RealImages
-) -> str:
-    """Measure a model under an attack, unless that has been done, and return the result's name.
+) -> tuple[str, EvaluationResult]:
+    """Measure a model under an attack, unless that has been done; return the result and its name.
 
     ``NAME.json`` is the result, ``NAME.parquet`` has one row per image, ``slices/NAME`` the slices
     and, where ``evaluation.keep_adversarial`` asks for them, the adversarial images.
@@ -160,7 +160,7 @@ def measured(
     measurement = _Measurement(context, folder.child(SLICES, name), model, plan, attack, seed)
     complete = folder.exists(f"{name}.json") and folder.exists(f"{name}.parquet")
     if complete and not (measurement.keeps and measurement.missing(images)):
-        return name
+        return name, read_result(folder, name)
     slices = measurement.slices(images)
     result = summarise(
         slices,
@@ -177,7 +177,7 @@ def measured(
     context.log.emit(
         "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
     )
-    return name
+    return name, result
 
 
 def write_result(
