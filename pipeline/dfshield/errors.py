@@ -19,6 +19,10 @@ class InputError(DfshieldError, ValueError):
     exit_code = 2
 
 
+class ChangedCodeError(InputError):
+    """The code that builds a saved classifier has changed: what is built is another classifier."""
+
+
 class DfshieldWarning(UserWarning):
     """Something the user should know that does not stop the job."""
 

@@ -8,8 +8,8 @@ from torch import Tensor
 def as_floats(images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Return stored images in [0, 1] as models take them.
 
-    uint8 (0..255) is divided by 255 and float16 widened, both to float32; others stay as they are.
+    uint8 (0..255) is divided by 255; floats of any precision become float32.
     """
     if images.dtype == torch.uint8:
         return images.to(torch.float32).div_(255)
-    return images.to(torch.float32) if images.dtype == torch.float16 else images
+    return images.to(torch.float32)

@@ -1,10 +1,6 @@
 """Makes the factories of these tests importable by name."""
 
+import sys
 from pathlib import Path
 
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def factories(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))

@@ -186,7 +186,7 @@ def test_a_flipped_bit_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format_version": 2}, "format_version 2"),
+        ({"format_version": 3}, "format_version 3"),
         ({"format_version": None}, "dfshield did not write it"),
         ({"mean": [0.5]}, "fingerprint"),
         ({"mean": [0.5, 0.5]}, "mean"),

@@ -12,7 +12,7 @@ from dfshield.classifiers import (
     Architecture,
     batchnorm_layers,
     build,
-    require_batchnorm,
+    require_hardenable,
 )
 from dfshield.classifiers.families import pytorchcv_models
 from dfshield.errors import DfshieldError, InputError
@@ -83,10 +83,11 @@ def test_default_normalisation_is_one_half_for_fresh_weights() -> None:
 
 def test_normalisation_happens_inside_and_is_undone() -> None:
     classifier = build(
-        "dfshield:resnet8", num_classes=10, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 4.0)
+        "dfshield:resnet8", num_classes=10, mean=(0.1, 0.2, 0.3), std=(1.0, 0.5, 0.25)
     )
     x = torch.rand(2, 3, 32, 32)
-    z = (x - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / torch.tensor([1, 2, 4])[:, None, None]
+    mean, std = (torch.tensor(v)[:, None, None] for v in ([0.1, 0.2, 0.3], [1, 0.5, 0.25]))
+    z = (x - mean) / std
     torch.testing.assert_close(classifier.normalise(x), z)
     torch.testing.assert_close(classifier.denormalise(z), x)
     torch.testing.assert_close(classifier(x), classifier.network(z))
@@ -152,13 +153,13 @@ def test_batchnorm_layers_are_those_with_running_statistics_in_order() -> None:
     ]
     unusual = build("python:classifier_factories:unusual_batchnorm", **TINY)
     assert [name for name, _ in batchnorm_layers(unusual)] == ["network.2", "network.5"]
-    require_batchnorm(unusual)
+    require_hardenable(unusual)
 
 
 def test_a_classifier_without_batchnorm_is_refused_with_the_reason() -> None:
     classifier = build("python:classifier_factories:linear", **TINY)
     with pytest.raises(InputError, match=r"no BatchNorm layer.*eq\. 4"):
-        require_batchnorm(classifier)
+        require_hardenable(classifier)
 
 
 def test_images_of_another_shape_are_refused() -> None:

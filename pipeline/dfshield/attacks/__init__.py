@@ -23,7 +23,7 @@ from dfshield.attacks.base import (
 from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.gradient import FGSM, PGD
 from dfshield.attacks.latent import Latent
-from dfshield.attacks.models import frozen
+from dfshield.attacks.models import frozen, in_float32
 from dfshield.attacks.noise import Noise
 from dfshield.attacks.pgd_variants import ObjectivePGD, UnboundedPGD
 from dfshield.attacks.registry import ATTACKS, make_attack
@@ -58,6 +58,7 @@ __all__ = [
     "check_labels",
     "clip_to_ball",
     "frozen",
+    "in_float32",
     "make_attack",
     "normalise_gradient",
     "perturbation_norm",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -11,10 +12,14 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
-from dfshield.attacks.models import frozen
+from dfshield.attacks.models import frozen, in_float32, logits_of
 from dfshield.attacks.settings import nearest
+from dfshield.classifiers import PROBABILITIES, are_probabilities
 from dfshield.epsilon import parse_epsilon
-from dfshield.errors import InputError
+from dfshield.errors import DfshieldWarning, InputError
+
+_ASKED = 16
+"""Images whose answers decide whether they are probabilities."""
 
 RANGE_TOLERANCE = 1e-6
 """How far float32 rounding may carry a pixel out of [0, 1] or a perturbation out of its ball."""
@@ -35,25 +40,27 @@ def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
 
 
 def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Return a detached copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
+    """Return a float32 copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
 
-    It is contiguous, also where ``x`` is not (images stored channels last): pyautoattack takes no
-    others.
+    It is detached and contiguous, also where ``x`` is not (images stored channels last):
+    pyautoattack takes no others.
 
     Raises:
         InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
-            that differs from the model's ``input_shape`` (where it has one).
+            that differs from the model's ``input_shape`` (where it has one), whole numbers.
     """
     check_shape(model, x)
     if len(x) == 0:
         raise InputError("there is no image to work on")
+    if not x.is_floating_point():
+        raise InputError(f"images must be floats in [0, 1], but these are {x.dtype}: divide by 255")
     low, high = float(x.min()), float(x.max())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise InputError(
             f"images must lie in [0, 1], but these reach from {low:g} to {high:g}: divide uint8 "
             "pixels by 255 and leave the normalisation to the model"
         )
-    return x.detach().clamp(0, 1).contiguous()
+    return x.detach().float().clamp(0, 1).contiguous()
 
 
 def whole_labels(y: Tensor) -> Int[Tensor, " n"]:
@@ -168,14 +175,14 @@ class Attack(ABC):
         *,
         seed: int = 0,
     ) -> Outcome:
-        """Return adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
+        """Return float32 adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
 
         The model runs in eval mode; afterwards its mode, ``requires_grad`` and ``grad`` are as
         before, and so is every global random generator. An image on which the model's gradient is
         NaN may come back as NaN, and must be counted as not robust. No image gives no image.
 
         Args:
-            model: maps images in [0, 1] to logits; it normalises inside.
+            model: maps images in [0, 1] to logits, in any precision; it normalises inside.
             x: images in [0, 1]; at most 1e-6 outside is taken for rounding and clipped.
             y: labels in 0..C-1.
             seed: of everything random in the attack.
@@ -187,9 +194,12 @@ class Attack(ABC):
         if len(x) == 0:
             return self._nothing(model, x, y)
         x = check_images(model, x)
+        model = in_float32(model)
         with frozen(model):
             with torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_())
+            if are_probabilities(logits) and are_probabilities(logits_of(model, x[:_ASKED])):
+                warnings.warn(PROBABILITIES, DfshieldWarning, stacklevel=3)
             y = check_labels(x, y, logits.shape[1])
             if self.needs_gradient and not logits.requires_grad:
                 raise InputError(

@@ -9,6 +9,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfshield.classifiers import Classifier, float32_logits
+
+
+class InFloat32(nn.Module):
+    """A model of any precision as attacks take it: float32 images to float32 logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
+        """Return the model's logits in float32."""
+        return float32_logits(self.model, x)
+
+
+def in_float32(model: nn.Module) -> nn.Module:
+    """Return the model, or what stands in for one that is not known to give float32."""
+    return model if isinstance(model, Classifier | InFloat32) else InFloat32(model)
+
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:

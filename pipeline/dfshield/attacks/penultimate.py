@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.attacks.models import logits_of
+from dfshield.attacks.models import InFloat32, logits_of
 from dfshield.attacks.settings import nearest
 from dfshield.errors import InputError
 
@@ -27,7 +27,8 @@ def find_head(model: nn.Module, image: Float[Tensor, "1 c h w"], layer: str | No
     Raises:
         InputError: for a name that the model does not have; where no layer is found.
     """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
+    named = model.model if isinstance(model, InFloat32) else model
+    modules: dict[str, nn.Module] = dict(named.named_modules())
     if layer is not None:
         if not layer or layer not in modules:
             names = [name for name in modules if name]

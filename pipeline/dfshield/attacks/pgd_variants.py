@@ -6,7 +6,7 @@ from dfshield.attacks.ascent import Ascent, Batch, Objective
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.gradient import PGD
 from dfshield.attacks.losses import kl_divergence
-from dfshield.attacks.models import frozen, identity_of, logits_of, on_device
+from dfshield.attacks.models import frozen, identity_of, in_float32, logits_of, on_device
 from dfshield.attacks.settings import one_of
 from dfshield.errors import InputError
 
@@ -73,7 +73,7 @@ class ObjectivePGD(PGD):
 
     def _objective(self, model: nn.Module, batch: Batch) -> Objective:
         clean = batch.clean
-        teacher = on_device(self.teacher, batch.x.device)
+        teacher = in_float32(on_device(self.teacher, batch.x.device))
         with frozen(teacher):
             taught = logits_of(teacher, batch.x)
         if taught.shape != clean.shape:

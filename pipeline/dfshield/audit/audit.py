@@ -18,7 +18,7 @@ from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images
 from dfshield.seeds import torch_generators
 
-NUM_CHECKS = 15
+NUM_CHECKS = 16
 """Lines of an audit."""
 
 
@@ -119,6 +119,7 @@ def _checks(
         return check
 
     own = [
+        done(model_checks.returns_logits(subject)),
         done(model_checks.deterministic(subject)),
         done(model_checks.batch_independent(subject)),
         done(model_checks.gradients(subject)),

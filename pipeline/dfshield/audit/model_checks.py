@@ -8,7 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
 from dfshield.audit.comparison import robust_share
 from dfshield.audit.subject import Subject, WithoutGradient
-from dfshield.evaluation import COLLAPSE_SHARE, same_logits
+from dfshield.classifiers import PROBABILITIES, are_probabilities, same_logits
+from dfshield.evaluation import COLLAPSE_SHARE
 
 BATCH_STATISTICS = "Carlini et al. (2019): the model attacked is the model deployed"
 FLOOR = "a constant classifier withstands every attack"
@@ -26,6 +27,25 @@ def finite_logits(subject: Subject) -> Check:
         verdict="fail" if count else "pass",
         finding=finding if count else "no image, clean or attacked, gave NaN or infinite logits",
         evidence={"images": count},
+        source=CARLINI,
+    )
+
+
+def returns_logits(subject: Subject) -> Check:
+    """Check that the answers are logits: a softmax at the end flattens the gradient."""
+    answers = subject.logits(subject.x)
+    found = are_probabilities(answers)
+    total = float(answers.sum(1).nan_to_num().mean())
+    return Check(
+        key="logits",
+        title="The model returns logits, not probabilities",
+        verdict="fail" if found else "pass",
+        finding=(
+            f"{PROBABILITIES}; return what stands before the softmax"
+            if found
+            else "no softmax at the end: rows are no probabilities"
+        ),
+        evidence={"least": float(answers.nan_to_num().min()), "mean_row_sum": total},
         source=CARLINI,
     )
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks import Attack, Norm, frozen, make_attack
+from dfshield.attacks import Attack, Norm, frozen, in_float32, make_attack
 from dfshield.audit.comparison import Broken
 from dfshield.evaluation import (
     NON_FINITE,
@@ -36,7 +36,8 @@ class WithoutGradient(nn.Module):
 
 
 def differentiable(model: nn.Module, x: Float[Tensor, "n c h w"]) -> nn.Module:
-    """Return the model, or one with a gradient of zero in its place where it has none."""
+    """Return the model in float32, with a gradient of zero where it has none."""
+    model = in_float32(model)
     with frozen(model), torch.enable_grad():
         logits: Tensor = model(x[:1].clone().requires_grad_())
     return model if logits.requires_grad else WithoutGradient(model)

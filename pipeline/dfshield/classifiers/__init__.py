@@ -4,10 +4,19 @@ from dfshield.classifiers.base import (
     Architecture,
     Classifier,
     batchnorm_layers,
-    require_batchnorm,
+    require_hardenable,
+    unseen_batchnorm,
 )
 from dfshield.classifiers.cifar_resnet import CifarResNet
 from dfshield.classifiers.families import FAMILIES
+from dfshield.classifiers.logits import (
+    PROBABILITIES,
+    LogProbabilities,
+    are_probabilities,
+    float32_logits,
+    require_logits,
+    same_logits,
+)
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
 from dfshield.classifiers.saving import CONFIG_FILE, WEIGHTS_FILE, load, save, serialised
 from dfshield.classifiers.sources import build
@@ -15,15 +24,22 @@ from dfshield.classifiers.sources import build
 __all__ = [
     "CONFIG_FILE",
     "FAMILIES",
+    "PROBABILITIES",
     "WEIGHTS_FILE",
     "Architecture",
     "CifarResNet",
     "Classifier",
+    "LogProbabilities",
     "MedmnistResNet",
+    "are_probabilities",
     "batchnorm_layers",
     "build",
+    "float32_logits",
     "load",
-    "require_batchnorm",
+    "require_hardenable",
+    "require_logits",
+    "same_logits",
     "save",
     "serialised",
+    "unseen_batchnorm",
 ]

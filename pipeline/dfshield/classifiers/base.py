@@ -11,7 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfshield.classifiers.behaviour import Behaviour, observe, probe_images
+from dfshield.classifiers.logits import float32_logits, require_logits
 from dfshield.errors import InputError
+from dfshield.seeds import torch_generators
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Classifier(nn.Module):
         mean: per-channel mean, a buffer (1, c, 1, 1).
         std: per-channel standard deviation, a buffer (1, c, 1, 1).
         architecture: how to build the network again.
+        assumption: what was assumed about its normalisation when it was built, in words.
 
     Args:
         network: see above.
@@ -110,6 +114,7 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    assumption: str = ""
 
     def __init__(
         self,
@@ -122,6 +127,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.network = network
         self.architecture = architecture
+        self._kept: tuple[str, Behaviour | None] | None = None
         channels = architecture.input_shape[0]
         for key, values in (("mean", mean), ("std", std)):
             if len(values) != channels or not all(math.isfinite(value) for value in values):
@@ -150,7 +156,7 @@ class Classifier(nn.Module):
         return self.architecture.class_names
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return the logits of images in [0, 1].
+        """Return the logits of images in [0, 1], in float32 whatever the network computes in.
 
         Raises:
             InputError: for images of another shape than `input_shape`.
@@ -160,8 +166,7 @@ class Classifier(nn.Module):
                 f"images of shape {tuple(x.shape[1:])} given to a classifier of {self.input_shape} "
                 "images (channels, height, width)"
             )
-        logits: Tensor = self.network(self.normalise(x))
-        return logits
+        return float32_logits(self.network, self.normalise(x))
 
     def normalise(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Return ``(x - mean) / std``: from [0, 1] to the space the network works in."""
@@ -189,10 +194,38 @@ class Classifier(nn.Module):
         return copies
 
     def fingerprint(self) -> str:
-        """Return the SHA-256, in hexadecimal, over architecture, weights and buffers.
+        """Return the SHA-256, in hexadecimal, that tells this classifier from all others.
 
-        Independent of the device and of train or eval mode.
+        It is `digest`; of a ``python:`` source, whose code is anybody's, with the `behaviour` that
+        it had when it was saved. Independent of the device and of train or eval mode.
         """
+        return self.identity()[0]
+
+    def identity(self) -> tuple[str, Behaviour | None]:
+        """Return the fingerprint and the behaviour that is a part of it, if any is."""
+        digest = self.digest()
+        if not self.architecture.source.startswith("python:"):
+            return digest, None
+        known = self._kept is not None and self._kept[0] == digest
+        behaviour = self._kept[1] if self._kept is not None and known else self.behaviour()
+        if behaviour is None:
+            return digest, None
+        return hashlib.sha256(f"{digest} {behaviour.digest()}".encode()).hexdigest(), behaviour
+
+    def behaviour(self) -> Behaviour:
+        """Return what the network answers to the probe images, in eval and in train mode."""
+        images = probe_images(self.input_shape)
+        return observe(self.network, (images - self.mean.cpu()) / self.std.cpu())
+
+    def keep_behaviour(self, behaviour: Behaviour | None) -> None:
+        """Let this be the behaviour as long as architecture, weights and buffers stay.
+
+        None is for what was saved without one: the fingerprint is then `digest`.
+        """
+        self._kept = (self.digest(), behaviour)
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, over architecture, weights and buffers."""
         digest = hashlib.sha256(_canonical(self.architecture.to_json()))
         for name, tensor in self.tensors().items():
             digest.update(_canonical([name, str(tensor.dtype), list(tensor.shape)]))
@@ -213,15 +246,39 @@ def batchnorm_layers(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
     ]
 
 
-def require_batchnorm(classifier: Classifier) -> None:
-    """Check that a classifier can be inverted: it needs BatchNorm running statistics.
+def unseen_batchnorm(classifier: Classifier) -> list[str]:
+    """Return the BatchNorm layers whose running statistics are those that they were made with."""
+    return [
+        name
+        for name, layer in batchnorm_layers(classifier.network)
+        if layer.running_mean is not None
+        and layer.running_var is not None
+        and not bool(layer.running_mean.any())
+        and bool((layer.running_var == 1).all())
+    ]
+
+
+def require_hardenable(classifier: Classifier) -> None:
+    """Check that a classifier can be inverted and trained on.
+
+    It needs BatchNorm running statistics, float32 weights, and logits, no probabilities.
 
     Raises:
-        InputError: if it has no BatchNorm layer that keeps them.
+        InputError: naming what is not so, and what to do.
     """
+    source = classifier.architecture.source
     if not batchnorm_layers(classifier):
         raise InputError(
-            f"{classifier.architecture.source} has no BatchNorm layer with running statistics: "
-            "synthesis without training data matches the feature statistics that those layers "
-            "keep (eq. 4), so there is nothing to match"
+            f"{source} has no BatchNorm layer with running statistics: synthesis without training "
+            "data matches the feature statistics that those layers keep (eq. 4), so there is "
+            "nothing to match"
         )
+    for name, parameter in classifier.network.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise InputError(
+                f"{source}: {name} is {str(parameter.dtype).removeprefix('torch.')}, but hardening "
+                "computes in float32: let the factory return model.float()"
+            )
+    device = classifier.mean.device
+    with torch.no_grad(), torch_generators(0, device):
+        require_logits(classifier(probe_images(classifier.input_shape)[:4].to(device)), source)

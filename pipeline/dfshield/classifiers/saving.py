@@ -10,11 +10,13 @@ import safetensors.torch
 import torch
 
 from dfshield.classifiers.base import Architecture, Classifier
+from dfshield.classifiers.behaviour import Behaviour
 from dfshield.classifiers.sources import assemble
-from dfshield.classifiers.weights import decimals, fit_weights, read_weights
-from dfshield.errors import InputError, one_line
+from dfshield.classifiers.weights import Weights, decimals, fit_weights, read_weights
+from dfshield.errors import ChangedCodeError, InputError, one_line
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 has ``behaviour``; a classifier without one is written as version 1."""
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
@@ -48,13 +50,16 @@ def serialised(classifier: Classifier) -> dict[str, bytes]:
     """Return the files that `save` writes, by name, in the order in which they are written."""
     # One metadata key: with more, the order of the header's bytes would vary.
     weights = safetensors.torch.save(classifier.tensors(), metadata={"format": "pt"})
+    fingerprint, behaviour = classifier.identity()
     config = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 1 if behaviour is None else FORMAT_VERSION,
         "architecture": classifier.architecture.to_json(),
         "mean": decimals(classifier.mean),
         "std": decimals(classifier.std),
-        "fingerprint": classifier.fingerprint(),
+        "fingerprint": fingerprint,
     }
+    if behaviour is not None:
+        config["behaviour"] = behaviour.to_json()
     text = json.dumps(config, indent=2) + "\n"
     return {WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
 
@@ -91,6 +96,7 @@ def load(
     Raises:
         InputError: if a file is missing, damaged, of a newer format or changed since it was saved,
             or if the device is not there.
+        ChangedCodeError: if the factory builds a network that answers otherwise than the saved one.
     """
     folder = Path(folder)
     config = _read_config(folder / CONFIG_FILE)
@@ -107,17 +113,15 @@ def load(
         classifier = assemble(architecture, mean=stored[0], std=stored[1])
     except InputError as error:
         raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
-    dtypes = {t.dtype for t in weights.tensors.values() if t.is_floating_point()}
-    if len(dtypes) == 1:  # one that was saved as .half() or .double() comes back as such
-        classifier.to(dtypes.pop())
     fit_weights(
         classifier.network,
         weights,
         source=architecture.source,
         num_classes=architecture.num_classes,
     )
+    _give_dtypes(classifier, weights)
     same = weights.normalisation == tuple(stored)
-    if not same or classifier.fingerprint() != config["fingerprint"]:
+    if not same or not _is_the_saved_one(classifier, config, path):
         raise InputError(
             f"{path}: does not match the fingerprint in {CONFIG_FILE}: one of the two was changed "
             "or damaged after it was saved"
@@ -126,6 +130,39 @@ def load(
         return classifier.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device: {str(device)!r} cannot be used: {one_line(error)}") from None
+
+
+def _give_dtypes(classifier: Classifier, weights: Weights) -> None:
+    """Give every weight and buffer the type that it was saved in."""
+    for name, tensor in classifier.network.state_dict(keep_vars=True).items():
+        if name in weights.tensors and tensor.dtype != weights.tensors[name].dtype:
+            tensor.data = weights.tensors[name].to(tensor.device)
+    for name, buffer in (("mean", classifier.mean), ("std", classifier.std)):
+        buffer.data = buffer.data.to(weights.dtypes.get(name, buffer.dtype))
+
+
+def _is_the_saved_one(classifier: Classifier, config: dict[str, object], path: Path) -> bool:
+    """Return whether weights and fingerprint belong together, and let it be the classifier's.
+
+    Raises:
+        ChangedCodeError: if they do, but the network answers otherwise than the saved one.
+    """
+    behaviour = None
+    if "behaviour" in config:
+        try:
+            behaviour = Behaviour.from_json(config["behaviour"], num_classes=classifier.num_classes)
+        except InputError as error:
+            raise InputError(f"{path.with_name(CONFIG_FILE)}: {error}") from None
+    classifier.keep_behaviour(behaviour)
+    if classifier.fingerprint() != config["fingerprint"]:
+        return False
+    if behaviour is not None and not behaviour.same_as(classifier.behaviour()):
+        raise ChangedCodeError(
+            f"{path.parent}: {classifier.architecture.source} now builds a network that answers "
+            "otherwise than the one that was saved with these weights: its code was changed since; "
+            "go back to that code, or go on under another name="
+        )
+    return True
 
 
 def _read_config(path: Path) -> dict[str, object]:

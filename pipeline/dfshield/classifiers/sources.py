@@ -13,6 +13,7 @@ from dfshield.classifiers.families import (
     download_pytorchcv,
     suggest,
 )
+from dfshield.classifiers.logits import float32_logits
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
 from dfshield.errors import InputError, one_line
 from dfshield.seeds import torch_generators
@@ -39,16 +40,17 @@ def build(
             - ``medmnist:resnet18|resnet50``: the networks of the MedMNIST benchmark;
             - ``pytorchcv:NAME``: any CIFAR or SVHN ResNet or WRN of pytorchcv;
             - ``python:package.module:factory``: ``factory(**options)`` returns an ``nn.Module``
-              that takes normalised images. The module must be importable, here and wherever the
-              saved classifier is loaded again.
+              that takes images normalised by `mean` and `std`; where these are left out, images
+              in [0, 1] as they are. The module must be importable, here and wherever the saved
+              classifier is loaded again.
         input_shape: (c, h, w); may be left out except for ``python:``.
         num_classes: may be left out for ``pytorchcv:`` and where `class_names` are given.
         class_names: one per class; "0", "1", ... when left out.
         mean: of the images in [0, 1] that the weights were trained on, one number per channel.
             Left out together with `std`: what a file that dfshield wrote says, else the family's
-            (pytorchcv, medmnist), else 0.5 for fresh weights. A ``python:`` factory that brings
-            weights of its own needs both.
-        std: see `mean`.
+            (pytorchcv, medmnist), else mean 0 and std 1 for ``python:`` and 0.5 for fresh weights.
+            What was assumed is told by the classifier's `assumption`.
+        std: see `mean`; above 0. Both lie on the [0, 1] scale of the images.
         options: what else the source takes.
         weights: a ``.safetensors`` file, a state_dict that ``torch.save`` wrote, ``"download"``
             (pytorchcv only), or None for fresh weights.
@@ -64,8 +66,9 @@ def build(
         source, family, name, input_shape, num_classes, class_names, options
     )
     file = _weights(source, name, weights)
-    mean, std = _normalisation(architecture, family, mean, std, file)
+    mean, std, assumption = _normalisation(architecture, family, mean, std, file)
     classifier = assemble(architecture, mean=mean, std=std, seed=seed)
+    classifier.assumption = assumption
     if file is not None:
         fit_weights(classifier.network, file, source=source, num_classes=architecture.num_classes)
     return classifier
@@ -93,7 +96,7 @@ def _check_logits(classifier: Classifier) -> None:
     images = torch.zeros(2, *classifier.input_shape, device=classifier.mean.device)
     try:
         with torch.no_grad():
-            logits = classifier.network(classifier.normalise(images))
+            logits = float32_logits(classifier.network, classifier.normalise(images))
     except Exception as error:
         raise InputError(
             f"{source} fails on images of shape {tuple(images.shape)}: "
@@ -155,30 +158,55 @@ def _normalisation(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     file: Weights | None,
-) -> tuple[Sequence[float], Sequence[float]]:
+) -> tuple[Sequence[float], Sequence[float], str]:
+    """Return mean, std and, in words, what was assumed about them; nothing where it is known."""
     if (mean is None) != (std is None):
         raise InputError("mean, std: give both or neither")
     stored = None if file is None else file.normalisation
     if mean is not None and std is not None:
+        require_normalisation("mean", mean)
+        require_normalisation("std", std)
         if file is not None and stored is not None and not _same(stored, (mean, std)):
             raise InputError(
                 f"mean, std: {list(mean)}, {list(std)} contradict {file.path}, which was saved "
                 f"with {stored[0]}, {stored[1]}: leave them out"
             )
-        return mean, std
+        return mean, std, ""
     if stored is not None:
-        return stored
+        return (*stored, "")
     channels = architecture.input_shape[0]
     if family.normalisation is not None:
         default_mean, default_std = family.normalisation
         repeat = channels if len(default_mean) == 1 else 1
-        return default_mean * repeat, default_std * repeat
+        mean, std = default_mean * repeat, default_std * repeat
+        said = f"mean {list(mean)} and std {list(std)}, those of its family"
+        return mean, std, f"{architecture.source}: images are normalised by {said}"
+    if architecture.source.startswith("python:"):
+        return (
+            (0.0,) * channels,
+            (1.0,) * channels,
+            f"{architecture.source} is given images in [0, 1] as they are (mean 0, std 1), since "
+            "no mean and std are given: give both if it takes normalised images",
+        )
     if file is not None:
         raise InputError(
             f"mean, std: {file.path} does not say how its training images were normalised: "
             f"give both, {channels} numbers each"
         )
-    return (0.5,) * channels, (0.5,) * channels
+    return (0.5,) * channels, (0.5,) * channels, ""
+
+
+def require_normalisation(key: str, values: Sequence[float]) -> None:
+    """Check that a mean or a standard deviation lies on the [0, 1] scale of the images.
+
+    Raises:
+        InputError: naming the key, if one does not.
+    """
+    if not all(0 <= value <= 1 for value in values):
+        raise InputError(
+            f"{key}: {list(values)} must lie in [0, 1], the scale of the images: divide what is "
+            "meant for pixels of 0 to 255 by 255"
+        )
 
 
 def _same(

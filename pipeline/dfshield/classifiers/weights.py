@@ -5,7 +5,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -42,11 +42,13 @@ class Weights:
         path: the file, for messages.
         tensors: the network's weights by name.
         normalisation: mean and std, c numbers each, where the file has them.
+        dtypes: types of ``mean`` and ``std``, where the file has them.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     normalisation: tuple[list[float], list[float]] | None
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -83,7 +85,9 @@ def read_weights(path: str | Path) -> Weights:
                 for name, tensor in candidate.items()
                 if name.startswith("network.")
             }
-            return Weights(path, network, (decimals(candidate["mean"]), decimals(candidate["std"])))
+            mean, std = candidate["mean"], candidate["std"]
+            dtypes = {"mean": mean.dtype, "std": std.dtype}
+            return Weights(path, network, (decimals(mean), decimals(std)), dtypes)
     return Weights(path, tensors, None)
 
 

@@ -72,9 +72,6 @@ class ModelOptions:
             "storage": {"path": str(out.parent)},
             "cluster": {"address": "none"},
         }
-        if self.weights is None:
-            # The factory brings its weights, and normalises inside.
-            tree["teacher"] |= {"mean": [0.0], "std": [1.0]}
         for override in overrides:
             apply_override(tree, override)
         return config_from(tree, where="options")

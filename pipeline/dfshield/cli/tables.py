@@ -82,6 +82,7 @@ def _remarks(result: EvaluationResult) -> list[str]:
         "not the standard suite": result.standard_suite is False,
         "non-finite logits": result.non_finite > 0,
         "randomised": bool(result.randomised),
+        "probabilities instead of logits": bool(result.probabilities),
     }
     return [f"{result.model} {text}" for text, raised in flags.items() if raised]
 

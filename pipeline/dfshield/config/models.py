@@ -56,18 +56,6 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _normalisation_known(self) -> "Config":
-        teacher = self.teacher
-        if teacher.weights is None and teacher.train is None:
-            for key in ("mean", "std"):
-                if getattr(teacher, key) is None:
-                    raise ValueError(
-                        f"teacher.{key}: give the normalisation that the weights of "
-                        f"{teacher.source} were trained with (or teacher.weights or teacher.train)"
-                    )
-        return self
-
-    @model_validator(mode="after")
     def _other_norms_have_eps(self) -> "Config":
         for position, attack in enumerate(self.evaluation.attacks):
             norm = attack.options.get("norm", self.threat.norm)

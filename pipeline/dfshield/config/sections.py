@@ -44,6 +44,19 @@ def _check_above_zero(value: int | float | str) -> int | float | str:
     return value
 
 
+def _check_on_scale(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"{value!r} must lie in [0, 1], the scale of the images: divide what is meant for "
+            "pixels of 0 to 255 by 255"
+        )
+    return value
+
+
+OnScale = Annotated[float, AfterValidator(_check_on_scale)]
+"""A statistic of images in [0, 1]."""
+
+
 Step = Annotated[Size, AfterValidator(_check_above_zero)]
 """A step size on the [0, 1] scale, above 0."""
 
@@ -93,17 +106,20 @@ class TeacherConfig(Section):
     weights: str | None = Field(
         None,
         description='A .safetensors or state_dict file, or "download" (pytorchcv). None: trained '
-        "as `train` says, or brought by a python: factory (then give mean and std).",
+        "as `train` says, or brought by a python: factory.",
     )
     input_shape: tuple[Count, Count, Count] | None = Field(
         None, description="Channels, height, width; None where the source fixes it."
     )
     num_classes: Annotated[int, Field(ge=2)] | None = None
     class_names: tuple[str, ...] | None = None
-    mean: tuple[float, ...] | None = Field(
-        None, description="Normalisation, per channel; one number stands for all channels."
+    mean: tuple[OnScale, ...] | None = Field(
+        None,
+        description="Normalisation, per channel, on the [0, 1] scale of the images; one number "
+        "stands for all channels. None: what the weights file or the family says, else a python: "
+        "factory is given images in [0, 1] as they are.",
     )
-    std: tuple[Positive, ...] | None = Field(None, description="Normalisation, as mean.")
+    std: tuple[OnScale, ...] | None = Field(None, description="Normalisation, as mean.")
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")

@@ -26,7 +26,6 @@ from dfshield.evaluation.slices import (
     evaluate_slice,
     margins,
     robust_images,
-    same_logits,
 )
 
 __all__ = [
@@ -49,7 +48,6 @@ __all__ = [
     "read_kept",
     "robust_images",
     "robustbench_entry",
-    "same_logits",
     "slice_bounds",
     "summarise",
     "summarise_worst_case",

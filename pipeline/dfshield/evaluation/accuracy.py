@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -54,7 +55,8 @@ class _Tensors:
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for tensor in (self.x, self.y):
-            array = tensor.detach().cpu().contiguous().numpy()
+            tensor = tensor.detach().cpu().contiguous()
+            array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()

@@ -12,12 +12,13 @@ from scipy.stats import binomtest
 
 from dfshield import __version__
 from dfshield.attacks import Attack, Norm
+from dfshield.classifiers import PROBABILITIES
 from dfshield.errors import InputError
 from dfshield.evaluation.kept_json import read_kept
 from dfshield.evaluation.records import ImageRecords
 from dfshield.evaluation.slices import NON_FINITE, SliceResult
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COLLAPSE_SHARE = 0.95
 """A model that gives more than this share of its predictions to one class has collapsed."""
 
@@ -70,6 +71,8 @@ class EvaluationResult(BaseModel):
         non_finite: images that count as wrong because of logits that are not finite.
         randomised: whether the model answered the same images differently when asked twice; None
             in results of format 1, which did not ask.
+        probabilities: whether it answers with probabilities instead of logits; None in results of
+            formats 1 and 2, which did not look.
         queries: images that the attack had the model answer, per attacked image; None as above.
         max_perturbation: the largest one seen, in ``norm``.
         notes: what the attack warned of, and what the flags above mean.
@@ -102,6 +105,7 @@ class EvaluationResult(BaseModel):
     standard_suite: bool | None
     non_finite: int
     randomised: bool | None = None
+    probabilities: bool | None = None
     queries: float | None = None
     max_perturbation: float
     notes: tuple[str, ...]
@@ -159,7 +163,10 @@ def summarise(
     collapsed = bool(histogram.max() > COLLAPSE_SHARE * num_images)
     non_finite = int((predicted == NON_FINITE).sum())
     randomised = any(part.randomised for part in slices)
+    probabilities = _whole([part.probabilities for part in slices])
     flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
+    if probabilities:
+        flags.append(PROBABILITIES)
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
@@ -181,6 +188,7 @@ def summarise(
         standard_suite=attack.standard_suite(num_classes) if attack else None,
         non_finite=non_finite,
         randomised=randomised,
+        probabilities=probabilities,
         queries=sum(sum(part.queries) for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
         notes=(*_merge_notes(slices), *flags),
@@ -224,6 +232,7 @@ def summarise_worst_case(
         distances=(),
         queries=tuple(worst.queries.tolist()),
         randomised=any(result.randomised for result in results),
+        probabilities=_whole([result.probabilities for result in results]),
         num_classes=len(first.prediction_histogram),
         max_perturbation=max(result.max_perturbation for result in results),
         notes=(),
@@ -279,6 +288,11 @@ def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:
     if len(slices) == 1:
         return [notes[0] for notes in kinds.values()]
     return [f"{notes[0]} ({len(notes)} of {len(slices)} slices)" for notes in kinds.values()]
+
+
+def _whole(found: Sequence[bool | None]) -> bool | None:
+    """Return whether something holds of all parts; None where a part does not say."""
+    return None if None in found else all(found)
 
 
 def _flag_notes(

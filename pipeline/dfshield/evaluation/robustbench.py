@@ -83,6 +83,7 @@ def _doubts(result: EvaluationResult) -> list[str]:
     flags = {
         "the suite was cut for few classes": result.standard_suite is False,
         "the model is randomised": bool(result.randomised),
+        "the model returns probabilities instead of logits": bool(result.probabilities),
         "the model has collapsed to one class": result.collapsed,
         "logits were not finite": result.non_finite > 0,
         # Its own word; the other notes are ours.

@@ -22,19 +22,16 @@ from dfshield.attacks import (
     check_images,
     check_labels,
     frozen,
+    in_float32,
     perturbation_norm,
 )
+from dfshield.classifiers import PROBABILITIES, are_probabilities, same_logits
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
 from dfshield.evaluation.kept_json import first_problem
 from dfshield.seeds import torch_generators
 
 NON_FINITE = -1
 """The prediction of an image whose logits are not finite."""
-
-SAME_LOGITS = 1e-3
-"""Two answers to the same image are the same if no logit moves by more than this share of the
-largest logit in the batch: kernels that add up in another order stay far below, a layer that draws
-random numbers does not."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,8 @@ class SliceResult:
         max_perturbation: the largest finite distance.
         notes: what the attack warned of.
         seconds: of computation.
+        probabilities: whether the clean answers are probabilities instead of logits; None in
+            slices of older versions, which did not look.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -76,6 +75,7 @@ class SliceResult:
     max_perturbation: float
     notes: tuple[str, ...]
     seconds: float
+    probabilities: bool | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as values that ``json`` takes."""
@@ -112,7 +112,7 @@ def evaluate_slice(
     draws random numbers; the model's mode and every global random generator stay as they are.
 
     Args:
-        model: maps images in [0, 1] to logits, on any device.
+        model: maps images in [0, 1] to logits, on any device, in any precision.
         x: images in [0, 1].
         y: labels in 0..C-1.
         attack: None evaluates the clean images.
@@ -129,6 +129,7 @@ def evaluate_slice(
     started = time.perf_counter()
     device = _device(model)
     x, y = check_images(model, x).to(device), y.to(device)
+    model = in_float32(model)
     with frozen(model), torch_generators(seed, device):
         clean, again = _logits(model, x), _logits(model, x)
         y = check_labels(x, y, clean.shape[1])
@@ -162,6 +163,7 @@ def evaluate_slice(
         max_perturbation=max((size for size in distances if size is not None), default=0.0),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
+        probabilities=are_probabilities(clean),
     )
 
 
@@ -170,17 +172,6 @@ def margins(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor,
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     margin = logits.gather(1, y[:, None]).squeeze(1) - others
     return margin.where(logits.isfinite().all(1), torch.nan)
-
-
-def same_logits(first: Float[Tensor, "n k"], second: Float[Tensor, "n k"]) -> bool:
-    """Return whether two answers are the same but for rounding; equally broken ones are."""
-    finite = first.isfinite()
-    if not torch.equal(finite, second.isfinite()):
-        return False
-    first, second = first[finite], second[finite]
-    if not len(first):
-        return True
-    return bool((first - second).abs().max() <= SAME_LOGITS * first.abs().max())
 
 
 @dataclass
@@ -229,6 +220,8 @@ def _device(model: nn.Module) -> torch.device:
 def _logits(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     with torch.no_grad():
         logits: Tensor = model(x)
+    if not isinstance(logits, Tensor):
+        raise InputError(f"the model must return logits, but returned a {type(logits).__name__}")
     if logits.ndim != 2 or len(logits) != len(x):
         raise InputError(
             f"the model must return logits of shape (images, classes) = ({len(x)}, C), "
@@ -256,6 +249,8 @@ def _run(
         outcome = attack.run(model, x, y, seed=seed)
     notes: list[str] = []
     for warning in caught:
+        if str(warning.message) == PROBABILITIES:
+            continue  # has a field of its own
         if issubclass(warning.category, DfshieldWarning):
             notes.append(str(warning.message))
         else:

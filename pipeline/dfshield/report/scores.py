@@ -21,6 +21,8 @@ FLAG_MEANING = {
     "non-finite logits": "images whose logits are NaN or infinite count as not robust",
     "randomised": "the model answers the same images differently when asked twice; attacks that "
     "follow one draw of its gradient overrate it",
+    "probabilities instead of logits": "the model ends in a softmax, which flattens the gradient: "
+    "its robustness is overstated",
 }
 
 
@@ -53,6 +55,7 @@ class Score(View):
     standard_suite: bool | None = None
     non_finite: int = 0
     randomised: bool | None = None
+    probabilities: bool | None = None
     notes: tuple[str, ...] = ()
     seconds: float
     seed: int
@@ -68,6 +71,7 @@ class Score(View):
             self.standard_suite is False,
             self.non_finite > 0,
             bool(self.randomised),
+            bool(self.probabilities),
         )
         return tuple(flag for flag, up in zip(FLAG_MEANING, raised, strict=True) if up)
 

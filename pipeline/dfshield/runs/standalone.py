@@ -6,13 +6,11 @@ said about the model's input and classes is taken from the images.
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from dfshield.classifiers import WEIGHTS_FILE, Classifier
-from dfshield.classifiers.weights import read_weights
-from dfshield.config import Config, expand
-from dfshield.errors import InputError
+from dfshield.config import Config
+from dfshield.errors import ChangedCodeError
 from dfshield.runs.attack_plans import attacks_of
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.context import RunContext
@@ -25,6 +23,7 @@ from dfshield.runs.measuring import Subject
 from dfshield.runs.real_images import require_evaluation_data
 from dfshield.runs.realdata import read_images
 from dfshield.runs.teacher import imported_teacher
+from dfshield.runs.teacher_look import remarks
 from dfshield.storage import Folder
 
 MODEL = "model"
@@ -53,20 +52,40 @@ def standalone(
     context = RunContext(config, layout, executor, observer, log)
     with Lease(layout.root, on_beat=log.flush):
         try:
-            yield context, _subject(config, layout.root.child(MODEL), surrogate)
+            yield context, _subject(context, surrogate)
         finally:
             log.flush()
 
 
-def _subject(config: Config, folder: Folder, surrogate: str | None) -> Subject:
+def _subject(context: RunContext, surrogate: str | None) -> Subject:
+    config, folder = context.config, context.layout.root.child(MODEL)
     model = _built(config)
-    stored = folder.exists(WEIGHTS_FILE)
-    if not stored or load_classifier(folder).fingerprint() != model.fingerprint():
+    for remark in remarks(model):
+        context.observer.say(remark)
+    if not _is_kept(context, folder, model):
         save_classifier(model, folder)
     other = None if surrogate is None else Folder.at(surrogate)
     if other is not None:
         load_classifier(other, trust_python=False)  # what is wrong shows before any work
-    return Subject(config.name, folder, model, surrogate=other)
+    return Subject(config.name, folder, load_classifier(folder), surrogate=other)
+
+
+def _is_kept(context: RunContext, folder: Folder, model: Classifier) -> bool:
+    """Return whether the folder holds this very model; say so where it holds another one."""
+    if not folder.exists(WEIGHTS_FILE):
+        return False
+    try:
+        kept = load_classifier(folder)
+    except ChangedCodeError:
+        context.observer.say(
+            f"{model.architecture.source} answers otherwise than when it was measured here: its "
+            "code was changed since, so it is measured as another model"
+        )
+        return False
+    if kept.fingerprint() == model.fingerprint():
+        return True
+    context.observer.say(f"{folder} held another model, whose results stay beside those of this")
+    return False
 
 
 def _built(config: Config) -> Classifier:
@@ -80,19 +99,4 @@ def _built(config: Config) -> Classifier:
         known |= {"num_classes": images.num_classes, "class_names": images.class_names}
     if config.teacher.num_classes not in (None, images.num_classes):
         known.pop("class_names", None)
-    if source.startswith("python:") and config.teacher.mean is None and not _knows_mean(config):
-        # A model of somebody else's takes images in [0, 1] and normalises inside.
-        known |= {"mean": (0.0,), "std": (1.0,)}
     return imported_teacher(config, **known)
-
-
-def _knows_mean(config: Config) -> bool:
-    """Return whether the weights file says how images were normalised."""
-    weights = config.teacher.weights
-    if weights in (None, "download"):
-        return False
-    path = Path(expand(str(weights), key="teacher.weights"))
-    try:
-        return read_weights(path).normalisation is not None
-    except InputError as error:
-        raise InputError(f"teacher.weights: {error}") from None

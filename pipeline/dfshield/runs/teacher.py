@@ -8,15 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from dfshield.classifiers import Classifier, build
+from dfshield.classifiers import Classifier, build, require_logits
 from dfshield.config import Config, TeacherTraining, expand
 from dfshield.datasets import ImageSet
-from dfshield.errors import InputError
+from dfshield.errors import ChangedCodeError, InputError
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.realdata import fitted, located, read_images
+from dfshield.runs.teacher_look import look_at
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
@@ -44,6 +45,7 @@ def teacher_stage(context: RunContext) -> None:
     previous = read_record(folder)
     identity = _identity(context.config, previous)
     if previous is not None and claim(folder, identity)["done"] and intact(context, folder):
+        _require_same_weights(context.config, folder)
         return
     train = context.config.teacher.train
     if train is None:
@@ -52,6 +54,7 @@ def teacher_stage(context: RunContext) -> None:
         metrics: dict[str, Any] = {}
     else:
         classifier, metrics = _trained(context, train)
+    look_at(context, classifier)
     record = claim(folder, identity)
     save_classifier(classifier, folder)
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
@@ -72,13 +75,34 @@ def imported_teacher(config: Config, **defaults: Any) -> Classifier:
 
 
 def intact(context: RunContext, folder: Folder) -> bool:
-    """Return whether a finished classifier still loads; say so if it has to be made again."""
+    """Return whether a finished classifier still loads; say so if it has to be made again.
+
+    Raises:
+        ChangedCodeError: if the code of its factory has changed since.
+    """
     try:
         load_classifier(folder)
+    except ChangedCodeError:
+        raise  # made again it would be another one
     except InputError as error:
         context.observer.say(f"{error}; it is made again")
         return False
     return True
+
+
+def _require_same_weights(config: Config, folder: Folder) -> None:
+    """Check that a factory which brings its own weights still brings those of the finished teacher.
+
+    Raises:
+        ChangedCodeError: if it does not.
+    """
+    if config.teacher.weights is None and config.teacher.train is None:
+        brought = imported_teacher(config)
+        if brought.digest() != load_classifier(folder).digest():
+            raise ChangedCodeError(
+                f"{folder}: {config.teacher.source} now brings other weights than this teacher's; "
+                "go on under another name=, or delete that folder to start it afresh"
+            )
 
 
 def _require_usable(classifier: Classifier) -> None:
@@ -91,6 +115,9 @@ def _require_usable(classifier: Classifier) -> None:
     batch = Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
     attack = InnerMaximization(eps=0.1, steps=1)
     attack(trial, batch.images, generator=generator(0, Stage.TEACHER))
+    answers = classifier.behaviour().train
+    if answers is not None:
+        require_logits(answers, f"{classifier.architecture.source} in train mode")
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
@@ -147,6 +174,14 @@ def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifie
         raise InputError(f"teacher: {error}") from None
 
 
+def _fresh_normalisation(config: Config) -> dict[str, tuple[float]]:
+    """Return what a factory's network is trained with here, unless the configuration says it."""
+    teacher = config.teacher
+    if not teacher.source.startswith("python:") or teacher.mean or teacher.std:
+        return {}
+    return {"mean": (0.5,), "std": (0.5,)}
+
+
 @dataclass(frozen=True)
 class _TeacherJob:
     """Trains the teacher on real images."""
@@ -172,6 +207,7 @@ class _TeacherJob:
             num_classes=train.num_classes,
             class_names=train.class_names,
             input_shape=self.config.teacher.input_shape,
+            **_fresh_normalisation(self.config),
         )
         _require_usable(teacher)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfshield.acceleration import Acceleration
-from dfshield.classifiers import Classifier, require_batchnorm
+from dfshield.classifiers import Classifier, require_hardenable
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
@@ -57,8 +57,8 @@ class Inversion:
             whatever is asked for. Others, a short last one, are computed without.
 
     Raises:
-        InputError: if the teacher has no BatchNorm layer with running statistics, or for an unknown
-            rule of the labels.
+        InputError: if the teacher has no BatchNorm layer with running statistics, weights that are
+            not float32, or probabilities for logits; for an unknown rule of the labels.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Inversion:
         acceleration: Acceleration | None = None,
         full_pass: tuple[int, int] | None = None,
     ) -> None:
-        require_batchnorm(teacher)
         if labels not in get_args(LabelRule):
             known = ", ".join(get_args(LabelRule))
             raise InputError(f"labels: {labels!r} is unknown: known are {known}")
         self.teacher = teacher.eval().requires_grad_(False)
+        require_hardenable(self.teacher)
         self.iterations = iterations
         self.learning_rate = learning_rate
         self.jitter = jitter

@@ -52,7 +52,7 @@ class FeatureStatistics:
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        features = inputs[0]
+        features = inputs[0].float()  # a network may choose autocast for itself
         axes = [axis for axis in range(features.ndim) if axis != 1]
         variance, mean = torch.var_mean(features, dim=axes, correction=0)
         self._distances.append(

@@ -88,7 +88,7 @@ def optimise(
             logits = network(shifted)
             terms = torch.stack(
                 [
-                    class_prior_loss(logits, labels),
+                    class_prior_loss(logits.float(), labels),
                     statistics.loss(),
                     total_variation(shifted),
                 ]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.attacks import NORMS, Norm, frozen, normalise_gradient, project
+from dfshield.attacks import NORMS, Norm, frozen, in_float32, normalise_gradient, project
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.training.objectives import kl_divergence
@@ -83,6 +83,7 @@ class InnerMaximization:
         Raises:
             InputError: if the student's logits have no gradient with respect to the images.
         """
+        student = in_float32(student)
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))
         noise = torch.cat(

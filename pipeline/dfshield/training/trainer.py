@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.acceleration import Acceleration
+from dfshield.classifiers import float32_logits
 from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 from dfshield.training.accelerated import accelerated
@@ -222,7 +223,8 @@ class AdversarialTrainer:
         """Return the logits in train mode of both, clean images first."""
         if self._fast is None:
             with self._batchnorm.recording():
-                return self.student(images), self.student(adversarial)
+                clean, robust = (float32_logits(self.student, x) for x in (images, adversarial))
+                return clean, robust
         logits = []
         for x in (images, adversarial):
             z, records = self._fast.train_pass(x)

@@ -1,0 +1,126 @@
+"""What models answer with, through every entry that takes one: each cell is right or one line."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
+
+from odd_factories import LOGITS, PRECISIONS, PROBABILITIES, plain
+
+from dfshield.attacks import ATTACKS, FGSM, PGD, AutoAttack, ObjectivePGD, Square
+from dfshield.audit import audit
+from dfshield.errors import DfshieldWarning, InputError
+from dfshield.evaluation import evaluate
+from dfshield.training import InnerMaximization
+
+EPS = 0.05
+X = torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+Y = plain().eval()(X).argmax(1)
+
+
+def made(kinds, kind):
+    return kinds[kind]().eval()
+
+
+@pytest.mark.parametrize("kind", PRECISIONS)
+@pytest.mark.parametrize("images", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_every_precision_of_model_and_images_is_attacked_and_evaluated(kind, images):
+    model, x = made(PRECISIONS, kind), X.to(images)
+    reference = evaluate(plain().eval(), (X, Y), PGD(eps=EPS, steps=5))
+    result = evaluate(model, (x, Y), PGD(eps=EPS, steps=5))
+    assert abs(result.accuracy - reference.accuracy) <= 0.1
+    assert evaluate(model, (x, Y), None).accuracy >= 0.9
+    x_adv = PGD(eps=EPS, steps=5)(model, x, Y)
+    assert x_adv.dtype == torch.float32
+    assert float((x_adv - x.float()).abs().max()) <= EPS + 1e-6
+
+
+@pytest.mark.parametrize("kind", PRECISIONS)
+@pytest.mark.parametrize("name", ["apgd-t", "fab-t", "square", "spsa", "latent", "noise"])
+def test_every_attack_takes_every_precision(kind, name):
+    options = {
+        "apgd-t": {"steps": 4},
+        "fab-t": {"steps": 3},
+        "square": {"queries": 20},
+        "spsa": {"steps": 2, "samples": 8},
+        "latent": {"steps": 3},
+        "noise": {"samples": 2},
+    }[name]
+    x_adv = ATTACKS[name](eps=EPS, **options)(made(PRECISIONS, kind), X[:6], Y[:6])
+    assert float((x_adv - X[:6]).abs().max()) <= EPS + 1e-6
+
+
+def test_a_teacher_of_another_precision_is_understood():
+    attack = ObjectivePGD(eps=EPS, teacher=made(PRECISIONS, "half"), steps=2)
+    assert attack(made(PRECISIONS, "double"), X, Y).dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_every_precision_is_audited(kind):
+    report = audit(made(PRECISIONS, kind), (X, Y), eps=EPS, autoattack=False)
+    assert report.check("logits").verdict == "pass"
+    assert report.check("finite-logits").verdict == "pass"
+    assert report.check("deterministic").verdict == "pass"
+
+
+def test_training_attacks_models_of_every_precision():
+    rng = np.random.default_rng(0)
+    inner = InnerMaximization(eps=EPS, steps=2)
+    for kind in PRECISIONS:
+        assert inner(made(PRECISIONS, kind), X, generator=rng).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", PROBABILITIES)
+def test_probabilities_are_told_by_every_entry(kind):
+    model = made(PROBABILITIES, kind)
+    for attack in (FGSM(eps=EPS), Square(eps=EPS, queries=5)):
+        with pytest.warns(DfshieldWarning, match="probabilities instead of logits"):
+            attack(model, X, Y)
+    for attack in (None, PGD(eps=EPS, steps=2)):
+        result = evaluate(model, (X, Y), attack, slice_size=10)
+        assert result.probabilities is True
+        assert sum("probabilities instead of logits" in note for note in result.notes) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PROBABILITIES)
+def test_probabilities_fail_the_audit_at_any_scale(kind):
+    report = audit(made(PROBABILITIES, kind), (X, Y), eps=EPS, autoattack=False)
+    assert "logits" in report.failed()
+    assert "softmax" in report.check("logits").finding
+
+
+@pytest.mark.parametrize("kind", LOGITS)
+def test_what_only_looks_a_little_like_them_is_left_in_peace(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DfshieldWarning)
+        FGSM(eps=EPS)(made(LOGITS, kind), X, Y)
+    assert evaluate(made(LOGITS, kind), (X, Y), None).probabilities is False
+
+
+def test_log_probabilities_take_nothing_from_autoattack():
+    attack = AutoAttack(eps=EPS, version="custom", attacks="apgd-ce,apgd-t", steps=10)
+    plainly = evaluate(plain().eval(), (X, Y), attack).num_correct
+    assert evaluate(made(LOGITS, "log-softmax"), (X, Y), attack).num_correct == plainly
+    assert abs(evaluate(made(LOGITS, "mended softmax"), (X, Y), attack).num_correct - plainly) <= 1
+
+
+def test_whole_numbers_are_no_images():
+    with pytest.raises(InputError, match="divide by 255"):
+        PGD(eps=EPS)(plain().eval(), (255 * X).to(torch.uint8), Y)
+
+
+def test_what_is_no_tensor_is_refused_in_one_line():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    with pytest.raises(InputError, match="returned a tuple"):
+        evaluate(Pair(), (X, Y), None)
