@@ -41,7 +41,7 @@ def load_classifier(
         try:
             return classifiers.load(path, device=device, trust_python=trust_python)
         except InputError as error:
-            raise InputError(str(error).replace(str(path), str(folder))) from None
+            raise type(error)(str(error).replace(str(path), str(folder))) from None
 
 
 def save_classifier(classifier: Classifier, folder: Folder) -> None:
