@@ -20,7 +20,12 @@ from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
-from dfshield.training import InnerMaximization, SupervisedEpoch, train_supervised
+from dfshield.training import (
+    InnerMaximization,
+    SupervisedEpoch,
+    require_deferrable,
+    train_supervised,
+)
 
 
 def load_teacher(context: RunContext) -> Classifier:
@@ -91,6 +96,7 @@ def _require_usable(classifier: Classifier) -> None:
     batch = Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
     attack = InnerMaximization(eps=0.1, steps=1)
     attack(trial, batch.images, generator=generator(0, Stage.TEACHER))
+    require_deferrable(trial, batch.images)
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
