@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_accelerated import assert_same, trained
+from test_odd_batchnorms import FUSIBLE, check_fast_passes, check_training
 
 from conftest import images, make_student
 from dfshield.accelerated_model import AcceleratedModel
@@ -32,3 +33,14 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     torch.testing.assert_close(
         attack(fast, images[:size], labels, seed=0), plain, rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("kind", FUSIBLE)
+def test_compiled_passes_are_ordinary_ones(kind):
+    check_fast_passes(kind, Acceleration(compiled=True))
+
+
+@pytest.mark.parametrize("kind", ["frozen", "all frozen", "untracked"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_training_goes_where_ordinary_passes_go(kind, precision):
+    check_training(kind, Acceleration(precision, compiled=True))

@@ -29,6 +29,13 @@ def require_deferrable(model: nn.Module, images: Float[Tensor, "n c h w"]) -> No
         InputError: naming the layer, if running statistics are moved, or read, by another way than
             calling the layer.
     """
+    modes = [module.training for module in model.modules()]
+    copy.deepcopy(model).train(not model.training)
+    if [module.training for module in model.modules()] != modes:
+        raise InputError(
+            "train() of a copy of the classifier changes the original: the student is a copy, so "
+            "train() must be a method of the network's class, or be bound to the network"
+        )
     try:
         plain, again = (_outcome(copy.deepcopy(model), images) for _ in range(2))
     except Exception:  # noqa: BLE001  a forward pass may fail in any way, deferred or not
@@ -64,7 +71,7 @@ def _outcome(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         if layer.momentum is not None
     }
     outcome = {name: buffer for name, buffer in model.named_buffers() if name not in counts}
-    return {**outcome, "the logits": logits} if isinstance(logits, Tensor) else outcome
+    return {"the logits": logits, **outcome} if isinstance(logits, Tensor) else outcome
 
 
 def _deferred_outcome(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
