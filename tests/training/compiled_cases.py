@@ -3,7 +3,8 @@
 import pytest
 import torch
 from test_accelerated import assert_same, trained
-from test_odd_batchnorms import FUSIBLE, check_fast_passes, check_training
+from test_frozen_digits import check_digits, surrogate, trained_teacher
+from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
 from dfshield.accelerated_model import AcceleratedModel
@@ -35,12 +36,18 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     )
 
 
-@pytest.mark.parametrize("kind", FUSIBLE)
+@pytest.mark.parametrize(
+    "kind", ["frozen", "frozen in the forward pass", "functional", "untracked", "used twice"]
+)
 def test_compiled_passes_are_ordinary_ones(kind):
     check_fast_passes(kind, Acceleration(compiled=True))
 
 
-@pytest.mark.parametrize("kind", ["frozen", "all frozen", "untracked"])
+def test_compiled_bfloat16_passes_are_ordinary_ones():
+    check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_compiled_training_goes_where_ordinary_passes_go(kind, precision):
-    check_training(kind, Acceleration(precision, compiled=True))
+def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
+    teacher = trained_teacher()
+    check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))

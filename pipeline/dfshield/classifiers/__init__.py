@@ -4,6 +4,7 @@ from dfshield.classifiers.base import (
     Architecture,
     Classifier,
     batchnorm_layers,
+    load_state,
     require_batchnorm,
 )
 from dfshield.classifiers.cifar_resnet import CifarResNet
@@ -23,6 +24,7 @@ __all__ = [
     "batchnorm_layers",
     "build",
     "load",
+    "load_state",
     "require_batchnorm",
     "save",
     "serialised",
