@@ -16,6 +16,12 @@ __all__ = ["images", "make_student"]
 pytestmark = pytest.mark.filterwarnings("error:.*could not be compiled")
 
 
+@pytest.fixture(autouse=True)
+def _compiled_anew():
+    """Forget what was compiled: of many models in one process, torch compiles the first few."""
+    torch.compiler.reset()
+
+
 def test_compiled_training_is_the_plain_one(make_student, images):
     plain = trained(make_student(), images)
     fast = trained(make_student(), images, acceleration=Acceleration(compiled=True))
