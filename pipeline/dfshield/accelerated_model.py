@@ -42,10 +42,21 @@ class AcceleratedModel(nn.Module):
         self._acceleration = acceleration
         self._device = next(model.parameters()).device
         self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
+        self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
         images = torch.zeros(full_size, *image_shape, device=self._device)
         if acceleration.compiled and not works(lambda: self._try_eval(images), "this classifier"):
             self._eval_pass = self._logits
+
+    def train(self, mode: bool = True) -> "AcceleratedModel":
+        """Change the mode; in eval mode, weights and buffers count as they are now."""
+        super().train(mode)
+        self._hold(not mode)
+        return self
+
+    def _hold(self, held: bool) -> None:
+        for layer in self._layers:
+            layer.hold(held)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""

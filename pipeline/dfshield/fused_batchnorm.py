@@ -63,34 +63,41 @@ def moments(
 class FusedBatchNorm(_BatchNorm):
     """A BatchNorm layer for the fast paths; `fuse` makes one of a layer.
 
-    In eval mode it normalises by a ``scale`` computed when it was put into it, once for all passes
-    of an attack; no gradient reaches the weight through it. In train mode it moves no buffer:
-    ``record`` gets the batch's mean and unbiased variance.
+    It normalises by what PyTorch's own would, whatever its flags. In train mode it moves no buffer:
+    if it tracks statistics, ``record`` gets the batch's mean and unbiased variance. In eval mode
+    its gradients reach weight and bias, as those of a layer that is frozen in training must, until
+    `hold`.
     """
 
-    record: Callable[[Tensor, Tensor], None]
+    record: Callable[[Tensor, Tensor], None] | None = None
     scale: Tensor
+    _held: bool = False
 
     @torch.no_grad()
-    def train(self, mode: bool = True) -> "FusedBatchNorm":
-        """Change the mode; in eval mode, weight and running variance count as they are now."""
-        super().train(mode)
-        if not mode:
+    def hold(self, held: bool = True) -> None:
+        """Normalise, in eval mode, by weight and running variance as they are now; or no longer.
+
+        Their ``scale`` is computed here, once for all passes of an attack. No gradient reaches the
+        weight through it.
+        """
+        self._held = held
+        if held:
             assert self.running_var is not None
-            scale = torch.rsqrt(self.running_var + self.eps)
-            self.scale.copy_(scale * self.weight if self.affine else scale)
-        return self
+            self.scale.copy_(self._scale(self.running_var))
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise as BatchNorm does, in float32; the result is of the features' dtype."""
         assert self.running_mean is not None
+        assert self.running_var is not None
         shape = _per_channel(features)
         if self.training:
             mean, scale = self._batch_mean_and_scale(features)
-        else:
+        elif self._held:
             mean, scale = self.running_mean, self.scale
+        else:
+            mean, scale = self.running_mean, computed_once(self._scale(self.running_var))
         normalised = (features.float() - mean.view(shape)) * scale.view(shape)
-        if self.affine:
+        if self.bias is not None:
             normalised = normalised + self.bias.view(shape)
         rounded: Tensor = normalised.to(features.dtype)
         return rounded
@@ -102,17 +109,20 @@ class FusedBatchNorm(_BatchNorm):
         offset, variance = moments(sums, count)
         mean, variance = self.running_mean + offset, variance.clamp_min(0.0)
         unbiased = variance * (count / max(1, count - 1))
-        self.record(mean.detach(), unbiased.detach())
-        scale = torch.rsqrt(variance + self.eps)
-        once: Tensor = computed_once(
-            torch.stack([mean, scale * self.weight if self.affine else scale])
-        )
+        if self.record is not None and self.track_running_stats:
+            self.record(mean.detach(), unbiased.detach())
+        once: Tensor = computed_once(torch.stack([mean, self._scale(variance)]))
         return once
+
+    def _scale(self, variance: Float[Tensor, " c"]) -> Float[Tensor, " c"]:
+        scale = torch.rsqrt(variance + self.eps)
+        return scale if self.weight is None else scale * self.weight
 
 
 def fusible(layer: _BatchNorm) -> bool:
-    """Return whether a layer is plain BatchNorm: its class has no forward pass of its own."""
-    return type(layer).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+    """Return whether a layer is plain BatchNorm, with no forward pass of its own."""
+    plain = type(layer).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+    return plain and "forward" not in vars(layer)
 
 
 def fuse(layer: _BatchNorm) -> FusedBatchNorm:
@@ -122,7 +132,7 @@ def fuse(layer: _BatchNorm) -> FusedBatchNorm:
     assert isinstance(layer, FusedBatchNorm)
     assert layer.running_var is not None
     layer.register_buffer("scale", torch.empty_like(layer.running_var), persistent=False)
-    return layer.train(layer.training)
+    return layer
 
 
 def _per_channel(features: Tensor) -> list[int]:

@@ -1,6 +1,7 @@
 """A classifier of the user's own, named by its factory, through the whole pipeline."""
 
 import pytest
+import torch
 from tiny_run import ended, start, write_config
 
 import dfshield
@@ -8,6 +9,7 @@ from dfshield.errors import InputError
 
 FACTORY = """
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -16,13 +18,23 @@ class Net(nn.Module):
         super().__init__()
         self.kind = kind
         self.bn = nn.BatchNorm2d(4)
+        if kind == "uncounted":
+            self.bn.num_batches_tracked = None
         self.conv = nn.Conv2d(1, 4, 3)
         self.drop = nn.Dropout(0.2)
         self.head = nn.Linear(4, 10)
 
+    def train(self, mode=True):
+        super().train(mode)
+        if self.kind == "frozen":
+            self.bn.eval()
+        return self
+
     def forward(self, x):
         x = self.conv(x)
         x = x if self.kind == "unused" else self.bn(x)
+        if self.kind == "both ways":
+            x = F.batch_norm(x, self.bn.running_mean, self.bn.running_var, training=self.training)
         logits = self.head(self.drop(x.relu().mean((2, 3))))
         return logits.detach() if self.kind == "cut" else logits
 
@@ -53,19 +65,33 @@ def own(tmp_path, monkeypatch):
     return write
 
 
-def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch):
-    answer = ended(start("run", own("good"), "--json"))
+@pytest.mark.parametrize("kind", ["good", "frozen", "uncounted"])
+def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch, kind):
+    answer = ended(start("run", own(kind), "--json"))
     assert answer.code == 0, answer
     student = tmp_path / "runs/tiny/student"
     with pytest.raises(InputError, match="trust_python=True"):
         dfshield.load(student)
     assert "trust_python=True" in (student / "README.md").read_text()
     monkeypatch.syspath_prepend(tmp_path)
-    assert dfshield.load(student, trust_python=True).num_classes == 10
+    loaded = dfshield.load(student, trust_python=True)
+    assert loaded.num_classes == 10
+    teacher = dfshield.load(tmp_path / "runs/tiny/teacher", trust_python=True)
+    still = [
+        torch.equal(loaded.state_dict()[name], value)
+        for name, value in teacher.state_dict().items()
+        if ".bn.r" in name or ".bn.n" in name
+    ]
+    assert still == ([False, False] if kind == "uncounted" else 3 * [kind == "frozen"])
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("unused", "none of the classifier's BatchNorm"), ("cut", "gradient")]
+    ("kind", "said"),
+    [
+        ("unused", "none of the classifier's BatchNorm"),
+        ("cut", "gradient"),
+        ("both ways", "bn.running_mean is moved in train mode by something else"),
+    ],
 )
 def test_what_would_stop_the_run_later_is_said_at_once(own, tmp_path, kind, said):
     line = ended(start("run", own(kind))).refusal()

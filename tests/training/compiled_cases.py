@@ -3,6 +3,8 @@
 import pytest
 import torch
 from test_accelerated import assert_same, trained
+from test_frozen_digits import check_digits, surrogate, trained_teacher
+from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
 from dfshield.accelerated_model import AcceleratedModel
@@ -12,6 +14,12 @@ from dfshield.attacks import PGD
 __all__ = ["images", "make_student"]
 
 pytestmark = pytest.mark.filterwarnings("error:.*could not be compiled")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew():
+    """Forget what was compiled: of many models in one process, torch compiles the first few."""
+    torch.compiler.reset()
 
 
 def test_compiled_training_is_the_plain_one(make_student, images):
@@ -32,3 +40,20 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     torch.testing.assert_close(
         attack(fast, images[:size], labels, seed=0), plain, rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "kind", ["frozen", "frozen in the forward pass", "functional", "untracked", "used twice"]
+)
+def test_compiled_passes_are_ordinary_ones(kind):
+    check_fast_passes(kind, Acceleration(compiled=True))
+
+
+def test_compiled_bfloat16_passes_are_ordinary_ones():
+    check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
+    teacher = trained_teacher()
+    check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))

@@ -1,8 +1,13 @@
 """Small students and images for the tests of the training."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -31,6 +31,12 @@ RUNS = {
     "convolutional, K = 2, l2": ("convolutional", 2, "l2"),
     "dropout, K = 6, l2": ("dropout", 6, "l2"),
     "dropout, K = 5, linf": ("dropout", 5, "linf"),
+    "frozen, K = 6, l2": ("frozen", 6, "l2"),
+}
+# What stands still in training, by network: a layer of two names.
+STILL = {
+    "frozen": [f"{i}.{k}" for i in (1, 4) for k in ("running_mean", "running_var")]
+    + [f"{i}.num_batches_tracked" for i in (1, 4)]
 }
 SEED = 5
 SIZES = (1, 2, 3)
@@ -69,8 +75,17 @@ class Dropout(nn.Sequential):
         )
 
 
+class Frozen(Convolutional):
+    """Its first BatchNorm keeps its statistics."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
 def make_student(network: str) -> nn.Module:
-    student = Convolutional() if network == "convolutional" else Dropout()
+    student = {"convolutional": Convolutional, "dropout": Dropout, "frozen": Frozen}[network]()
     rng = torch.Generator().manual_seed(1)
     for parameter in student.parameters():
         parameter.data = 0.5 * torch.randn(parameter.shape, generator=rng)

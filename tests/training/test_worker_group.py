@@ -72,7 +72,7 @@ def test_the_updates_that_are_compared_do_something(alone, script):
         run = alone["runs"][name]
         for before, after in zip(run["states"], run["states"][1:], strict=False):
             same = [k for k, v in after["student"].items() if torch.equal(v, before["student"][k])]
-            assert same == [], name
+            assert sorted(same) == sorted(script.STILL.get(script.RUNS[name][0], [])), name
         assert 0 < run["records"][0]["agreement_rate"] < 1
         assert run["holdout"][0] != run["holdout"][1]
         assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in run["holdout"])

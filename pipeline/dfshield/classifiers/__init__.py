@@ -4,6 +4,7 @@ from dfshield.classifiers.base import (
     Architecture,
     Classifier,
     batchnorm_layers,
+    load_state,
     require_hardenable,
     unseen_batchnorm,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "build",
     "float32_logits",
     "load",
+    "load_state",
     "require_hardenable",
     "require_logits",
     "same_logits",

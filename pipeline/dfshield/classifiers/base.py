@@ -246,6 +246,18 @@ def batchnorm_layers(module: nn.Module) -> list[tuple[str, _BatchNorm]]:
     ]
 
 
+def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what the module's `state_dict` gave, though a copy has lost torch's marks of versions.
+
+    Without them torch takes a BatchNorm layer that counts no batches for one of an old file, and
+    misses the count.
+    """
+    marked = module.state_dict()
+    marked.clear()
+    marked.update(state)
+    module.load_state_dict(marked)
+
+
 def unseen_batchnorm(classifier: Classifier) -> list[str]:
     """Return the BatchNorm layers whose running statistics are those that they were made with."""
     return [

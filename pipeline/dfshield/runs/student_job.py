@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dfshield.classifiers import Classifier
+from dfshield.classifiers import Classifier, load_state
 from dfshield.config import Config, TrainingConfig
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.executor import Engine, GroupWorker
@@ -258,6 +258,6 @@ class _StudentRun:
         if self.worker.group.rank != 0:
             return
         if self.best["student"]:
-            self.student.load_state_dict(self.best["student"])
+            load_state(self.student, self.best["student"])
         self.folder.write_json(HISTORY, self.history)
         save_classifier(self.student.cpu().eval(), self.folder)

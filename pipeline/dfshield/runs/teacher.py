@@ -21,7 +21,12 @@ from dfshield.runs.teacher_look import look_at
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
-from dfshield.training import InnerMaximization, SupervisedEpoch, train_supervised
+from dfshield.training import (
+    InnerMaximization,
+    SupervisedEpoch,
+    require_deferrable,
+    train_supervised,
+)
 
 
 def load_teacher(context: RunContext) -> Classifier:
@@ -118,6 +123,7 @@ def _require_usable(classifier: Classifier) -> None:
     answers = classifier.behaviour().train
     if answers is not None:
         require_logits(answers, f"{classifier.architecture.source} in train mode")
+    require_deferrable(trial, batch.images)
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Together:
         self._statistics = GroupStatistics(self._network, groups)
         for _, layer in batchnorm_layers(self._network):
             if fusible(layer):
-                fuse(layer)
+                fuse(layer).hold()
         self._acceleration = acceleration
         self._device = next(network.parameters()).device
         self._objective = acceleration.compile(self._terms)

@@ -1,6 +1,7 @@
 """Images to student: objectives, adversarial images, GradRefine, the loop."""
 
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
+from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
 from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
@@ -33,6 +34,7 @@ __all__ = [
     "WorkerGroup",
     "holdout_metrics",
     "kl_divergence",
+    "require_deferrable",
     "train_supervised",
     "validate",
 ]

@@ -61,7 +61,7 @@ class AcceleratedStudent(AcceleratedModel):
     ) -> tuple[Float[Tensor, "n k"], BatchNormRecords]:
         """Return the logits of images in [0, 1] in train mode, and the batch's statistics."""
         whole = len(images) == self._full_size
-        self._twin.train()
+        self.train()
         train_pass = self._train_pass if whole else self._logits_and_statistics
         logits, statistics = train_pass(in_one_layout(images))
         return logits, BatchNormRecords(self._order, statistics)
@@ -81,7 +81,7 @@ class AcceleratedStudent(AcceleratedModel):
 
     def _order_of(self, images: Tensor) -> tuple[int, ...]:
         """Return the layers in the order of their records."""
-        self._twin.train()
+        self.train()
         with torch.no_grad(), torch.random.fork_rng():
             self._logits(images)
         order = tuple(index for index, *_ in self._recorded)

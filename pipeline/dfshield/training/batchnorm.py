@@ -1,6 +1,6 @@
 """BatchNorm buffers that stand still inside a group of mini-batches and move when it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers import batchnorm_layers
+from dfshield.fused_batchnorm import fusible
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +39,10 @@ class DeferredBatchNorm:
     depend on the order of its mini-batches or on who computes them. The authors' code moves the
     buffers inside a group instead: a deviation, on purpose.
 
-    Inside `recording` each layer is given scratch buffers and momentum 1, so that PyTorch's own
-    forward pass leaves exactly the batch's mean and unbiased variance in them.
+    Inside `recording`, a layer that moves its buffers is given scratch copies of them, and momentum
+    1, while it runs, so that PyTorch's own forward pass leaves exactly the batch's mean and
+    unbiased variance in them. Whoever else reads the buffers reads the real ones. A layer that is
+    in eval mode, or does not track statistics, is left to compute as it does.
 
     Usage::
 
@@ -56,30 +59,49 @@ class DeferredBatchNorm:
         self._layers = [layer for _, layer in batchnorm_layers(model)]
         self._recorded: list[int] = []
         self._statistics: list[Tensor] = []
+        self._set_aside: dict[int, Callable[[], None]] = {}  # puts back a running layer's buffers
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Let train-mode passes of the model inside the block leave its buffers alone."""
         with ExitStack() as stack:
             for index, layer in enumerate(self._layers):
-                stack.callback(_restorer(layer))
-                handle = layer.register_forward_hook(self._record(index))
+                stack.callback(self._put_back, index)
+                handle = layer.register_forward_pre_hook(self._before(index))
                 stack.callback(handle.remove)
-                layer.num_batches_tracked = None
-                layer.momentum = 1.0
-                _give_scratch_buffers(layer)
+                # First, so that other hooks find the real buffers.
+                handle = layer.register_forward_hook(self._after(index), prepend=True)
+                stack.callback(handle.remove)
             yield
 
-    def _record(self, index: int) -> Callable[[nn.Module, object, object], None]:
-        def hook(layer: nn.Module, _inputs: object, _output: object) -> None:
+    def _before(self, index: int) -> Callable[[nn.Module, object], None]:
+        def hook(layer: nn.Module, _inputs: object) -> None:
             assert isinstance(layer, _BatchNorm)
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            self._recorded.append(index)
-            self._statistics += [layer.running_mean, layer.running_var]
-            _give_scratch_buffers(layer)  # a layer may be used twice in one pass
+            self._put_back(index)  # of a pass that failed
+            if layer.training and layer.track_running_stats:
+                self._set_aside[index] = _restorer(layer)
+                _give_scratch_buffers(layer)
 
         return hook
+
+    def _after(self, index: int) -> Callable[[nn.Module, object, object], None]:
+        def hook(layer: nn.Module, _inputs: object, _output: object) -> None:
+            assert isinstance(layer, _BatchNorm)
+            if index not in self._set_aside:
+                return
+            left = [layer.running_mean, layer.running_var]
+            self._put_back(index)
+            # A forward pass of another kind may have left them alone, though in train mode.
+            if fusible(layer) or not _same(left, [layer.running_mean, layer.running_var]):
+                self._recorded.append(index)
+                self._statistics += [statistic for statistic in left if statistic is not None]
+
+        return hook
+
+    def _put_back(self, index: int) -> None:
+        restore = self._set_aside.pop(index, None)
+        if restore is not None:
+            restore()
 
     def add(self, records: BatchNormRecords) -> None:
         """Take what was recorded elsewhere, in a pass after those recorded here."""
@@ -105,19 +127,31 @@ class DeferredBatchNorm:
             mean, variance = pair.chunk(2)
             assert layer.running_mean is not None
             assert layer.running_var is not None
-            assert layer.num_batches_tracked is not None
-            layer.num_batches_tracked += 1
-            # momentum None is PyTorch's cumulative average.
-            momentum = layer.momentum
-            factor = 1.0 / float(layer.num_batches_tracked) if momentum is None else momentum
-            layer.running_mean.mul_(1.0 - factor).add_(mean, alpha=factor)
-            layer.running_var.mul_(1.0 - factor).add_(variance, alpha=factor)
+            if layer.num_batches_tracked is not None:
+                layer.num_batches_tracked += 1
+            factor = _averaging_factor(layer)
+            if factor != 0.0:
+                layer.running_mean.mul_(1.0 - factor).add_(mean, alpha=factor)
+                layer.running_var.mul_(1.0 - factor).add_(variance, alpha=factor)
+
+
+def _averaging_factor(layer: _BatchNorm) -> float:
+    if layer.momentum is not None:
+        return layer.momentum
+    # PyTorch's cumulative average, which stands still where passes are not counted.
+    return 0.0 if layer.num_batches_tracked is None else 1.0 / float(layer.num_batches_tracked)
+
+
+def _same(some: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def _give_scratch_buffers(layer: _BatchNorm) -> None:
-    assert layer.running_mean is not None
-    layer.running_mean = torch.zeros_like(layer.running_mean)
-    layer.running_var = torch.zeros_like(layer.running_mean)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        buffer = getattr(layer, name)
+        setattr(layer, name, None if buffer is None else buffer.clone())
+    layer.momentum = 1.0
 
 
 def _restorer(layer: _BatchNorm) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
+from dfshield.classifiers import load_state
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 
@@ -100,7 +101,7 @@ def train_supervised(
             on_epoch(metrics)
     if best is None:
         raise ValueError("epochs must be at least 1")
-    classifier.load_state_dict(best_state)
+    load_state(classifier, best_state)
     classifier.eval()
     return best
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.acceleration import Acceleration
-from dfshield.classifiers import float32_logits
+from dfshield.classifiers import float32_logits, load_state
 from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 from dfshield.training.accelerated import accelerated
@@ -255,7 +255,7 @@ class AdversarialTrainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of a trainer that was built with the same arguments."""
-        self.student.load_state_dict(state["student"])
+        load_state(self.student, state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.update = state["update"]
