@@ -76,6 +76,20 @@ class Saturated(Masked):
         return 1e4 * self.net(x)
 
 
+class Overconfident(Masked):
+    """Logits that saturate the softmax of most images, and the cross-entropy alone."""
+
+    def forward(self, x):
+        return 40 * self.net(x)
+
+
+class Probabilities(Masked):
+    """What a softmax of low temperature gives, in place of logits."""
+
+    def forward(self, x):
+        return (40 * self.net(x)).softmax(1)
+
+
 class Stochastic(Masked):
     """Noise is added to every image, also in eval mode."""
 
@@ -115,6 +129,8 @@ class Constant(Masked):
 MASKED = {
     "quantised": Quantised,
     "saturated": Saturated,
+    "overconfident": Overconfident,
+    "probabilities": Probabilities,
     "stochastic": Stochastic,
     "shattered": Shattered,
     "batch-statistics": BatchStatistics,

@@ -8,6 +8,8 @@ from dfshield.audit import audit
 CAUGHT_BY = {
     "quantised": {"gradients", "unbounded", "black-box", "transfer"},
     "saturated": {"gradients", "unbounded", "losses"},
+    "overconfident": {"losses"},
+    "probabilities": {"gradients", "unbounded"},
     "stochastic": {"deterministic", "smooth-loss"},
     "shattered": {"smooth-loss", "unbounded", "black-box", "transfer"},
     "batch-statistics": {"batch-independent"},

@@ -52,7 +52,7 @@ class AutoAttack(Attack):
 
     Raises:
         InputError: for a hyper-parameter that makes no sense, naming it; for fewer than two
-            classes, or images that Square cannot work on, when it runs.
+            classes when it runs.
     """
 
     name = "autoattack"

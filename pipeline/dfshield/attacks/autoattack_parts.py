@@ -190,13 +190,12 @@ class Square(QueryAttack):
 
     Args:
         eps: radius of the ball.
-        norm: ``linf`` or ``l2`` (images of at least 5 x 5 pixels).
+        norm: ``linf`` or ``l2``.
         queries: at most, per image.
         batch_size: images attacked at once.
 
     Raises:
-        InputError: for a hyper-parameter that makes no sense, naming it; for images that are too
-            small when it runs.
+        InputError: for a hyper-parameter that makes no sense, naming it.
     """
 
     name = "square"
@@ -231,7 +230,8 @@ class Square(QueryAttack):
                 norm=self.norm,
                 seed=seed,
             )
-            broken = logits_of(model, found).argmax(1) != y[places]
+            logits = logits_of(model, found)
+            broken = (logits.argmax(1) != y[places]) | ~logits.isfinite().all(1)
             x_adv[places[broken]] = found[broken]
             queries[places] += used
         return Outcome(x_adv, queries)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.models import logits_of
+from dfshield.attacks.square_windows import SquareOfAnySize
 from dfshield.errors import DfshieldWarning, InputError
 
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 TARGETED = ("apgd-t", "fab-t")
 NUM_TARGETS = 9
-SMALLEST_L2_SQUARE = 5
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,7 @@ def run_parts(
     """Run parts of AutoAttack in sequence on the images that still stand.
 
     Images that withstand everything, or are wrong already, come back unchanged.
-
-    Raises:
-        InputError: for images that Square cannot work on.
     """
-    require_square_size(parts, x, norm)
     num_targets = min(budget.targets, logits_of(model, x[:1]).shape[1] - 1)
     with isolated(), log_as_warnings():
         adversary = pyautoattack.AutoAttack(
@@ -101,7 +97,9 @@ def run_parts(
         adversary.fab.n_iter = budget.steps
         adversary.fab.n_restarts = budget.restarts
         adversary.fab.n_target_classes = num_targets
-        adversary.square.n_queries = budget.queries
+        adversary.square = _square(
+            model, queries=budget.queries, eps=eps, norm=norm, seed=seed, device=x.device
+        )
         x_adv: Tensor
         x_adv, _ = adversary.run_standard_evaluation(x, y, batch_size=batch_size)
     return x_adv
@@ -125,22 +123,9 @@ def run_square(
     norm: Norm,
     seed: int,
 ) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
-    """Run Square once on images that are all right; return where it ends, and the queries.
-
-    Raises:
-        InputError: for images that it cannot work on.
-    """
-    require_square_size(("square",), x, norm)
+    """Run Square once on images that are all right; return where it ends, and the queries."""
     with isolated(), torch.no_grad():
-        square = pyautoattack.square.SquareAttack(
-            model,
-            norm=NORM_NAMES[norm],
-            n_queries=queries,
-            eps=eps,
-            seed=seed,
-            resc_schedule=False,
-            device=x.device,
-        )
+        square = _square(model, queries=queries, eps=eps, norm=norm, seed=seed, device=x.device)
         square.init_hyperparam(x)
         torch.manual_seed(seed)
         x_adv: Tensor
@@ -148,18 +133,19 @@ def run_square(
     return x_adv, used.long()
 
 
-def require_square_size(parts: Sequence[str], x: Float[Tensor, "n c h w"], norm: Norm) -> None:
-    """Check that Square's l_2 windows, a fifth of the image wide, hold a pixel.
-
-    Raises:
-        InputError: for smaller images.
-    """
-    if "square" in parts and norm == "l2" and min(x.shape[2:]) < SMALLEST_L2_SQUARE:
-        height, width = x.shape[2:]
-        raise InputError(
-            f"norm: Square in l2 needs images of at least 5 x 5 pixels, but these have "
-            f"{height} x {width}: leave it out, or use linf"
-        )
+def _square(
+    model: nn.Module, *, queries: int, eps: float, norm: Norm, seed: int, device: torch.device
+) -> SquareOfAnySize:
+    """Return Square with the settings of AutoAttack's standard suite."""
+    return SquareOfAnySize(
+        model,
+        norm=NORM_NAMES[norm],
+        n_queries=queries,
+        eps=eps,
+        seed=seed,
+        resc_schedule=False,
+        device=device,
+    )
 
 
 @contextmanager

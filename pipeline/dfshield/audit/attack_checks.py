@@ -31,9 +31,9 @@ SQUARE_QUERIES = 1000
 UNBOUNDED_LEFT = 0.02
 """Share of images that may withstand an attack without bound before it counts as failed."""
 LOSS_GAP_WARN, LOSS_GAP_FAIL = 0.05, 0.10
-"""How far the accuracies under PGD with different losses may lie apart."""
+"""How much more PGD on another loss may find than on the cross-entropy, as a share of images."""
 AUTOATTACK_GAP_WARN, AUTOATTACK_GAP_FAIL = 0.08, 0.15
-"""How far AutoAttack may come below PGD: honest models lie within a few points."""
+"""How far AutoAttack may come below PGD on all losses together: honest models, a few points."""
 
 
 def pgd(subject: Subject, steps: int) -> Attack:
@@ -143,17 +143,18 @@ def loss_attacks(subject: Subject) -> dict[str, Attack]:
 
 
 def losses_agree(subject: Subject) -> Check:
-    """Check that no loss lets PGD-20 find far more than another one does.
+    """Check that PGD-20 finds on no loss far more than on the cross-entropy.
 
-    The KL divergence does not know the label and may find less than the others; that it finds more
-    counts like theirs.
+    Only this direction means masking: the cross-entropy is what the other lines follow, and where a
+    margin shows far more, its gradient is hidden (by logits that saturate the softmax, say). That
+    a loss finds less does not: DLR rises with the ratio of two margins, and the KL divergence does
+    not know the label, so that both are often weaker on honest models.
     """
     outcomes = {name: subject.broken(attack) for name, attack in loss_attacks(subject).items()}
     shares = {name: robust_share(outcome) for name, outcome in outcomes.items()}
-    best = min(shares, key=shares.__getitem__)
-    least = max((name for name in shares if name != "kl"), key=shares.__getitem__)
-    found = compare(outcomes[least], outcomes[best])
-    gap = shares[least] - shares[best]
+    best = min((name for name in shares if name != "ce"), key=shares.__getitem__)
+    found = compare(outcomes["ce"], outcomes[best])
+    gap = shares["ce"] - shares[best]
     verdict: Verdict = "pass"
     if gap > LOSS_GAP_FAIL and found.p_value < FAIL_BELOW:
         verdict = "fail"
@@ -162,7 +163,7 @@ def losses_agree(subject: Subject) -> Check:
     told = ", ".join(f"{name.upper()} {share:.1%}" for name, share in shares.items())
     return Check(
         key="losses",
-        title="Different losses agree",
+        title="No loss finds far more than cross-entropy",
         verdict=verdict,
         finding=f"accuracy under PGD-20 by loss: {told}",
         evidence={
@@ -192,8 +193,10 @@ def transfer(subject: Subject, source: nn.Module | None) -> Check:
 
 
 def autoattack_gap(subject: Subject, *, wanted: bool) -> Check:
-    """Check that AutoAttack comes out close below PGD-100, and not above it.
+    """Check that AutoAttack comes out close below PGD, and not above PGD-100.
 
+    The gap is taken to what PGD finds on all losses together: what the cross-entropy alone misses
+    is the matter of `losses_agree`.
     A model that draws random numbers gets AutoAttack's version ``rand``, which averages over them.
     """
     key, title, reference = (
@@ -207,7 +210,8 @@ def autoattack_gap(subject: Subject, *, wanted: bool) -> Check:
     attack = subject.attack("autoattack", version=version)
     auto, steps = subject.broken(attack), subject.broken(pgd(subject, MOST_STEPS))
     found = compare(auto, steps)
-    gap = robust_share(steps) - robust_share(auto)
+    white = white_box(subject)
+    gap = robust_share(white) - robust_share(auto)
     verdict: Verdict = "pass"
     if gap > AUTOATTACK_GAP_FAIL:
         verdict = "fail"
@@ -219,12 +223,13 @@ def autoattack_gap(subject: Subject, *, wanted: bool) -> Check:
         title=title,
         verdict=worst([verdict, found.verdict]),
         finding=(
-            f"accuracy {robust_share(steps):.1%} under PGD-{MOST_STEPS}, {robust_share(auto):.1%} "
-            f"under AutoAttack ({version}): a gap of {100 * gap:.1f} points; "
-            f"{found.weaker_alone} images fall to PGD alone"
+            f"accuracy {robust_share(white):.1%} under PGD on all losses, "
+            f"{robust_share(auto):.1%} under AutoAttack ({version}): a gap of {100 * gap:.1f} "
+            f"points; {found.weaker_alone} images fall to PGD-{MOST_STEPS} alone"
         ),
         evidence={
             "pgd": robust_share(steps),
+            "white_box": robust_share(white),
             "autoattack": robust_share(auto),
             "gap": gap,
             "version": version,

@@ -169,7 +169,11 @@ def gradients(subject: Subject) -> Check:
 
 
 def beats_floor(subject: Subject) -> Check:
-    """Check that the model is better than the best constant classifier, clean and attacked."""
+    """Check that the model is better than the best constant classifier, clean and attacked.
+
+    It fails if it is one: if its logits are the same for all images. A poor model (an untrained
+    one, or one that has collapsed to a class) is warned of only: it hides no gradient.
+    """
     clean = subject.broken(None)
     labels = subject.y.cpu().numpy()
     floor = float(np.bincount(labels).max() / len(labels))
@@ -177,13 +181,17 @@ def beats_floor(subject: Subject) -> Check:
     histogram = np.bincount(predicted[predicted >= 0], minlength=subject.num_classes)
     share = float(histogram.max() / len(labels))
     accuracy, robust = robust_share(clean), robust_share(subject.worst_case())
+    logits = subject.logits(subject.x)
     verdict: Verdict = "pass"
     finding = f"clean accuracy {accuracy:.1%}, worst case {robust:.1%}, floor {floor:.1%}"
-    if share > COLLAPSE_SHARE:
+    if len(logits) > 1 and same_logits(logits, logits[:1].expand_as(logits)):
         verdict = "fail"
+        finding += f": every image gets the same logits, for class {histogram.argmax()}"
+    elif share > COLLAPSE_SHARE:
+        verdict = "warn"
         finding += f": collapsed, {share:.1%} of the predictions are class {histogram.argmax()}"
     elif accuracy <= floor:
-        verdict = "fail"
+        verdict = "warn"
         finding += ": no better than a constant classifier, even on unchanged images"
     elif robust <= floor:
         verdict = "warn"
