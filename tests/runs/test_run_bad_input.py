@@ -202,7 +202,7 @@ def test_a_weights_file_that_is_missing_is_named(with_weights, state, tmp_path):
         (np.full((20, 8, 8), 3.0, np.float32), 10, "[0, 1]"),
         (np.zeros((20, 9, 9), np.float32), 10, "9x9"),
         (np.zeros((20, 8, 8, 3), np.float32), 10, "3 channels"),
-        (np.zeros((20, 8, 8), np.float32), 4, "4 classes"),
+        (np.zeros((20, 8, 8), np.float32), 12, "12 classes"),
         (np.zeros((20, 8, 8), np.int64), 10, "int64"),
     ],
 )

@@ -100,6 +100,8 @@ def print_audit(report: "AuditReport", place: "Folder") -> None:
     console = Console()
     console.print(table)
     console.print(_told(report.failed()))
+    for remark in report.data.remarks:
+        console.print(f"Note: {escape(remark)}.")
     console.print(f"{place}.html", soft_wrap=True)
 
 

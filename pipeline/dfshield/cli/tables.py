@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dfshield.cli.progress import retries_told
@@ -25,6 +26,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             "Below an accuracy: its 95 % interval, the mean over the classes, and the class "
             "predicted most with its share of the images. "
             f"A constant classifier scores {first.floor:.1%} (the floor)."
+            + "".join(f"\nNote: {escape(remark)}." for remark in _said_of_data(flat))
         ),
         title_justify="left",
         caption_justify="left",
@@ -51,6 +53,10 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             else:
                 table.add_row(attack, *cells, remarks)
     Console().print(table)
+
+
+def _said_of_data(results: Sequence[EvaluationResult]) -> list[str]:
+    return list(dict.fromkeys(remark for r in results for remark in r.data.remarks))
 
 
 def _threat(result: EvaluationResult) -> str:

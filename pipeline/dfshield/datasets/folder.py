@@ -7,6 +7,7 @@ from PIL import Image
 
 from dfshield.datasets.files import reading, refuse_split, required
 from dfshield.datasets.images import SPLITS, ImageSet, stored_split, without_stored_validation
+from dfshield.datasets.names import in_natural_order
 from dfshield.errors import InputError
 
 _EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -18,8 +19,9 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
     """Return the images of ``path/SPLIT/CLASS/*.png``, or of ``path/CLASS/*.png``.
 
     A validation split that is not there is made as `load_images` says. Classes are the sub-folders
-    of all splits in alphabetical order (hidden ones left out); images follow by class, then file
-    name. Files with other extensions than those of images are left out.
+    of all splits in alphabetical order, numbers in their names by value (hidden ones left out);
+    images follow by name of folder, then file, letter by letter. Files with other extensions than
+    those of images are left out.
 
     Raises:
         InputError: nothing there, an unreadable image, images of several sizes, or grey and colour
@@ -51,7 +53,9 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
     labels = np.array([label for label, _ in files], dtype=np.int64)
     pixels = _read_all([file for _, file in files])
     images = ImageSet(pixels, labels, class_names, name, split, origin=str(root))
-    return without_stored_validation(images, present)
+    ordered = in_natural_order(class_names)
+    numbers = [ordered.index(one) for one in class_names]
+    return without_stored_validation(images, present).with_classes(ordered, numbers)
 
 
 def _class_names(roots: list[Path]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Labelled real images, kept as they were stored and converted to tensors row by row."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,10 +40,11 @@ class ImageSet:
         name: how the data set is called in :data:`dfshield.datasets.DATASETS`.
         split: ``train``, ``val`` or ``test``.
         origin: the file or folder that error messages name; ``name (split)`` when empty.
+        named: False where the source names no class, so that `class_names` only count them.
 
     Raises:
         InputError: pixels of another type or shape or outside their range, labels that are no class
-            numbers, or a different number of both.
+            numbers, a different number of both, or a class name that stands there twice.
     """
 
     pixels: np.ndarray
@@ -52,6 +53,7 @@ class ImageSet:
     name: str
     split: str
     origin: str = ""
+    named: bool = True
 
     def __post_init__(self) -> None:
         where = self._where
@@ -65,6 +67,9 @@ class ImageSet:
                 f"{where}: label {labels.max()} is outside 0..{self.num_classes - 1}, "
                 f"the {self.num_classes} classes of this set"
             )
+        if len(set(self.class_names)) < self.num_classes:
+            twice = next(one for one in self.class_names if self.class_names.count(one) > 1)
+            raise InputError(f'{where}: the class name "{twice}" stands there twice')
         object.__setattr__(self, "pixels", pixels)
         object.__setattr__(self, "labels", labels)
 
@@ -121,6 +126,16 @@ class ImageSet:
             self, pixels=np.broadcast_to(self.pixels, (*self.pixels.shape[:3], channels))
         )
 
+    def with_classes(self, class_names: Sequence[str], numbers: Sequence[int]) -> "ImageSet":
+        """Return the set with other class numbers.
+
+        Args:
+            class_names: of the classes from then on.
+            numbers: for each class of this set its number among them.
+        """
+        labels = np.array(numbers, dtype=np.int64)[self.labels]
+        return replace(self, labels=labels, class_names=tuple(class_names))
+
     def stratified(self, num_images: int, *, seed: int) -> "ImageSet":
         """Return a seeded subset that keeps the class proportions, in the order of this set.
 
@@ -149,6 +164,23 @@ class ImageSet:
             digest.update(rows.astype(rows.dtype.newbyteorder("<"), order="C").tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+def image_hashes(images: ImageSet) -> list[bytes]:
+    """Return a SHA-256 per image, equal for images that show the same at eight bits.
+
+    It does not depend on the number type of the pixels, nor on whether grey is stored once or as
+    three equal channels; labels do not count.
+    """
+    hashes = []
+    for pixels in images.pixels:
+        if pixels.dtype != np.uint8:
+            pixels = np.rint(pixels * np.float32(255)).astype(np.uint8)
+        if (pixels == pixels[..., :1]).all():
+            pixels = pixels[..., :1]
+        head = f"{pixels.shape}\n".encode()
+        hashes.append(hashlib.sha256(head + pixels.tobytes()).digest())
+    return hashes
 
 
 def stratified_index(

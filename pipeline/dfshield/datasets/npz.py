@@ -23,8 +23,8 @@ def load_npz(name: str, split: str, path: Path | None) -> ImageSet:
 
     Keys: ``images`` and ``labels`` for a file without splits, or ``train_images``,
     ``train_labels``, ``val_images`` ... for one with; ``class_names`` (an array of strings) is
-    optional: else the classes are 0 to the largest label in the file. A validation split that is
-    not there is made as `load_images` says.
+    optional: else the classes are 0 to the largest label in the file, perhaps of more. A validation
+    split that is not there is made as `load_images` says.
 
     Shape: images ``(n, h, w, c)`` or ``(n, h, w)``, uint8 or float in [0, 1]; labels ``(n,)`` or
     ``(n, 1)``, integers.
@@ -41,8 +41,8 @@ def load_npz(name: str, split: str, path: Path | None) -> ImageSet:
     with opened(path) as archive:
         present = _splits(archive)
         images, labels = read_split(archive, path, stored_split(split, present))
-        class_names = _class_names(archive, path)
-    loaded = ImageSet(images, labels, class_names, name, split, origin=str(path))
+        class_names, named = _class_names(archive, path), "class_names" in archive
+    loaded = ImageSet(images, labels, class_names, name, split, origin=str(path), named=named)
     return without_stored_validation(loaded, present)
 
 

@@ -27,6 +27,10 @@ DATASETS: dict[str, Loader] = {
 }
 
 
+OWN_NAMES = ("npz", "folder")
+"""Data sets whose classes the user names; those of all others have one published order."""
+
+
 def load_images(name: str, *, split: str = "test", path: str | Path | None = None) -> ImageSet:
     """Load real images: for evaluation, for training a teacher, for upper bounds.
 
@@ -36,8 +40,12 @@ def load_images(name: str, *, split: str = "test", path: str | Path | None = Non
     folders), ``val`` is a tenth of them, drawn stratified by class with a fixed seed, and ``train``
     is the other nine tenths. Of a source without any splits (an archive of ``images`` and
     ``labels``, a folder of class folders) ``test`` gives every image, and ``train`` and ``val`` the
-    same nine tenths and one tenth: evaluating on the file that one trained on is for the user to
-    avoid.
+    same nine tenths and one tenth: an evaluation says how many of its images the teacher was
+    trained on.
+
+    Classes are numbered as the source does; a folder's follow from the names of its sub-folders, in
+    alphabetical order, with numbers in them by value. Evaluation and training match them with a
+    classifier's by name.
 
     Args:
         name: a key of :data:`DATASETS`.

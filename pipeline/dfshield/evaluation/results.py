@@ -33,6 +33,9 @@ class DataInfo(BaseModel):
         num_images: how many.
         sampled_from: how many images the split has, if these are a stratified sample of them.
         sample_seed: of that sample.
+        trained_on: how many of these images the model's teacher was trained on; None if unknown.
+        chosen_on: how many chose the epoch of that training, but were not trained on.
+        remarks: what has to be said of these images wherever a figure on them stands.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +46,13 @@ class DataInfo(BaseModel):
     num_images: int
     sampled_from: int | None = None
     sample_seed: int | None = None
+    trained_on: int | None = None
+    chosen_on: int | None = None
+    remarks: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, str | int | None]:
+        """Return which images these are, without what is said of them."""
+        return self.model_dump(exclude={"trained_on", "chosen_on", "remarks"})
 
 
 class EvaluationResult(BaseModel):

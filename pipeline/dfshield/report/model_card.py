@@ -12,6 +12,7 @@ from dfshield.report.scores import (
     Measured,
     compare,
     read_scores,
+    said_of_data,
 )
 from dfshield.report.templating import environment
 from dfshield.report.views import Synthesis, SynthesisView, Teacher, Threat, checked
@@ -45,7 +46,8 @@ def render_model_card(
     Raises:
         InputError: a field is missing or out of range.
     """
-    comparisons = compare(read_scores(evaluations))
+    scores = read_scores(evaluations)
+    comparisons = compare(scores)
     raised = {flag for c in comparisons for score in c.scores for flag in score.flags}
     return (
         environment()
@@ -61,6 +63,9 @@ def render_model_card(
             config_yaml=config_yaml,
             versions=versions,
             comparisons=comparisons,
+            unseen=bool(scores) and all(s.data.trained_on == 0 for s in scores),
+            unknown=any(s.data.trained_on is None for s in scores),
+            remarks=said_of_data(scores),
             flag_meaning={flag: text for flag, text in FLAG_MEANING.items() if flag in raised},
         )
     )

@@ -12,6 +12,7 @@ from dfshield.report.scores import (
     Score,
     compare,
     read_scores,
+    said_of_data,
     strongest,
 )
 from dfshield.report.templating import environment
@@ -97,7 +98,7 @@ def render_page(data: ReportData) -> str:
             comparisons=comparisons,
             clean=clean,
             strongest=strongest(comparisons),
-            alarms=_alarms(comparisons),
+            alarms=[*_alarms(comparisons), *_alarms_of_data(scores)],
             flag_meaning={
                 f: t for f, t in FLAG_MEANING.items() if any(f in s.flags for s in scores)
             },
@@ -149,7 +150,20 @@ def _alarms(comparisons: Iterable[Comparison]) -> list[str]:
     return sentences
 
 
-def _measured_on(scores: Iterable[Score]) -> list[str]:
+def _alarms_of_data(scores: Iterable[Score]) -> list[str]:
+    """Return a sentence for every set of images that the teacher was trained on, in part or all."""
+    return list(
+        dict.fromkeys(
+            f"{s.data.trained_on:,} of the {s.num_images:,} images of {s.data.name} "
+            f"({s.data.split}) are training images of the teacher: the figures say little about "
+            "images that it has not seen."
+            for s in scores
+            if s.data.trained_on
+        )
+    )
+
+
+def _measured_on(scores: Sequence[Score]) -> list[str]:
     """Return which real images each attack was measured on: one sentence per set of images."""
     groups: dict[tuple[str, str, int, int], tuple[list[str], list[int]]] = {}
     for s in scores:
@@ -164,7 +178,7 @@ def _measured_on(scores: Iterable[Score]) -> list[str]:
         which = f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
         attacks = ", ".join(dict.fromkeys(labels))
         sentences.append(f"{attacks}: {count} real images of {name} ({split} split), {which}")
-    return sentences
+    return sentences + said_of_data(scores)
 
 
 def _notes(scores: Iterable[Score]) -> list[str]:

@@ -33,6 +33,8 @@ class Data(View):
     split: str
     num_images: int
     fingerprint: str
+    trained_on: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Score(View):
@@ -171,6 +173,11 @@ def read_scores(evaluations: Iterable[EvaluationView]) -> list[Score]:
         if score not in scores:
             scores.append(score)
     return scores
+
+
+def said_of_data(scores: Iterable[Score]) -> list[str]:
+    """Return what has to be said of the images that these scores are on, each sentence once."""
+    return list(dict.fromkeys(remark for score in scores for remark in score.data.remarks))
 
 
 def compare(scores: Iterable[Score]) -> list[Comparison]:

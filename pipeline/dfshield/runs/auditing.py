@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from dfshield.config import Config
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
+from dfshield.runs.disclosure import disclosed
 from dfshield.runs.executor import Worker
 from dfshield.runs.measuring import Subject
 from dfshield.runs.real_images import located_images, real_images
@@ -68,15 +69,15 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
         InputError: if images are not configured, missing, or do not fit the model.
     """
     from dfshield.audit import NUM_CHECKS, AuditReport
-    from dfshield.report import curves_figure, landscape_figure, render_audit
 
     config, folder = context.config, context.layout.audit(seed)
     images = real_images(config, subject.classifier, num_images=config.audit.num_images)
+    info = disclosed(config, images, context.observer).info
     surrogate = subject.surrogate
     identity = {
         "model_fingerprint": subject.fingerprint,
         "surrogate": None if surrogate is None else load_classifier(surrogate).fingerprint(),
-        "data": images.info.model_dump(),
+        "data": images.info.identity(),
         "threat": config.threat.model_dump(mode="json", exclude={"step"}),
         "autoattack": config.audit.autoattack,
         "seed": seed,
@@ -85,7 +86,11 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     name = f"{subject.name}-{identity_hash(identity)[:8]}"
     if folder.exists(f"{name}.json"):
         text = folder.read_bytes(f"{name}.json").decode(errors="replace")
-        return AuditReport.from_json(text, source=f"{folder}/{name}.json"), folder.child(name)
+        report = AuditReport.from_json(text, source=f"{folder}/{name}.json")
+        if info.remarks and report.data != info and report.data.trained_on is None:
+            report = report.model_copy(update={"data": info})
+            _write(folder, name, report)
+        return report, folder.child(name)
     job = AuditJob(
         located_images(config),
         subject.name,
@@ -97,10 +102,17 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     context.observer.begin(f"Audit, {subject.name}", total=NUM_CHECKS, done=0, unit="checks")
     report = context.executor.run(job, engine=engine, monitor=context.monitor)
     context.observer.end()
+    report = report.model_copy(update={"data": info})
+    _write(folder, name, report)
+    context.log.emit("audited", seed=seed, model=subject.name, verdict=report.verdict)
+    return report, folder.child(name)
+
+
+def _write(folder: Folder, name: str, report: "AuditReport") -> None:
+    from dfshield.report import curves_figure, landscape_figure, render_audit
+
     shown = report.model_dump(mode="json")
     folder.write_bytes(f"{name}.html", render_audit(shown).encode())
     folder.write_bytes(f"{name}-landscape.png", landscape_figure(shown))
     folder.write_bytes(f"{name}-curves.png", curves_figure(shown))
     folder.write_bytes(f"{name}.json", f"{report.to_json()}\n".encode())
-    context.log.emit("audited", seed=seed, model=subject.name, verdict=report.verdict)
-    return report, folder.child(name)

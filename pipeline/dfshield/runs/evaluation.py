@@ -7,6 +7,7 @@ from dfshield.classifiers import WEIGHTS_FILE
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     WORST_CASE,
+    DataInfo,
     EvaluationResult,
     is_robustbench,
     robustbench_entry,
@@ -16,7 +17,14 @@ from dfshield.evaluation import (
 from dfshield.runs.attack_plans import AttackPlan, attack_plans
 from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.context import RunContext
-from dfshield.runs.measuring import Subject, measured, read_records, read_result, write_result
+from dfshield.runs.disclosure import disclosed
+from dfshield.runs.measuring import (
+    Subject,
+    measured,
+    read_records,
+    read_result,
+    write_result,
+)
 from dfshield.runs.real_images import RealImages, real_images
 from dfshield.runs.student import student_is_done, trained_student
 from dfshield.runs.teacher import load_teacher
@@ -50,6 +58,7 @@ def evaluation_stage(
     images = real_images(
         context.config, models[0].classifier, num_images=context.config.evaluation.num_images
     )
+    images = disclosed(context.config, images, context.observer)
     by_model = {model.name: _all_attacks(context, seed, model, images) for model in models}
     folder = context.layout.evaluation(seed)
     for model, results in zip(models, by_model.values(), strict=True):
@@ -60,6 +69,7 @@ def evaluation_stage(
     ]
     for results in by_model.values():
         listed += _worst_cases(folder, results)
+    listed = [(name, _telling(folder, name, result, images.info)) for name, result in listed]
     index = "".join(f"{name}\n" for name, _ in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
         folder.write_bytes(INDEX, index)
@@ -129,6 +139,17 @@ def _worst_case(
     result = summarise_worst_case(list(group.values()), records)
     write_result(folder, name, result, records)
     return name, result
+
+
+def _telling(
+    folder: Folder, name: str, result: EvaluationResult, info: DataInfo
+) -> EvaluationResult:
+    """Return a result that says of its images what has to be said; an earlier one may not have."""
+    if not info.remarks or result.data == info or result.data.trained_on is not None:
+        return result
+    result = result.model_copy(update={"data": info})
+    folder.write_bytes(f"{name}.json", f"{result.to_json()}\n".encode())
+    return result
 
 
 def _write_robustbench(

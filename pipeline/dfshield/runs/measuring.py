@@ -150,7 +150,7 @@ def measured(
     attack = plan.build() if plan else None
     identity = {
         "model_fingerprint": model.fingerprint,
-        "data": images.info.model_dump(),
+        "data": images.info.identity(),
         "attack": attack.describe() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,

@@ -12,6 +12,7 @@ from dfshield.datasets import ImageSet
 from dfshield.datasets.images import stratified_index
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo
+from dfshield.runs.classes import match_classes, unnamed
 from dfshield.runs.realdata import fitted, located, read_images
 
 
@@ -58,7 +59,9 @@ def real_images(config: Config, classifier: Classifier, *, num_images: int | Non
         InputError: if they are not configured, missing, or do not fit the classifier.
     """
     data, key = require_evaluation_data(config), "evaluation.data"
-    whole = fitted(read_images(data, split=data.split, key=key), classifier, key=key)
+    stored = read_images(data, split=data.split, key=key)
+    remark = match_classes(stored, _class_names(config, classifier), key=key).remark
+    whole = fitted(stored, classifier, key=key)
     images, index, seed = whole, np.arange(len(whole)), config.all_seeds[0]
     sampled = num_images is not None and num_images < len(whole)
     if num_images is not None and sampled:
@@ -71,8 +74,18 @@ def real_images(config: Config, classifier: Classifier, *, num_images: int | Non
         num_images=len(images),
         sampled_from=len(whole) if sampled else None,
         sample_seed=seed if sampled else None,
+        remarks=() if remark is None else (remark,),
     )
     return RealImages(images, index, info)
+
+
+def _class_names(config: Config, classifier: Classifier) -> tuple[str, ...]:
+    """Return what is known of a classifier's classes: names that it has from these images are not.
+
+    Those of a model without a run are, unless its configuration gives them.
+    """
+    given = config.teacher.class_names is not None or config.teacher.train is not None
+    return classifier.class_names if given else unnamed(classifier.num_classes)
 
 
 def located_images(config: Config) -> Config:

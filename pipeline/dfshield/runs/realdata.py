@@ -7,6 +7,7 @@ from dfshield.classifiers import Classifier
 from dfshield.config import DataConfig, expand
 from dfshield.datasets import ImageSet, load_images
 from dfshield.errors import InputError
+from dfshield.runs.classes import match_classes
 
 DataSection = TypeVar("DataSection", bound=DataConfig)
 
@@ -38,7 +39,7 @@ def located(data: DataSection, *, key: str) -> DataSection:
 
 
 def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
-    """Return the images with the classifier's number of channels.
+    """Return the images with the classifier's number of channels and its class numbers.
 
     Args:
         images: a real data set.
@@ -48,12 +49,7 @@ def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
     Raises:
         InputError: if size or classes differ.
     """
-    if images.num_classes != classifier.num_classes:
-        hint = "; an .npz file can name all classes in class_names" if images.name == "npz" else ""
-        raise InputError(
-            f"{key}: {images.name} has {images.num_classes} classes, "
-            f"the classifier has {classifier.num_classes}{hint}"
-        )
+    logits = match_classes(images, classifier.class_names, key=key).logits
     channels, *size = classifier.input_shape
     if images.input_shape[1:] != tuple(size):
         height, width = images.input_shape[1:]
@@ -61,4 +57,4 @@ def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
             f"{key}: the images of {images.name} are {height}x{width}, "
             f"the classifier takes {size[0]}x{size[1]}; sizes are never changed silently"
         )
-    return images.with_channels(channels)
+    return images.with_classes(classifier.class_names, logits).with_channels(channels)

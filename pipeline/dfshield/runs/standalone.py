@@ -97,6 +97,8 @@ def _built(config: Config) -> Classifier:
         known["input_shape"] = images.input_shape
     if not source.startswith("pytorchcv:"):
         known |= {"num_classes": images.num_classes, "class_names": images.class_names}
+    if config.teacher.class_names is not None:
+        known.pop("num_classes", None)  # there may be more than the images show
     if config.teacher.num_classes not in (None, images.num_classes):
         known.pop("class_names", None)
     return imported_teacher(config, **known)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dfshield.classifiers import Classifier, build, require_logits
 from dfshield.config import Config, TeacherTraining, expand
-from dfshield.datasets import ImageSet
+from dfshield.datasets import ImageSet, numbers_of
 from dfshield.errors import ChangedCodeError, InputError
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.context import RunContext
+from dfshield.runs.disclosure import warn_of_overlap
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.realdata import fitted, located, read_images
@@ -202,19 +203,8 @@ class _TeacherJob:
         train, validation = (
             read_images(options.data, split=split, key=key) for split in ("train", "val")
         )
-        wanted = self.config.teacher.num_classes
-        if wanted not in (None, train.num_classes):
-            raise InputError(
-                f"teacher.num_classes: {wanted}, but {train.name} has {train.num_classes} classes"
-            )
-        teacher = _built(
-            self.config,
-            weights=None,
-            num_classes=train.num_classes,
-            class_names=train.class_names,
-            input_shape=self.config.teacher.input_shape,
-            **_fresh_normalisation(self.config),
-        )
+        known = {**_classes_of(self.config, train), **_fresh_normalisation(self.config)}
+        teacher = _built(self.config, weights=None, **known)
         _require_usable(teacher)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
 
@@ -239,11 +229,41 @@ class _TeacherJob:
         return teacher.cpu().state_dict(), best, len(validation)
 
 
+def _classes_of(config: Config, train: ImageSet) -> dict[str, Any]:
+    """Return number and names of the classes, as far as the configuration leaves them open."""
+    teacher = config.teacher
+    if teacher.class_names is not None:
+        return {}
+    if teacher.num_classes in (None, train.num_classes):
+        return {"num_classes": train.num_classes, "class_names": train.class_names}
+    counted = not train.named or numbers_of(train.class_names) is not None
+    if not counted or teacher.num_classes < train.num_classes:
+        # Which classes have no image is for the names to say.
+        raise InputError(
+            f"teacher.num_classes: {teacher.num_classes}, but {train.name} has "
+            f"{train.num_classes} classes; teacher.class_names can name more"
+        )
+    return {}
+
+
+def _tell_of_data(context: RunContext, teacher: Classifier, train: ImageSet) -> None:
+    """Tell what is strange about the training images but no mistake for certain."""
+    present = set(train.labels.tolist())
+    absent = [name for label, name in enumerate(teacher.class_names) if label not in present]
+    if absent:
+        context.observer.say(
+            f"No training image shows class {', '.join(absent[:6])}"
+            f"{' ...' if len(absent) > 6 else ''}; labels count from 0"
+        )
+    warn_of_overlap(context.config, teacher, context.observer)
+
+
 def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
     data = located(training.data, key="teacher.train.data")
     job = _TeacherJob(context.config, training.model_copy(update={"data": data}))
-    teacher, _, _ = job.materials()  # what is wrong shows before anything is written
+    teacher, train, _ = job.materials()  # what is wrong shows before anything is written
+    _tell_of_data(context, teacher, train)
     # Shows, before the work and not after it, whether the run folder can be written.
     context.log.emit("teacher_training_started", epochs=training.epochs)
     engine = context.executor.engine()
