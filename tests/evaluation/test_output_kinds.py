@@ -112,11 +112,6 @@ def test_log_probabilities_take_nothing_from_autoattack():
     assert abs(evaluate(made(LOGITS, "mended softmax"), (X, Y), attack).num_correct - plainly) <= 1
 
 
-def test_whole_numbers_are_no_images():
-    with pytest.raises(InputError, match="divide by 255"):
-        PGD(eps=EPS)(plain().eval(), (255 * X).to(torch.uint8), Y)
-
-
 def test_what_is_no_tensor_is_refused_in_one_line():
     class Pair(nn.Module):
         def forward(self, x):

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,15 +14,24 @@ from dfshield.classifiers import Classifier, float32_logits
 
 
 class InFloat32(nn.Module):
-    """A model of any precision as attacks take it: float32 images to float32 logits."""
+    """A model of any precision as attacks take it: float32 images to float32 logits.
+
+    It has the model's attributes.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "..."]:
         """Return the model's logits in float32."""
         return float32_logits(self.model, x)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
 
 
 def in_float32(model: nn.Module) -> nn.Module:

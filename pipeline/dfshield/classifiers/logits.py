@@ -30,17 +30,20 @@ def dtype_of(network: nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n ..."]:
+def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "..."]:
     """Return a network's answer in float32; it is given the images in the type of its weights.
 
     The one place where other precisions end: half, bfloat16 and double weights, and models that
     run under autocast.
+
+    Raises:
+        InputError: if the answer is no tensor.
     """
     dtype = dtype_of(network)
-    answer: Tensor = network(x.to(dtype) if dtype != x.dtype else x)
-    if isinstance(answer, Tensor) and answer.is_floating_point():
-        return answer.float()
-    return answer  # what it should have been is said by whoever asked
+    answer = network(x.to(dtype) if dtype != x.dtype else x)
+    if not isinstance(answer, Tensor):
+        raise InputError(f"the model must return logits, but returned a {type(answer).__name__}")
+    return answer.float()
 
 
 def same_logits(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dfshield.classifiers.base import Architecture, Classifier
 from dfshield.classifiers.families import (
@@ -97,13 +96,13 @@ def _check_logits(classifier: Classifier) -> None:
     try:
         with torch.no_grad():
             logits = float32_logits(classifier.network, classifier.normalise(images))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     except Exception as error:
         raise InputError(
             f"{source} fails on images of shape {tuple(images.shape)}: "
             f"{type(error).__name__}: {one_line(error)}"
         ) from error
-    if not isinstance(logits, Tensor):
-        raise InputError(f"{source} must return logits, it returned a {type(logits).__name__}")
     if tuple(logits.shape) != wanted:
         raise InputError(
             f"{source} gives logits of shape {tuple(logits.shape)} for images of shape "

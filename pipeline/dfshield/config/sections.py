@@ -44,6 +44,14 @@ def _check_above_zero(value: int | float | str) -> int | float | str:
     return value
 
 
+def _as_name(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_as_name)]
+"""A name of a class; YAML reads those that are numbers as such."""
+
+
 def _check_on_scale(value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(
@@ -112,7 +120,9 @@ class TeacherConfig(Section):
         None, description="Channels, height, width; None where the source fixes it."
     )
     num_classes: Annotated[int, Field(ge=2)] | None = None
-    class_names: tuple[str, ...] | None = None
+    class_names: tuple[ClassName, ...] | None = Field(
+        None, description="In the order of the logits; images are matched with them by name."
+    )
     mean: tuple[OnScale, ...] | None = Field(
         None,
         description="Normalisation, per channel, on the [0, 1] scale of the images; one number "
@@ -121,6 +131,14 @@ class TeacherConfig(Section):
     )
     std: tuple[OnScale, ...] | None = Field(None, description="Normalisation, as mean.")
     train: TeacherTraining | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "TeacherConfig":
+        names = self.class_names or ()
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"class_names: {twice[0]!r} stands there twice")
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TeacherConfig":

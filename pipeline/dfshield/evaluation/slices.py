@@ -220,8 +220,6 @@ def _device(model: nn.Module) -> torch.device:
 def _logits(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     with torch.no_grad():
         logits: Tensor = model(x)
-    if not isinstance(logits, Tensor):
-        raise InputError(f"the model must return logits, but returned a {type(logits).__name__}")
     if logits.ndim != 2 or len(logits) != len(x):
         raise InputError(
             f"the model must return logits of shape (images, classes) = ({len(x)}, C), "
