@@ -44,6 +44,7 @@ def test_digits(name, eps, made, digits):
     assert condemned(report) == []
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", [*UNTRAINED, "dense"])
 def test_digits_from_other_seeds(name, seed, made, digits):
