@@ -99,5 +99,6 @@ def test_what_would_stop_the_run_later_is_said_at_once(own, tmp_path, kind, said
     assert not (tmp_path / "runs/tiny/teacher").exists()
 
 
-def test_its_normalisation_must_be_said(own):
-    assert "teacher.mean" in ended(start("run", own("good"), "teacher.mean=null")).refusal()
+def test_half_a_normalisation_is_refused(own):
+    line = ended(start("run", own("good"), "teacher.mean=null")).refusal()
+    assert "mean, std: give both or neither" in line

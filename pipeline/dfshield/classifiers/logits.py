@@ -34,7 +34,7 @@ def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Ten
     """Return a network's answer in float32; it is given the images in the type of its weights.
 
     The one place where other precisions end: half, bfloat16 and double weights, and models that
-    run under autocast.
+    run under autocast. Double images through double weights stay double: somebody wants that.
 
     Raises:
         InputError: if the answer is no tensor.
@@ -43,7 +43,7 @@ def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Ten
     answer = network(x.to(dtype) if dtype != x.dtype else x)
     if not isinstance(answer, Tensor):
         raise InputError(f"the model must return logits, but returned a {type(answer).__name__}")
-    return answer.float()
+    return answer if dtype == x.dtype == answer.dtype == torch.float64 else answer.float()
 
 
 def same_logits(
