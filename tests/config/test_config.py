@@ -199,11 +199,6 @@ def test_the_schema_describes_each_section():
             "evaluation.attacks.0.eps: give eps, since norm l2 differs from the threat's linf",
         ),
         ({"teacher": {"weights": None}}, "teacher: give either weights"),
-        ({"teacher": {"source": "python:a:b", "weights": None}}, "teacher.mean: give"),
-        (
-            {"teacher": {"source": "python:a:b", "weights": None, "mean": [0.5]}},
-            "teacher.std: give",
-        ),
         (
             {"teacher": {"source": "python:a:b", "train": {"data": {"name": "digits"}}}},
             "teacher: give either weights",

@@ -134,7 +134,7 @@ def test_an_audit_equals_that_of_one_process(tiny, joined):
         tiny(name=name, keep=("teacher", "synthetic", "student")) for name in ("alone", "spread")
     )
     here, there = call("audit", alone, *settings), call("audit", spread, joined, *settings)
-    assert "Audit, student: 0/15 checks" in there.err
+    assert "Audit, student: 0/16 checks" in there.err
     assert here.code == there.code
     reports = [
         {k: v for k, v in report.items() if k != "seconds"}

@@ -15,6 +15,7 @@ from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.models import frozen, in_float32, logits_of
 from dfshield.attacks.settings import nearest
 from dfshield.classifiers import PROBABILITIES, are_probabilities
+from dfshield.classifiers.logits import dtype_of
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import DfshieldWarning, InputError
 
@@ -60,7 +61,8 @@ def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor,
             f"images must lie in [0, 1], but these reach from {low:g} to {high:g}: divide uint8 "
             "pixels by 255 and leave the normalisation to the model"
         )
-    return x.detach().float().clamp(0, 1).contiguous()
+    double = x.dtype == dtype_of(model) == torch.float64
+    return (x if double else x.float()).detach().clamp(0, 1).contiguous()
 
 
 def whole_labels(y: Tensor) -> Int[Tensor, " n"]:
