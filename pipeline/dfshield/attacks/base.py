@@ -200,7 +200,7 @@ class Attack(ABC):
         with frozen(model):
             with torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_())
-            if bool((logits >= 0).all()) and are_probabilities(logits_of(model, x[:_ASKED])):
+            if are_probabilities(logits) and are_probabilities(logits_of(model, x[:_ASKED])):
                 warnings.warn(PROBABILITIES, DfshieldWarning, stacklevel=3)
             y = check_labels(x, y, logits.shape[1])
             if self.needs_gradient and not logits.requires_grad:
