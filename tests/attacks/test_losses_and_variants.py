@@ -89,7 +89,7 @@ def test_dlr_with_two_classes_is_the_margin_and_says_so(digits):
 def test_broken_images_are_not_attacked_again(trained_net, digits):
     x, y = digits
     counting = Counting(trained_net)
-    attack = PGD(eps=0.08, steps=4, restarts=3)
+    attack = PGD(eps=0.1, steps=4, restarts=3)
     attack(counting, x, y)
     clean = (trained_net(x).argmax(1) == y).sum().item()
     # One for the gradient check, all for the clean prediction, and then the restarts.
@@ -98,7 +98,7 @@ def test_broken_images_are_not_attacked_again(trained_net, digits):
     assert (runs == runs[:, :1]).all()
     assert runs[0, 0] == clean
     assert clean > runs[1, 0] > runs[2, 0] > 0
-    once = PGD(eps=0.08, steps=4)
+    once = PGD(eps=0.1, steps=4)
     assert runs[1, 0] == standing(trained_net, x, y, once).sum().item()
 
 

@@ -43,7 +43,7 @@ def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
 def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Return a float32 copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
 
-    It is detached and contiguous, also where ``x`` is not (images stored channels last):
+    Double images for a model with double weights stay double. It is detached and contiguous, also where ``x`` is not (images stored channels last):
     pyautoattack takes no others.
 
     Raises:
@@ -177,7 +177,9 @@ class Attack(ABC):
         *,
         seed: int = 0,
     ) -> Outcome:
-        """Return float32 adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
+        """Return adversarial images within ``eps`` of ``x`` and in [0, 1], detached.
+
+        They are float32, or double where images and weights are.
 
         The model runs in eval mode; afterwards its mode, ``requires_grad`` and ``grad`` are as
         before, and so is every global random generator. An image on which the model's gradient is
