@@ -43,8 +43,8 @@ def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
 def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Return a float32 copy of ``x`` clipped to [0, 1], after checking that rounding alone is cut.
 
-    Double images for a model with double weights stay double. It is detached and contiguous, also where ``x`` is not (images stored channels last):
-    pyautoattack takes no others.
+    Double images for a model with double weights stay double. The copy is detached and contiguous,
+    also where ``x`` is not (images stored channels last): pyautoattack takes no others.
 
     Raises:
         InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
