@@ -25,6 +25,10 @@ FUSIBLE = [kind for kind in ODD if all(fusible(layer) for _, layer in batchnorm_
 # Of a norm; a gradient that does not arrive, or a wrong scale, is an error of the order of 1.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.2}
 
+# Of how far the weights move, and of the buffers. In bfloat16 PyTorch's own passes under autocast
+# stray by up to 0.24 and 0.06 from those in float32 (the fast path by 0.17 and 0.05).
+TRAINED_TOLERANCE = {"float32": (1e-2, 1e-2), "bfloat16": (0.25, 0.1)}
+
 
 def images_of(count, seed=1):
     return torch.rand(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
@@ -175,9 +179,9 @@ def check_training(kind, acceleration):
         for net in (got, expected)
     )
     error = (moved - wanted).norm() / wanted.norm()
-    tolerance = 1e-2 if acceleration.precision == "float32" else 0.25
-    assert error < tolerance
-    assert_close(dict(got.named_buffers()), dict(expected.named_buffers()), tolerance)
+    weights, buffers = TRAINED_TOLERANCE[acceleration.precision]
+    assert error < weights
+    assert_close(dict(got.named_buffers()), dict(expected.named_buffers()), buffers)
     same = map(torch.equal, first_buffers(got), first_buffers(start))
     assert all(same) == ODD[kind][1]
 
