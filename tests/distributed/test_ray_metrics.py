@@ -116,10 +116,10 @@ def head():
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    with running_head(
-        {"RAY_metrics_report_interval_ms": "500"}, options=[f"--metrics-export-port={port}"]
-    ) as env:
-        yield env, f"http://127.0.0.1:{port}/metrics"
+    # For the driver as well: a node forgets what was not reported within two of its own intervals.
+    often = {"RAY_metrics_report_interval_ms": "500"}
+    with running_head(often, options=[f"--metrics-export-port={port}"]) as env:
+        yield env | often, f"http://127.0.0.1:{port}/metrics"
 
 
 def scraped(address):
