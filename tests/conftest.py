@@ -7,6 +7,7 @@ from pathlib import Path
 # than free cores, torch's threads spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch  # noqa: F401 - before the hook, under which a library's bytecode is not found
 from jaxtyping import install_import_hook
 
 # Every function of the package checks the shapes of its annotations while the tests run.

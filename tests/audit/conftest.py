@@ -24,10 +24,5 @@ def standard():
 
 
 @pytest.fixture(scope="session")
-def robust():
-    return train(convolutional, epochs=15, seed=1, eps=EPS)
-
-
-@pytest.fixture(scope="session")
 def robust_dense():
     return train(dense, epochs=25, seed=2, eps=EPS)

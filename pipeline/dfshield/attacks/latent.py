@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import Bounds, minimize
 from torch import Tensor, nn
 
 from dfshield.attacks.ascent import child_generator
@@ -88,6 +87,8 @@ class Latent(Attack):
         image: Float[Tensor, "1 c h w"],
         goal: Float[Tensor, "1 d"],
     ) -> Float[Tensor, "1 c h w"]:
+        from scipy.optimize import Bounds, minimize  # here: every process would wait for it
+
         start = image.double().cpu().numpy().ravel()
 
         def objective(values: np.ndarray) -> tuple[float, np.ndarray]:

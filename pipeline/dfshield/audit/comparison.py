@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from dfshield.audit.checks import Verdict
 
@@ -50,6 +49,8 @@ def compare(stronger: Broken, weaker: Broken) -> Comparison:
     discordant = alone + other_alone
     p_value = 1.0
     if discordant:
+        from scipy.stats import binomtest  # here: every process would wait for it
+
         p_value = float(binomtest(other_alone, discordant, 0.5, alternative="greater").pvalue)
     return Comparison(alone, other_alone, p_value)
 

@@ -8,7 +8,6 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binomtest
 
 from dfshield import __version__
 from dfshield.attacks import Attack, Norm
@@ -266,6 +265,8 @@ def summarise_worst_case(
 
 def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share (Wilson, 1927), within [0, 1]."""
+    from scipy.stats import binomtest  # here: every process would wait for it
+
     interval = binomtest(num_correct, num_images).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
@@ -173,6 +172,8 @@ def validate(
     accuracy = float((scores.argmax(axis=1) == truth).mean())
     if len(np.unique(truth)) < 2:
         raise InputError("the validation images are all of one class, so they can choose no epoch")
+    from sklearn.metrics import roc_auc_score  # here: every process would wait for it
+
     usable = [k for k in range(scores.shape[1]) if 0 < (truth == k).sum() < len(truth)]
     auc = float(np.mean([roc_auc_score(truth == k, scores[:, k]) for k in usable]))
     return accuracy, auc

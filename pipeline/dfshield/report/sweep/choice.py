@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import kendalltau, spearmanr
-
 from dfshield.report.scores import format_percent, format_points
 from dfshield.report.sweep.axes import EPS
 from dfshield.report.sweep.settings import (
@@ -115,6 +113,8 @@ def proxy_agreement(data: SweepData) -> ProxyAgreement | None:
     y = [_mean(setting, real) for setting in settings]
     if real.source != "test" or len(settings) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
         return None
+    from scipy.stats import kendalltau, spearmanr  # here: every process would wait for it
+
     standing = [setting for setting in settings if not setting.collapsed]
     lost = None
     if standing:
