@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from frozen_digits import check_digits, surrogate, trained_teacher
 from test_accelerated import assert_same, trained
-from test_frozen_digits import check_digits, surrogate, trained_teacher
 from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
