@@ -1,0 +1,36 @@
+"""What models answer with, hardened by `run`: every kind gives a student or one line at once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import call, run_of, write_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
+
+from odd_factories import LOGITS, PRECISIONS, PROBABILITIES
+
+NOT_FLOAT32 = ("half", "bfloat16", "double", "half that casts", "double that casts")
+REFUSED = {
+    **dict.fromkeys([*PROBABILITIES, "softmax in train mode"], "LogProbabilities"),
+    **dict.fromkeys([*NOT_FLOAT32, "bfloat16 softmax"], "model.float()"),
+}
+
+
+@pytest.mark.parametrize("kind", [*PRECISIONS, *PROBABILITIES, *LOGITS, "softmax in train mode"])
+def test_run(kind, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "classifiers")
+    teacher = {
+        "source": "python:odd_factories:make",
+        "options": {"kind": kind},
+        "input_shape": [1, 8, 8],
+        "num_classes": 10,
+    }
+    config = write_config(tmp_path, teacher=teacher)
+    answer = call("run", config)
+    if kind in REFUSED:
+        assert REFUSED[kind] in answer.refusal()
+        assert not (run_of(config) / "teacher").exists()
+    else:
+        assert answer.code == 0, answer
+        assert (run_of(config) / "student" / "model.safetensors").exists()
