@@ -16,6 +16,18 @@ install_import_hook("dfshield", "beartype.beartype").__enter__()
 import pytest  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests: one at a time starts Ray, the rows of a module stay together.
+
+    What takes long comes first, so that no process is left with it alone at the end.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path)))
+    items.sort(key=lambda item: (not item.get_closest_marker("ray"), item.path not in slow))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data that DFSHIELD_DATA names; tests skip only when it is unset."""

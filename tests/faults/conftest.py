@@ -20,15 +20,14 @@ from tiny_run import finished, run_of, small_disk, start, tiny, write_config
 
 __all__ = ["cluster", "finished", "home", "s3", "small_disk", "tiny"]
 
-_table: list[Account] = []
-
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _table:
+    reports = (report for found in terminalreporter.stats.values() for report in found)
+    ended = [report for report in reports if getattr(report, "when", "") == "teardown"]
+    rows = [line for report in ended for name, line in report.user_properties if name == "drill"]
+    if rows:
         terminalreporter.section("drill")
-        terminalreporter.write_line(HEADER)
-        for account in _table:
-            terminalreporter.write_line(account.line())
+        terminalreporter.write_line("\n".join([HEADER, *rows]))
 
 
 @pytest.fixture(scope="session")
@@ -50,14 +49,17 @@ def reference(finished, tmp_path_factory):
 
 
 @pytest.fixture
-def counted():
-    """A function that opens an account in the table."""
+def counted(record_property):
+    """A function that opens an account, whose line stands in the table."""
+    accounts: list[Account] = []
 
     def make(victim: str, phase: str) -> Account:
-        _table.append(Account(victim, phase))
-        return _table[-1]
+        accounts.append(Account(victim, phase))
+        return accounts[-1]
 
-    return make
+    yield make
+    for account in accounts:
+        record_property("drill", account.line())
 
 
 @pytest.fixture
