@@ -76,6 +76,7 @@ def run_example(name: str, *overrides: str, command: str = "run") -> dict[tuple[
     return {(r["model"], r["label"]): r for r in json.loads(done.stdout)["results"]}
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_digits_are_hardened_without_the_digits(tmp_path):
@@ -120,6 +121,7 @@ def test_bfloat16_hardens_the_digits_as_float32_does(tmp_path):
     assert abs(np.mean(robust["plain"]) - np.mean(robust["fast"])) <= 3 * noise
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_the_published_cifar10_resnet20_falls_to_autoattack(data_folder, tmp_path):
     options = (f"storage.path={tmp_path}", "evaluation.models=[teacher]")
@@ -139,6 +141,7 @@ def test_the_published_cifar10_resnet20_falls_to_autoattack(data_folder, tmp_pat
     assert attacked["num_correct"] <= 2
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_the_cifar10_example_runs_for_two_parts_and_two_updates(data_folder, tmp_path):
     results = run_example(

@@ -93,7 +93,7 @@ def test_versions_equal_pyautoattack(trained_net, digits, version):
     assert torch.equal(attack(trained_net, x, y, seed=3), expected)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_slices_come_within_a_point_of_pyautoattack_on_the_whole_set(hardened_net, digits):
     x, y = digits
     expected = directly(hardened_net, x, y, eps=0.12, norm="linf", seed=0, parts=STANDARD)

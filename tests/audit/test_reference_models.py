@@ -64,11 +64,10 @@ def test_every_classifier_gets_its_row(name, made, digits, robust_dense):
     assert {line.key for line in report.checks if line.verdict == "not run"} == {"autoattack-gap"}
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.parametrize("name", [name for name in TABLE if not TABLE[name]])
 def test_an_honest_one_passes_at_a_small_radius(name, made, digits):
-    x, y = digits
-    check(name, audit(made(name), (x[:60], y[:60]), eps=0.03, autoattack=False))
+    check(name, audit(made(name), digits, eps=0.03, autoattack=False))
 
 
 @pytest.mark.drill
@@ -78,8 +77,11 @@ def test_an_honest_one_passes_from_other_seeds(name, seed, made, digits):
     check(name, audit(made(name, seed), digits, eps=EPS, autoattack=False, seed=seed))
 
 
+DRILL = [pytest.param(name, marks=pytest.mark.drill) for name in ("hardened", "transformer")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["convolutional", "hardened", "transformer"])
+@pytest.mark.parametrize("name", ["convolutional", *DRILL])
 def test_an_honest_one_passes_with_autoattack(name, made, digits):
     x, y = digits
     report = audit(made(name), (x[:40], y[:40]), eps=EPS)

@@ -16,7 +16,7 @@ from tiny_run import ended, events, start, wait_until
 pytestmark = pytest.mark.slow
 
 KILLED, STOPPED = -signal.SIGKILL, 130
-LONG_ROWS = ("SIGKILL, five times", "Ctrl-C twice")
+QUICK_ROWS = ("SIGKILL", "Ctrl-C")
 ROWS = {
     "SIGKILL": (signal.SIGKILL, 1, 1, KILLED),
     "SIGKILL, five times": (signal.SIGKILL, 1, 5, KILLED),
@@ -28,7 +28,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=pytest.mark.drill if row in LONG_ROWS else ()) for row in ROWS]
+    "row", [pytest.param(row, marks=() if row in QUICK_ROWS else pytest.mark.drill) for row in ROWS]
 )
 def test_driver(disturbed, row):
     number, signals, times, code = ROWS[row]

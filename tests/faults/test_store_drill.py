@@ -187,6 +187,7 @@ def remount(folder, how):
         time.sleep(0.001)  # a file is open for writing just now
 
 
+@pytest.mark.drill
 def test_read_only_disk(disturbed, small_disk):
     job = disturbed("disk: read-only")
     job.move_to(small_disk)
@@ -204,6 +205,7 @@ def test_read_only_disk(disturbed, small_disk):
 MORTAL = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
 
 
+@pytest.mark.drill
 def test_permission_lost(disturbed):
     job = disturbed("disk: permission lost")
     program = [*MORTAL, *STARTED]

@@ -1,11 +1,12 @@
 """A result does not outlive the code that made it; what was assumed of a teacher is said."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
-from tiny_run import contents, ended, start, write_config
+from tiny_run import call, contents, write_config
 
 from dfshield.classifiers import build
 from dfshield.datasets import load_images
@@ -63,7 +64,16 @@ def place(tmp_path, monkeypatch):
     """The current folder, with the factory's module in it."""
     (tmp_path / "own.py").write_text(FACTORY)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.setattr(sys, "path", [*sys.path])  # where the command line puts the folder
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield tmp_path
+    sys.modules.pop("own", None)
+
+
+def command(*args):
+    """Call the command line with the factory's module imported anew, as a new process would."""
+    sys.modules.pop("own", None)
+    return call(*args)
 
 
 def edit(place, old, new):
@@ -73,10 +83,10 @@ def edit(place, old, new):
     file.write_text(text.replace(old, new))
 
 
-def measured(place, weights, *extra, command="evaluate"):
-    arguments = [command, "--model", "python:own:make", "--weights", weights, "--data", "digits"]
+def measured(place, weights, *extra, what="evaluate"):
+    arguments = [what, "--model", "python:own:make", "--weights", weights, "--data", "digits"]
     arguments += ["--num-images", 60, "--eps", 0.05, "teacher.mean=[0.3]", "teacher.std=[0.3]"]
-    answer = ended(start(*arguments, *extra, "--json"))
+    answer = command(*arguments, *extra, "--json")
     return answer, json.loads(answer.out) if answer.out else None
 
 
@@ -116,9 +126,9 @@ def test_a_comment_in_the_code_is_no_other_model(place, weights):
 @pytest.mark.slow
 def test_an_audit_is_made_anew_for_changed_code(place, weights):
     extra = ("audit.autoattack=false", "audit.num_images=40")
-    _, before = measured(place, weights, *extra, command="audit")
+    _, before = measured(place, weights, *extra, what="audit")
     edit(place, RIGHT, "return self.body(x).softmax(1)")
-    answer, after = measured(place, weights, *extra, command="audit")
+    answer, after = measured(place, weights, *extra, what="audit")
     assert answer.code == 3
     failed = [line["key"] for line in after[0]["checks"] if line["verdict"] == "fail"]
     assert "logits" in failed
@@ -139,10 +149,10 @@ def config_of(place, weights, **changes):
 
 def test_a_finished_run_refuses_changed_code_and_stays(place, weights):
     config = config_of(place, weights)
-    assert ended(start("run", config)).code == 0
+    assert command("run", config).code == 0
     before = contents(place / "runs")
     edit(place, RIGHT, WRONG)
-    line = ended(start("run", config)).refusal()
+    line = command("run", config).refusal()
     assert "its code was changed since" in line
     after = contents(place / "runs")
     volatile = ("events.jsonl", "lease.json")
@@ -150,21 +160,21 @@ def test_a_finished_run_refuses_changed_code_and_stays(place, weights):
         k: v for k, v in before.items() if not k.endswith(volatile)
     }
     edit(place, WRONG, RIGHT)
-    assert ended(start("run", config)).code == 0
+    assert command("run", config).code == 0
 
 
 def test_a_factory_that_brings_other_weights_is_another_teacher(place):
     config = config_of(place, None)
-    assert ended(start("teacher", config)).code == 0
-    assert ended(start("teacher", config)).code == 0
+    assert command("teacher", config).code == 0
+    assert command("teacher", config).code == 0
     edit(place, "manual_seed(0)", "manual_seed(1)")
-    assert "now brings other weights" in ended(start("teacher", config)).refusal()
+    assert "now brings other weights" in command("teacher", config).refusal()
 
 
 @pytest.mark.parametrize("mode", ["", " if self.training else self.body(x)"])
 def test_probabilities_are_refused_before_anything_is_made(place, weights, mode):
     edit(place, RIGHT, f"return self.body(x).softmax(1){mode}")
-    line = ended(start("run", config_of(place, weights))).refusal()
+    line = command("run", config_of(place, weights)).refusal()
     assert "LogProbabilities" in line
     assert not (place / "runs/tiny/teacher").exists()
 
@@ -174,7 +184,7 @@ def test_evaluate_says_probabilities_in_table_and_json(place, weights):
     _, found = measured(place, weights, ONE)
     assert all(result["probabilities"] for result in found["results"])
     arguments = ["--model", "python:own:make", "--weights", weights, "--data", "digits"]
-    table = ended(start("evaluate", *arguments, "--num-images", 20, ONE))
+    table = command("evaluate", *arguments, "--num-images", 20, ONE)
     assert "probabilities" in table.out
 
 
@@ -183,16 +193,16 @@ def test_a_factory_of_another_precision_is_evaluated_and_not_hardened(place, cas
     edit(place, "return Net()", f"return Net().{cast}()")
     arguments = ["--model", "python:own:make", "--data", "digits", "--num-images", 20, ONE]
     for _ in range(2):
-        answer = ended(start("evaluate", *arguments, "--json"))
+        answer = command("evaluate", *arguments, "--json")
         assert answer.code == 0, answer
-    assert "model.float()" in ended(start("run", config_of(place, None))).refusal()
+    assert "model.float()" in command("run", config_of(place, None)).refusal()
 
 
 def test_the_normalisation_that_was_assumed_is_printed_at_both_doors(place, weights):
     arguments = ["--model", "python:own:make", "--weights", weights, "--data", "digits"]
-    told = ended(start("evaluate", *arguments, "--num-images", 60, ONE, "--json"))
+    told = command("evaluate", *arguments, "--num-images", 60, ONE, "--json")
     config = config_of(place, weights, mean=None, std=None)
-    run = ended(start("teacher", config))
+    run = command("teacher", config)
     for answer in (told, run):
         assert answer.code == 0, answer
         assert "images in [0, 1] as they are (mean 0, std 1)" in answer.err
@@ -202,13 +212,13 @@ def test_the_normalisation_that_was_assumed_is_printed_at_both_doors(place, weig
 
 
 def test_pixel_scales_are_refused_with_the_key(place, weights):
-    line = ended(start("teacher", config_of(place, weights, mean=[123.7]))).refusal()
+    line = command("teacher", config_of(place, weights, mean=[123.7])).refusal()
     assert "teacher.mean" in line
     assert "255" in line
 
 
 def test_a_teacher_that_guesses_is_said_before_the_synthesis(place):
-    run = ended(start("teacher", config_of(place, None)))
+    run = command("teacher", config_of(place, None))
     assert run.code == 0, run
     assert "near the floor" in run.err
     assert "have never seen a batch" in run.err
@@ -219,7 +229,7 @@ def test_test_images_that_do_not_fit_are_refused_before_the_synthesis(place, wei
     np.savez(place / "odd.npz", images=images, labels=labels)
     config = config_of(place, weights)
     data = f"evaluation.data={{name: npz, path: {place / 'odd.npz'}}}"
-    line = ended(start("run", config, data)).refusal()
+    line = command("run", config, data).refusal()
     assert "9x9" in line
     assert not (place / "runs/tiny/teacher").exists()
 

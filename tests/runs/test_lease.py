@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ def test_a_lease_names_its_holder_and_leaves_nothing(tmp_path):
         assert found["host"] == socket.gethostname()
         assert found["process"] == os.getpid()
         assert found["process_started"] == psutil.Process().create_time()
-        assert "pytest" in found["command"]
+        assert found["command"] == shlex.join(sys.argv)
     assert not run.exists()
 
 
