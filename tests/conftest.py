@@ -16,6 +16,7 @@ install_import_hook("dfshield", "beartype.beartype").__enter__()
 import pytest  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests: one at a time starts Ray, the rows of a module stay together.
 

@@ -1,5 +1,8 @@
 """Factories of small classifiers of 8x8 grey images that answer in unusual ways."""
 
+from collections import UserDict, namedtuple
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -70,6 +73,41 @@ class NotNegative(Wrapped):
         return self.net(x).relu()
 
 
+class Returning(Wrapped):
+    """Returns what a function makes of the logits, in train mode alone if it is told so."""
+
+    def __init__(self, make, *, in_eval=True):
+        super().__init__(plain())
+        self.make, self.in_eval = make, in_eval
+
+    def forward(self, x):
+        logits = self.net(x)
+        return self.make(logits) if self.in_eval or self.training else logits
+
+
+class ChangesItsInput(Wrapped):
+    def forward(self, x):
+        return self.net(x.sub_(0.5).mul_(2))
+
+
+class NamesOfItsOwn(Wrapped):
+    """Has attributes that dfshield uses for something else."""
+
+    input_shape, num_classes, network, fingerprint = "8x8", "ten", "mine", "none"
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.register_buffer("mean", torch.tensor([0.1, 0.2]))
+        self.std = lambda: 3
+        self.logits = "of no use"
+
+    def forward(self, x):
+        return self.net(x)
+
+
+With = namedtuple("With", ["logits", "auxiliary"])
+
+
 PRECISIONS = {
     "float32": plain,
     "half": lambda: plain().half(),
@@ -91,10 +129,36 @@ LOGITS = {
     "mended softmax": lambda: LogProbabilities(Softmax(plain())),
     "not negative": lambda: NotNegative(plain()),
 }
+STRUCTURES = {
+    "tuple": lambda: Returning(lambda z: (z, 0 * z)),
+    "tuple in train mode": lambda: Returning(lambda z: (z, 0 * z), in_eval=False),
+    "list": lambda: Returning(lambda z: [z, None]),
+    "named tuple": lambda: Returning(lambda z: With(z, 0 * z)),
+    "dict": lambda: Returning(lambda z: {"loss": None, "logits": z}),
+    "dict in train mode": lambda: Returning(lambda z: {"logits": z, "aux": z}, in_eval=False),
+    "mapping": lambda: Returning(lambda z: UserDict(logits=z)),
+    "object": lambda: Returning(lambda z: SimpleNamespace(logits=z)),
+    "sides of length 1": lambda: Returning(lambda z: z[:, :, None, None]),
+    "squeezed": lambda: Returning(lambda z: z.squeeze()),
+    "changes its input": lambda: ChangesItsInput(plain()),
+    "names of its own": lambda: NamesOfItsOwn(plain()),
+}
+NO_LOGITS = {
+    "text": lambda: Returning(str),
+    "nothing": lambda: Returning(lambda z: None),
+    "dict without logits": lambda: Returning(lambda z: {"scores": z}),
+    "empty tuple": lambda: Returning(lambda z: ()),
+    "one number": lambda: Returning(lambda z: z[:, :1]),
+    "one number, flat": lambda: Returning(lambda z: z[:, 0]),
+    "a mean": lambda: Returning(lambda z: z.mean()),
+    "maps": lambda: Returning(lambda z: z[:, :, None, None].expand(-1, -1, 2, 2)),
+    "flat": lambda: Returning(lambda z: z.flatten()),
+    "nothing in train mode": lambda: Returning(lambda z: None, in_eval=False),
+}
 
 
 def make(kind):
     """Return one of the above by name; the source ``python:odd_factories:make``."""
-    kinds = {**PRECISIONS, **PROBABILITIES, **LOGITS}
+    kinds = {**PRECISIONS, **PROBABILITIES, **LOGITS, **STRUCTURES, **NO_LOGITS}
     kinds["softmax in train mode"] = lambda: SoftmaxInTraining(plain())
     return kinds[kind]()

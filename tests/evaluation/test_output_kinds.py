@@ -11,7 +11,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
 
-from odd_factories import LOGITS, PRECISIONS, PROBABILITIES, plain
+from odd_factories import LOGITS, NO_LOGITS, PRECISIONS, PROBABILITIES, STRUCTURES, plain
 
 from dfshield.attacks import ATTACKS, FGSM, PGD, AutoAttack, ObjectivePGD, Square
 from dfshield.audit import audit
@@ -113,10 +113,46 @@ def test_log_probabilities_take_nothing_from_autoattack():
     assert abs(evaluate(made(LOGITS, "mended softmax"), (X, Y), attack).num_correct - plainly) <= 1
 
 
-def test_what_is_no_tensor_is_refused_in_one_line():
-    class Pair(nn.Module):
-        def forward(self, x):
-            return x, x
+class Scaled(nn.Module):
+    def forward(self, x):
+        return (x - 0.5) * 2
 
-    with pytest.raises(InputError, match="returned a tuple"):
-        evaluate(Pair(), (X, Y), None)
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_logits_are_found_in_every_structure(kind):
+    model, reference, kept = made(STRUCTURES, kind), plain().eval(), X.clone()
+    if kind == "changes its input":
+        reference = nn.Sequential(Scaled(), *reference).eval()
+    for name in ("pgd", "apgd-t", "square", "latent"):
+        options = {"square": {"queries": 20}}.get(name, {"steps": 3})
+        attack = ATTACKS[name](eps=EPS, **options)
+        assert torch.equal(attack(model, X[:6], Y[:6]), attack(reference, X[:6], Y[:6]))
+        # One image alone, where a squeezed answer has lost its row.
+        assert torch.equal(attack(model, X[:1], Y[:1]), attack(reference, X[:1], Y[:1]))
+    result, other = (
+        evaluate(each, (X, Y), PGD(eps=EPS, steps=3), slice_size=23) for each in (model, reference)
+    )
+    assert result.accuracy == other.accuracy
+    assert not result.randomised
+    assert torch.equal(X, kept)
+
+
+@pytest.mark.parametrize("kind", ["dict", "changes its input", "names of its own"])
+def test_every_structure_is_audited(kind):
+    report = audit(made(STRUCTURES, kind), (X, Y), eps=EPS, autoattack=False)
+    assert report.check("deterministic").verdict == "pass"
+    assert report.check("logits").verdict == "pass"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NO_LOGITS if kind != "nothing in train mode"])
+def test_what_is_no_logits_is_one_line_everywhere(kind):
+    model = made(NO_LOGITS, kind)
+    entries = (
+        lambda: PGD(eps=EPS)(model, X, Y),
+        lambda: AutoAttack(eps=EPS)(model, X, Y),
+        lambda: evaluate(model, (X, Y), None),
+        lambda: audit(model, (X, Y), eps=EPS, autoattack=False),
+    )
+    for entry in entries:
+        with pytest.raises(InputError, match=r"the model (must return|returns one number)"):
+            entry()

@@ -7,6 +7,7 @@ import torch
 from tiny_run import call, ended, start, write_config
 
 import dfshield
+from dfshield.datasets import load_images
 from dfshield.errors import InputError
 
 FACTORY = """
@@ -19,7 +20,8 @@ class Net(nn.Module):
     def __init__(self, kind):
         super().__init__()
         self.kind = kind
-        self.bn = nn.BatchNorm2d(4)
+        self.bn = (nn.SyncBatchNorm if kind == "synchronised" else nn.BatchNorm2d)(4)
+        self.last = nn.BatchNorm1d(10) if kind == "flat" else nn.Identity()
         if kind == "uncounted":
             self.bn.num_batches_tracked = None
         self.conv = nn.Conv2d(1, 4, 3)
@@ -37,7 +39,11 @@ class Net(nn.Module):
         x = x if self.kind == "unused" else self.bn(x)
         if self.kind == "both ways":
             x = F.batch_norm(x, self.bn.running_mean, self.bn.running_var, training=self.training)
-        logits = self.head(self.drop(x.relu().mean((2, 3))))
+        logits = self.last(self.head(self.drop(x.relu().mean((2, 3)))))
+        if self.kind == "fails in training" and self.training:
+            raise RuntimeError("no such thing in train mode")
+        if self.kind == "cut in training" and self.training:
+            return logits.detach()
         return logits.detach() if self.kind == "cut" else logits
 
 
@@ -45,6 +51,7 @@ def make(kind="good"):
     torch.manual_seed(0)
     return Net(kind)
 """
+NUM_TRAINED_ON = len(load_images("digits", split="train"))
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def own(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("kind", ["good", "frozen", "uncounted"])
+@pytest.mark.parametrize("kind", ["good", "frozen", "uncounted", "synchronised"])
 def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch, kind):
     config = own(kind)
     # One of them as a real process, which finds the factory by itself.
@@ -90,11 +97,42 @@ def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch, 
     assert still == ([False, False] if kind == "uncounted" else 3 * [kind == "frozen"])
 
 
+@pytest.mark.drill
+@pytest.mark.ray
+def test_synchronised_batchnorm_is_hardened_by_two_workers_as_by_one(own, tmp_path):
+    students = []
+    for name, cluster in (("one", "none"), ("two", "local")):
+        config = own("synchronised", name=name)
+        options = (f"cluster.address={cluster}", "cluster.num_workers=2")
+        options = options if name == "two" else options[:1]
+        answer = ended(start("run", config, *options), seconds=400)
+        assert answer.code == 0, answer
+        students.append((tmp_path / f"runs/{name}/student/model.safetensors").read_bytes())
+    assert students[0] == students[1]
+
+
+def test_a_last_mini_batch_of_one_image_is_told_of_at_once(own, tmp_path):
+    line = call("run", own("flat"), "training.batch_size=79").refusal()
+    assert "training.batch_size: 79 leaves one image for the last mini-batch of 80" in line
+    assert not (tmp_path / "runs/tiny/teacher").exists()
+    assert call("run", own("flat")).code == 0
+
+
+def test_a_last_mini_batch_of_the_teachers_training_is_looked_at_too(own):
+    config = own("flat")
+    train = "teacher.train={data: {name: digits}, epochs: 1, batch_size: %d}"
+    with_one = next(n for n in range(2, 200) if NUM_TRAINED_ON % n == 1)
+    line = call("teacher", config, train % with_one).refusal()
+    assert f"teacher.train.batch_size: {with_one} leaves one of {NUM_TRAINED_ON} images" in line
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
         ("unused", "none of the classifier's BatchNorm"),
         ("cut", "gradient"),
+        ("fails in training", "fails in train mode on 2 images: RuntimeError: no such thing"),
+        ("cut in training", "in train mode: its logits carry no gradient"),
         ("both ways", "bn.running_mean is moved in train mode by something else"),
     ],
 )

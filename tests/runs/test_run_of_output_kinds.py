@@ -8,16 +8,21 @@ from tiny_run import call, run_of, write_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
 
-from odd_factories import LOGITS, PRECISIONS, PROBABILITIES
+from odd_factories import LOGITS, NO_LOGITS, PRECISIONS, PROBABILITIES, STRUCTURES
 
 NOT_FLOAT32 = ("half", "bfloat16", "double", "half that casts", "double that casts")
 REFUSED = {
     **dict.fromkeys([*PROBABILITIES, "softmax in train mode"], "LogProbabilities"),
     **dict.fromkeys([*NOT_FLOAT32, "bfloat16 softmax"], "model.float()"),
+    **dict.fromkeys(NO_LOGITS, "the model must return logits"),
+    "one number": "the model returns one number",
 }
 
 
-@pytest.mark.parametrize("kind", [*PRECISIONS, *PROBABILITIES, *LOGITS, "softmax in train mode"])
+KINDS = (*PRECISIONS, *PROBABILITIES, *LOGITS, *STRUCTURES, *NO_LOGITS, "softmax in train mode")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_run(kind, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "classifiers")
     teacher = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.models import frozen, in_float32, logits_of
 from dfshield.attacks.settings import nearest
-from dfshield.classifiers import PROBABILITIES, are_probabilities
+from dfshield.classifiers import PROBABILITIES, Classifier, are_probabilities
 from dfshield.classifiers.logits import dtype_of
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import DfshieldWarning, InputError
@@ -27,15 +27,15 @@ RANGE_TOLERANCE = 1e-6
 
 
 def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
-    """Check the images' shape against the model's ``input_shape``, where it has one.
+    """Check the images' shape against a `Classifier`'s ``input_shape``.
 
     Raises:
         InputError: if they differ.
     """
-    expected = getattr(model, "input_shape", None)
-    if expected is not None and tuple(x.shape[1:]) != tuple(expected):
+    expected = model.input_shape if isinstance(model, Classifier) else tuple(x.shape[1:])
+    if tuple(x.shape[1:]) != expected:
         raise InputError(
-            f"the model takes images of shape {tuple(expected)} (channels, height, width), "
+            f"the model takes images of shape {expected} (channels, height, width), "
             f"but these have {tuple(x.shape[1:])}"
         )
 
@@ -48,7 +48,7 @@ def check_images(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor,
 
     Raises:
         InputError: for pixels outside [0, 1] by more than 1e-6, NaN pixels, no image, or a shape
-            that differs from the model's ``input_shape`` (where it has one), whole numbers.
+            that differs from a `Classifier`'s ``input_shape``, whole numbers.
     """
     check_shape(model, x)
     if len(x) == 0:

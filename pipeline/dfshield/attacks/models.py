@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,24 +13,15 @@ from dfshield.classifiers import Classifier, float32_logits
 
 
 class InFloat32(nn.Module):
-    """A model of any precision as attacks take it: float32 images to float32 logits.
-
-    It has the model's attributes.
-    """
+    """A model of any precision as attacks take it: float32 images to float32 logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the model's logits in float32."""
         return float32_logits(self.model, x)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("model"), name)
 
 
 def in_float32(model: nn.Module) -> nn.Module:
@@ -69,9 +59,8 @@ def logits_of(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n
 
 def identity_of(model: nn.Module) -> str:
     """Return what stands for a model in a description: its fingerprint, or else its class."""
-    fingerprint = getattr(model, "fingerprint", None)
-    if callable(fingerprint):
-        return str(fingerprint())
+    if isinstance(model, Classifier):
+        return model.fingerprint()
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 

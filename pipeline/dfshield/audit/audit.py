@@ -13,6 +13,7 @@ from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
 from dfshield.audit.landscape import landscape, smooth_loss
 from dfshield.audit.subject import Subject, differentiable
+from dfshield.classifiers import Classifier
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images
@@ -81,10 +82,9 @@ def audit(
     # What a model draws at random must not move the generators of whoever calls.
     with torch_generators(seed, device):
         checks, around = _checks(subject, source, autoattack, on_check)
-    fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
     return AuditReport(
         model=label,
-        model_fingerprint=fingerprint() if fingerprint is not None else None,
+        model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
         data=data
         or DataInfo(
             name=taken.name,

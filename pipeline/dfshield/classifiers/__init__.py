@@ -15,6 +15,7 @@ from dfshield.classifiers.logits import (
     LogProbabilities,
     are_probabilities,
     float32_logits,
+    logits_in,
     require_logits,
     same_logits,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "float32_logits",
     "load",
     "load_state",
+    "logits_in",
     "require_hardenable",
     "require_logits",
     "same_logits",

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.classifiers.logits import SAME_LOGITS, dtype_of, float32_logits, same_logits
+from dfshield.classifiers.logits import SAME_LOGITS, answer_of, dtype_of, same_logits
 from dfshield.errors import InputError
 from dfshield.seeds import torch_generators
 
@@ -118,18 +118,13 @@ def observe(network: nn.Module, images: Float[Tensor, "n c h w"]) -> Behaviour:
 def _answers(network: nn.Module, images: Tensor, training: bool) -> Tensor:
     """Return a copy's answers, in the type in which they come."""
     twin = copy.deepcopy(network).cpu().train(training)
-    seen: list[Tensor] = []
-    twin.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums, and so the last bits, depend on it
     try:
         with torch.no_grad(), torch_generators(_SEED, torch.device("cpu")):
-            logits = float32_logits(twin, images)
+            return answer_of(twin, images)
     finally:
         torch.set_num_threads(threads)
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise ValueError("not one row an image")
-    return seen[-1]
 
 
 def _same(first: Answers, second: Answers, tolerance: float) -> bool:

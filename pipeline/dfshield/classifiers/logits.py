@@ -1,5 +1,7 @@
 """What a classifier answers: float32 logits, whatever it computes in, and no probabilities."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,20 +32,71 @@ def dtype_of(network: nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "..."]:
-    """Return a network's answer in float32; it is given the images in the type of its weights.
+def logits_in(answer: object, num_images: int) -> Float[Tensor, "n k"]:
+    """Return the logits, (n, k), in what a model returned.
+
+    A tensor is them; so is ``"logits"`` of a dict, ``.logits`` of an object (Hugging Face's
+    outputs), and what a tuple or a list begins with, as where auxiliary logits follow. Sides of
+    length 1 behind the classes go, (n, k, 1, 1), and one image gets back a row that was squeezed.
+
+    Raises:
+        InputError: if there is no such tensor.
+    """
+    found = answer
+    if isinstance(found, Mapping):
+        found = found.get("logits")
+    elif not isinstance(found, Tensor) and hasattr(found, "logits"):
+        found = found.logits
+    elif isinstance(found, tuple | list) and found:
+        found = found[0]
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"the model must return logits, but returned a {type(answer).__name__}: return a "
+            'tensor, a dict or an object with "logits", or a tuple that begins with them'
+        )
+    logits = found
+    if logits.ndim == 1 and num_images == 1:
+        logits = logits.unsqueeze(0)
+    while logits.ndim > 2 and logits.shape[-1] == 1:
+        logits = logits.squeeze(-1)
+    if logits.ndim != 2 or len(logits) != num_images or logits.is_complex():
+        raise InputError(
+            f"the model must return logits of shape (images, classes), but for {num_images} images "
+            f"returned {found.dtype} of shape {tuple(found.shape)}"
+        )
+    if logits.shape[1] < 2:
+        raise InputError(
+            "the model returns one number an image, not logits of two or more classes: of a binary "
+            "classifier's z make torch.cat([-z, z], 1) / 2, the logits of the same probabilities"
+        )
+    return logits
+
+
+def answer_of(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """Return a network's logits as it computes them, given the images in the type of its weights.
+
+    Whatever its forward pass does to its input in place, ``x`` stays as it is.
+
+    Raises:
+        InputError: as `logits_in` does.
+    """
+    dtype = dtype_of(network)
+    return logits_in(network(x.to(dtype) if dtype != x.dtype else x.clone()), len(x))
+
+
+def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """Return a network's logits in float32.
 
     The one place where other precisions end: half, bfloat16 and double weights, and models that
     run under autocast. Double images through double weights stay double: somebody wants that.
 
     Raises:
-        InputError: if the answer is no tensor.
+        InputError: as `logits_in` does.
     """
-    dtype = dtype_of(network)
-    answer = network(x.to(dtype) if dtype != x.dtype else x)
-    if not isinstance(answer, Tensor):
-        raise InputError(f"the model must return logits, but returned a {type(answer).__name__}")
-    return answer if dtype == x.dtype == answer.dtype == torch.float64 else answer.float()
+    logits = answer_of(network, x)
+    return (
+        logits if dtype_of(network) == x.dtype == logits.dtype == torch.float64 else logits.float()
+    )
 
 
 def same_logits(

@@ -13,6 +13,7 @@ from dfshield.classifiers.families import (
     suggest,
 )
 from dfshield.classifiers.logits import float32_logits
+from dfshield.classifiers.one_process import unsynced
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
 from dfshield.errors import InputError, one_line
 from dfshield.seeds import torch_generators
@@ -83,7 +84,7 @@ def assemble(
     """
     family, name = _family(architecture.source)
     with torch_generators(seed, torch.device("cpu")):
-        network = family.make(name, architecture)
+        network = unsynced(family.make(name, architecture))
         classifier = Classifier(network, architecture=architecture, mean=mean, std=std)
         classifier.eval()
         _check_logits(classifier)

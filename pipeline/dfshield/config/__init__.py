@@ -9,7 +9,7 @@ from dfshield.config.loading import (
     parse_yaml,
     set_key,
 )
-from dfshield.config.models import Config, check_group
+from dfshield.config.models import Config, check_group, check_last_batch
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     AttackConfig,
@@ -48,6 +48,7 @@ __all__ = [
     "TrainingConfig",
     "apply_override",
     "check_group",
+    "check_last_batch",
     "config_from",
     "dump_config",
     "expand",

@@ -93,6 +93,7 @@ class Config(Section):
             return self  # known only when the data set is read
         batches = -(-self.synthesis.num_images // self.training.batch_size)
         check_group(self.training.gradrefine.num_batches, batches)
+        check_last_batch(self.training.batch_size, self.synthesis.num_images)
         return self
 
     @model_validator(mode="after")
@@ -112,4 +113,17 @@ def check_group(num_batches: int, batches_per_epoch: int) -> None:
         raise ValueError(
             f"training.gradrefine.num_batches: {num_batches} is more than the "
             f"{batches_per_epoch} mini-batches of an epoch"
+        )
+
+
+def check_last_batch(batch_size: int, num_images: int) -> None:
+    """Check that no mini-batch of an epoch is of one image, when others are of more.
+
+    Raises:
+        ValueError: naming the key, with a size that does.
+    """
+    if num_images % batch_size == 1:
+        raise ValueError(
+            f"training.batch_size: {batch_size} leaves one image for the last mini-batch of "
+            f"{num_images}, too few for BatchNorm; try {batch_size + 1}"
         )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks import Attack, whole_labels
+from dfshield.classifiers import Classifier
 from dfshield.errors import InputError
 from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
@@ -121,7 +122,6 @@ def evaluate(
     slices = evaluate_slices(
         model, data, attack, slice_size=slice_size, seed=seed, progress=progress
     )
-    fingerprint: Callable[[], str] | None = getattr(model, "fingerprint", None)
     return summarise(
         slices,
         attack=attack,
@@ -132,7 +132,7 @@ def evaluate(
             num_images=len(data),
         ),
         model=label,
-        model_fingerprint=fingerprint() if fingerprint is not None else None,
+        model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
         seed=seed,
         slice_size=slice_size,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config, TrainingConfig, check_group, expand
+from dfshield.config import Config, TrainingConfig, check_group, check_last_batch, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.classifier_folder import load_classifier
@@ -123,13 +123,9 @@ def images_of_training(config: Config, dataset: SurrogateDataset) -> int:
     batch_size = config.training.batch_size
     try:
         check_group(config.training.gradrefine.num_batches, -(-wanted // batch_size))
+        check_last_batch(batch_size, wanted)
     except ValueError as error:
         raise InputError(str(error)) from None
-    if wanted % batch_size == 1:
-        raise InputError(
-            f"training.batch_size: {batch_size} leaves one image for the last mini-batch of "
-            f"{wanted}, too few for BatchNorm; try {batch_size + 1}"
-        )
     return wanted
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dfshield.classifiers import Classifier, build, require_logits
@@ -26,6 +27,7 @@ from dfshield.training import (
     InnerMaximization,
     SupervisedEpoch,
     require_deferrable,
+    require_trainable,
     train_supervised,
 )
 
@@ -112,19 +114,34 @@ def _require_same_weights(config: Config, folder: Folder) -> None:
 
 
 def _require_usable(classifier: Classifier) -> None:
-    """Find out by one step of synthesis and attack what would otherwise stop the run later.
+    """Find out by one step of every stage what would otherwise stop the run later.
 
     Raises:
-        InputError: if the classifier cannot be inverted, or not be attacked by gradients.
+        InputError: if the classifier cannot be inverted, attacked by gradients, or trained.
     """
     trial = copy.deepcopy(classifier)
     batch = Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
     attack = InnerMaximization(eps=0.1, steps=1)
     attack(trial, batch.images, generator=generator(0, Stage.TEACHER))
+    require_trainable(trial, batch.images, name=classifier.architecture.source)
     answers = classifier.behaviour().train
     if answers is not None:
         require_logits(answers, f"{classifier.architecture.source} in train mode")
     require_deferrable(trial, batch.images)
+
+
+def _require_last_batch(teacher: Classifier, num_images: int, batch_size: int) -> None:
+    """Check that a last mini-batch of one training image, if there is one, can be trained on."""
+    if batch_size > 1 and num_images % batch_size != 1:
+        return
+    try:
+        one = torch.full((1, *teacher.input_shape), 0.5)
+        require_trainable(teacher, one, name=teacher.architecture.source)
+    except InputError as error:
+        raise InputError(
+            f"teacher.train.batch_size: {batch_size} leaves one of {num_images} images for the "
+            f"last mini-batch, but {error}: choose another"
+        ) from None
 
 
 def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
@@ -206,6 +223,7 @@ class _TeacherJob:
         known = {**_classes_of(self.config, train), **_fresh_normalisation(self.config)}
         teacher = _built(self.config, weights=None, **known)
         _require_usable(teacher)
+        _require_last_batch(teacher, len(train), options.batch_size)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
 
     def run(self, worker: Worker) -> tuple[dict[str, Tensor], SupervisedEpoch, int]:

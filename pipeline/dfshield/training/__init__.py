@@ -14,6 +14,7 @@ from dfshield.training.objectives import (
 )
 from dfshield.training.perturbation import InnerMaximization
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
+from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer, UpdateRecord
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "holdout_metrics",
     "kl_divergence",
     "require_deferrable",
+    "require_trainable",
     "train_supervised",
     "validate",
 ]
