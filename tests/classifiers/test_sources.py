@@ -215,7 +215,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict, said: str) -> No
         ("classifier_factories:linaer", {}, "did you mean linear"),
         ("classifier_factories:not_callable", {}, "nothing to call"),
         ("classifier_factories:returns_dict", {}, "returned dict"),
-        ("classifier_factories:TupleNet", {}, "returned a tuple"),
+        ("classifier_factories:TupleNet", {}, "torch.float32 of shape (2, 3, 2, 2)"),
         ("classifier_factories:broken", {}, "LookupError: no such thing"),
         ("classifier_factories:leaves", {}, "SystemExit: 3"),
         ("classifier_factories:linear", {"depth": 3}, "depth"),

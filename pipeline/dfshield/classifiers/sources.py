@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dfshield.classifiers.base import Architecture, Classifier
 from dfshield.classifiers.families import (
@@ -66,12 +67,39 @@ def build(
         source, family, name, input_shape, num_classes, class_names, options
     )
     file = _weights(source, name, weights)
+    if file is not None and file.normalisation is not None:
+        file = _as_it_stands(file, architecture)
     mean, std, assumption = _normalisation(architecture, family, mean, std, file)
     classifier = assemble(architecture, mean=mean, std=std, seed=seed)
     classifier.assumption = assumption
     if file is not None:
         fit_weights(classifier.network, file, source=source, num_classes=architecture.num_classes)
+    _check_weights(classifier, source if file is None else str(file.path))
     return classifier
+
+
+def _as_it_stands(file: Weights, architecture: Architecture) -> Weights:
+    """Return a file for a network that itself has a ``mean``, a ``std`` and a ``network``."""
+    channels = architecture.input_shape[0]
+    plain = assemble(architecture, mean=[0.0] * channels, std=[1.0] * channels)
+    if plain.network.state_dict().keys() != file.as_named.keys():
+        return file
+    return Weights(file.path, file.as_named, file.as_named, None)
+
+
+def _check_weights(classifier: Classifier, origin: str) -> None:
+    """Check that weights are finite and variances not negative.
+
+    Raises:
+        InputError: naming the tensor and where it came from.
+    """
+    for name, tensor in classifier.network.state_dict().items():
+        if not isinstance(tensor, Tensor) or tensor.is_meta or not tensor.is_floating_point():
+            continue
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{origin}: {name} holds NaN or infinite values")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise InputError(f"{origin}: {name} holds negative values, but is a variance")
 
 
 def assemble(

@@ -18,6 +18,12 @@ from dfshield.errors import InputError, one_line
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "model.", "network.", "backbone.", "_orig_mod.")
 _LISTED = 5
+_NO_WEIGHTS = {
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "an XML document",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
 # What torch.load raises for bytes that are no checkpoint, found by feeding it damaged files.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -41,18 +47,20 @@ class Weights:
     Attributes:
         path: the file, for messages.
         tensors: the network's weights by name.
+        as_named: all tensors by the names that the file gives them, without wrappers' prefixes.
         normalisation: mean and std, c numbers each, where the file has them.
         dtypes: types of ``mean`` and ``std``, where the file has them.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
+    as_named: Mapping[str, Tensor]
     normalisation: tuple[list[float], list[float]] | None
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Read a ``.safetensors`` file, or a state_dict that ``torch.save`` wrote.
+    """Read a safetensors file, or a state_dict that ``torch.save`` wrote, whatever its name.
 
     A state_dict may lie inside a dict under "state_dict", "model_state_dict", "model" or "net".
     Nothing but tensors and plain containers is unpickled.
@@ -67,7 +75,7 @@ def read_weights(path: str | Path) -> Weights:
     if not path.exists():
         raise InputError(f"{path}: no such weights file")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
+        content = load_file(path) if _is_safetensors(path) else _torch_load(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except SafetensorError as error:
@@ -87,8 +95,8 @@ def read_weights(path: str | Path) -> Weights:
             }
             mean, std = candidate["mean"], candidate["std"]
             dtypes = {"mean": mean.dtype, "std": std.dtype}
-            return Weights(path, network, (decimals(mean), decimals(std)), dtypes)
-    return Weights(path, tensors, None)
+            return Weights(path, network, candidate, (decimals(mean), decimals(std)), dtypes)
+    return Weights(path, tensors, tensors, None)
 
 
 def decimals(buffer: Tensor) -> list[float]:
@@ -96,12 +104,29 @@ def decimals(buffer: Tensor) -> list[float]:
     return [float(str(value)) for value in buffer.detach().cpu().float().numpy().flat]
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Tell by its first bytes what a file is; by its name where these do not tell.
+
+    Raises:
+        InputError: for what is often found in place of a weights file.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    for start, what in _NO_WEIGHTS.items():
+        if head.lstrip().lower().startswith(start):
+            raise InputError(f"{path}: is {what}, no weights file: fetch the file itself")
+    if head[8:9] == b"{":  # behind the length of a header in JSON
+        return True
+    return path.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80"))
+
+
 def _torch_load(path: Path) -> object:
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as stream, warnings.catch_warnings():
             # Warnings about the pickle protocol of what turns out to be no pickle at all.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here, since torch too goes by the name of a path.
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         found = re.search(r"GLOBAL (\S+)|(TorchScript)", str(error))
         if found:
@@ -132,11 +157,13 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
 
 
 def _stripped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """Yield the tensors as named, then without each wrapper's prefix that all names share."""
+    """Yield the tensors as named, then without each wrapper's prefix where a name has it."""
     yield tensors
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            yield from _stripped({name[len(prefix) :]: t for name, t in tensors.items()})
+        if any(name.startswith(prefix) for name in tensors):
+            stripped = {name.removeprefix(prefix): t for name, t in tensors.items()}
+            if len(stripped) == len(tensors):
+                yield from _stripped(stripped)
 
 
 def _is_classifier(tensors: Mapping[str, Tensor]) -> bool:
@@ -188,7 +215,7 @@ def _other_class_count(
     counts = {
         found[key].shape[0] if found[key].ndim else 0
         for key in reshaped
-        if wanted[key].shape[0] == classes and wanted[key].shape[1:] == found[key].shape[1:]
+        if wanted[key].shape[:1] == (classes,) and wanted[key].shape[1:] == found[key].shape[1:]
     }
     same_kind = all(wanted[key].shape[:1] == (classes,) for key in reshaped)
     return counts.pop() if same_kind and len(counts) == 1 else None
