@@ -1,6 +1,7 @@
 """Shared by all tests: run-time shape checks, thread count, where real data lies."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 # Set before torch is loaded, and inherited by the processes that tests start: with more threads
@@ -14,19 +15,32 @@ from jaxtyping import install_import_hook
 install_import_hook("dfshield", "beartype.beartype").__enter__()
 
 import pytest  # noqa: E402
+from xdist.remote import Producer  # noqa: E402
+from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+class OneRay(LoadFileScheduling):
+    """Processes share the files of tests; one of them takes all that start Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if starts_ray(self.config.rootpath / file) else file
+
+
+@cache
+def starts_ray(path: Path) -> bool:
+    return "pytest.mark.ray" in path.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
+    return OneRay(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: one at a time starts Ray, the rows of a module stay together.
-
-    What takes long comes first, so that no process is left with it alone at the end.
-    """
+    """What takes long comes first, so that no process is left with it alone at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    for item in items:
-        ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path)))
-    items.sort(key=lambda item: (not item.get_closest_marker("ray"), item.path not in slow))
+    items.sort(key=lambda item: (not starts_ray(item.path), item.path not in slow))
 
 
 @pytest.fixture(scope="session")

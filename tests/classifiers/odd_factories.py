@@ -142,6 +142,7 @@ STRUCTURES = {
     "squeezed": lambda: Returning(lambda z: z.squeeze()),
     "changes its input": lambda: ChangesItsInput(plain()),
     "names of its own": lambda: NamesOfItsOwn(plain()),
+    "synchronised": lambda: nn.SyncBatchNorm.convert_sync_batchnorm(plain()),
 }
 NO_LOGITS = {
     "text": lambda: Returning(str),

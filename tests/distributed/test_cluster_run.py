@@ -1,9 +1,21 @@
 """The pipeline on a cluster of two nodes: same bytes as in one process, and everybody at work."""
 
 import json
+from pathlib import Path
 
 import pytest
-from tiny_run import call, contents, events, parts, run_of, stamps, succeed
+from tiny_run import (
+    call,
+    contents,
+    ended,
+    events,
+    parts,
+    run_of,
+    stamps,
+    start,
+    succeed,
+    write_config,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -170,3 +182,22 @@ def test_a_run_through_the_object_store_gives_the_same_student(tiny, joined):
     again = succeed("run", in_memory, *changes)
     assert "Synthesizing" not in again.err
     assert stamps(run_of(in_memory))[model] == before
+
+
+@pytest.mark.drill
+def test_synchronised_batchnorm_is_hardened_by_two_workers_as_by_one(tmp_path):
+    factories = Path(__file__).parents[1] / "classifiers"
+    teacher = {
+        "source": "python:odd_factories:make",
+        "options": {"kind": "synchronised"},
+        "input_shape": [1, 8, 8],
+        "num_classes": 10,
+    }
+    students = []
+    for name, options in (("one", ()), ("two", ("address=local", "num_workers=2"))):
+        config = write_config(tmp_path / name, teacher=teacher)
+        process = start("run", config, *(f"cluster.{o}" for o in options), cwd=factories)
+        answer = ended(process, seconds=400)
+        assert answer.code == 0, answer
+        students.append((run_of(config) / "student/model.safetensors").read_bytes())
+    assert students[0] == students[1]

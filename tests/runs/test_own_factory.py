@@ -97,20 +97,6 @@ def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch, 
     assert still == ([False, False] if kind == "uncounted" else 3 * [kind == "frozen"])
 
 
-@pytest.mark.drill
-@pytest.mark.ray
-def test_synchronised_batchnorm_is_hardened_by_two_workers_as_by_one(own, tmp_path):
-    students = []
-    for name, cluster in (("one", "none"), ("two", "local")):
-        config = own("synchronised", name=name)
-        options = (f"cluster.address={cluster}", "cluster.num_workers=2")
-        options = options if name == "two" else options[:1]
-        answer = ended(start("run", config, *options), seconds=400)
-        assert answer.code == 0, answer
-        students.append((tmp_path / f"runs/{name}/student/model.safetensors").read_bytes())
-    assert students[0] == students[1]
-
-
 def test_a_last_mini_batch_of_one_image_is_told_of_at_once(own, tmp_path):
     line = call("run", own("flat"), "training.batch_size=79").refusal()
     assert "training.batch_size: 79 leaves one image for the last mini-batch of 80" in line
