@@ -18,9 +18,14 @@ import pytest  # noqa: E402
 from xdist.remote import Producer  # noqa: E402
 from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
+TESTS = Path(__file__).parent
+
 
 class OneRay(LoadFileScheduling):
-    """Processes share the files of tests; one of them takes all that start Ray."""
+    """Processes share the files of tests; one of them takes all that start Ray.
+
+    But for the examples, which take long and watch no clock.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -29,7 +34,7 @@ class OneRay(LoadFileScheduling):
 
 @cache
 def starts_ray(path: Path) -> bool:
-    return "pytest.mark.ray" in path.read_text()
+    return path.parent != TESTS and "pytest.mark.ray" in path.read_text()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -104,7 +104,7 @@ def test_exact_boundary_of_a_linear_classifier_with_two_classes():
 
 def test_one_class_is_refused():
     x, y = torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.long)
-    with pytest.raises(InputError, match="at least 2 classes"):
+    with pytest.raises(InputError, match="one number an image, not logits of two or more"):
         AutoAttack(eps=0.1)(Linear(1), x, y)
 
 

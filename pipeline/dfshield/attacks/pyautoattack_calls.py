@@ -50,12 +50,7 @@ def defined(parts: Sequence[str], num_classes: int) -> tuple[str, ...]:
     untargeted one by that of the first and third. With three classes APGD-DLR stands in for APGD-T;
     with two there is only one other class, and APGD-CE stands in for both. A part that is there
     already is not run twice.
-
-    Raises:
-        InputError: for fewer than two classes.
     """
-    if num_classes < 2:
-        raise InputError(f"AutoAttack needs at least 2 classes, but the model has {num_classes}")
     stand_in = {}
     if num_classes == 3:
         stand_in = {"apgd-t": "apgd-dlr"}
