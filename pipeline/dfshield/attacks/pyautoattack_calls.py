@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.models import logits_of
 from dfshield.attacks.square_windows import SquareOfAnySize
-from dfshield.errors import DfshieldWarning, InputError
+from dfshield.errors import DfshieldWarning
 
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
