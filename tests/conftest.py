@@ -7,6 +7,8 @@ from pathlib import Path
 # Set before torch is loaded, and inherited by the processes that tests start: with more threads
 # than free cores, torch's threads spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray's workers step behind everything else (15), and would starve beside another process of tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import torch  # noqa: F401 - before the hook, under which a library's bytecode is not found
 from jaxtyping import install_import_hook

@@ -71,6 +71,7 @@ def new_home() -> Iterator[dict[str, str]]:
             **kept,
             **{name: str(folder) for name, folder in folders.items()},
             "PYTHONPATH": str(PACKAGE),
+            "RAY_worker_niceness": os.environ["RAY_worker_niceness"],
         }
     finally:
         shutil.rmtree(root, ignore_errors=True)
