@@ -71,7 +71,7 @@ def new_home() -> Iterator[dict[str, str]]:
             **kept,
             **{name: str(folder) for name, folder in folders.items()},
             "PYTHONPATH": str(PACKAGE),
-            "RAY_worker_niceness": os.environ["RAY_worker_niceness"],
+            "RAY_worker_niceness": "0",
         }
     finally:
         shutil.rmtree(root, ignore_errors=True)
