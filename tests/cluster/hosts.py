@@ -48,6 +48,7 @@ class Host:
                 "PYTHONPATH": str(PACKAGE),
                 "OMP_NUM_THREADS": "1",
                 "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_worker_niceness": "0",
                 **env,
             },
             cwd=self.home,
