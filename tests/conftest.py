@@ -24,9 +24,10 @@ TESTS = Path(__file__).parent
 
 
 class OneRay(LoadFileScheduling):
-    """Processes share the files of tests; one of them takes all that start Ray.
+    """Processes share the files of tests; at the end one of them takes all that start Ray, alone.
 
-    But for the examples, which take long and watch no clock.
+    Those watch the clock, and Ray has as many processes as there are cores. The examples take long
+    and watch no clock: they are like the others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -45,9 +46,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, so that no process is left with it alone at the end."""
+    """What takes long comes first, what starts Ray last."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (not starts_ray(item.path), item.path not in slow))
+    first = TESTS / "test_examples.py"
+    items.sort(key=lambda i: (starts_ray(i.path), i.path != first, i.path not in slow))
 
 
 @pytest.fixture(scope="session")
