@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.classifiers import logits_in
+from dfshield.classifiers import answer_of
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
 
@@ -86,7 +86,7 @@ def optimise(
     with statistics.recording():
         for down, right in draws.shifts[done:].tolist():
             shifted = torch.roll(pixels, (down, right), dims=(2, 3))
-            logits = logits_in(network(shifted), len(shifted))
+            logits = answer_of(network, shifted)
             terms = torch.stack(
                 [
                     class_prior_loss(logits.float(), labels),

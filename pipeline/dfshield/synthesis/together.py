@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.acceleration import Acceleration, channels_last, in_one_layout, works
-from dfshield.classifiers import batchnorm_layers, logits_in
+from dfshield.classifiers import answer_of, batchnorm_layers
 from dfshield.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
@@ -122,7 +122,7 @@ class Together:
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "g 4"]]:
         """Return the sum over the batches of equation 6, and the terms and the loss of each."""
         with self._acceleration.autocast(self._device):
-            logits = logits_in(self._network(images), len(images))
+            logits = answer_of(self._network, images)
         apart = [_apart(part, self.groups) for part in (logits.float(), labels, images)]
         terms = torch.stack(
             [
