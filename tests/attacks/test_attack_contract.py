@@ -14,7 +14,7 @@ from attack_table import CASES, QUICK, quick
 from torch import nn
 
 from dfshield.attacks import ATTACKS, Attack, make_attack, perturbation_norm
-from dfshield.classifiers import build
+from dfshield.classifiers import Architecture, Classifier, build
 from dfshield.errors import DfshieldWarning, InputError
 from dfshield.evaluation import evaluate
 
@@ -203,12 +203,14 @@ def test_other_attacks_do_without_a_gradient(case, trained_net, images):
 
 
 def test_images_of_another_size_are_refused(attack, trained_net, images):
-    trained_net.input_shape = (1, 8, 8)
-    try:
-        with pytest.raises(InputError, match=r"shape \(1, 8, 8\).*\(1, 7, 8\)"):
-            attack(trained_net, images[0][:, :, :7], images[1])
-    finally:
-        del trained_net.input_shape
+    classifier = Classifier(
+        trained_net,
+        architecture=Architecture("test:net", {}, (1, 8, 8), 10),
+        mean=[0.0],
+        std=[1.0],
+    )
+    with pytest.raises(InputError, match=r"shape \(1, 8, 8\).*\(1, 7, 8\)"):
+        attack(classifier, images[0][:, :, :7], images[1])
 
 
 def test_an_attack_that_goes_too_far_is_projected(trained_net, images):

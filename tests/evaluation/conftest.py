@@ -17,9 +17,6 @@ class Prototypes(nn.Module):
         distance = (x.flatten(1)[:, None] - self.prototypes) ** 2
         return -distance.sum(2) + self.offset
 
-    def fingerprint(self):
-        return "f" * 64
-
 
 @pytest.fixture(scope="session")
 def prototypes():

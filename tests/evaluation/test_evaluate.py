@@ -39,7 +39,7 @@ def test_clean_accuracy_equals_a_hand_count(model, images):
     assert result.balanced_accuracy == pytest.approx(np.mean(recalls))
     assert (result.label, result.attack, result.norm, result.eps) == ("clean", None, None, None)
     assert (result.floor, result.majority_class) == (pytest.approx(20 / 60), 0)
-    assert (result.model, result.model_fingerprint) == ("teacher", "f" * 64)
+    assert (result.model, result.model_fingerprint) == ("teacher", None)
     assert not result.collapsed
     assert not result.below_floor
     assert result.max_perturbation == 0
@@ -79,7 +79,7 @@ def test_order_in_which_slices_are_made_does_not_matter(model, images):
         attack=attack,
         data=whole.data,
         model="model",
-        model_fingerprint=model.fingerprint(),
+        model_fingerprint=None,
         seed=2,
         slice_size=16,
     )
@@ -130,7 +130,7 @@ def test_an_image_wrong_when_clean_is_not_robust_even_if_the_attack_corrects_it(
 
         name = "correct"
 
-        def perturb(self, model, x, y, *, seed):
+        def perturb(self, attacked, x, y, *, seed):
             return model.prototypes[y].view_as(x)
 
     x, y = images
