@@ -114,7 +114,8 @@ def test_the_bar_tells_what_matters_in_80_columns_and_ctrl_c_ends_it(tiny, home)
     ],
 )
 def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, home, moment, number):
-    config = tiny(keep=("teacher", "synthetic"), training__inner={"steps": 100_000})
+    changes = {"training__inner": {"steps": 100_000}, "training__engine__compile": False}
+    config = tiny(keep=("teacher", "synthetic"), **changes)
     process, answer = begin(home, "train", config, "cluster.address=local")
     wait_until(lambda: any(moment in name for name in processes(home).values()))
     stop(process, home, number)
@@ -126,7 +127,8 @@ def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, home, 
 @pytest.mark.slow
 @pytest.mark.drill
 def test_a_second_ctrl_c_does_not_wait_for_the_update(tiny, home):
-    config = tiny(keep=("teacher", "synthetic"), training__inner={"steps": 100_000})
+    changes = {"training__inner": {"steps": 100_000}, "training__engine__compile": False}
+    config = tiny(keep=("teacher", "synthetic"), **changes)
     run = run_of(config)
     before = len(events(run, "training_started"))
     process, answer = begin(home, "train", config, "cluster.address=local")

@@ -137,7 +137,9 @@ def scraped(address):
 @pytest.mark.slow
 def test_a_cluster_shows_how_a_run_goes(tiny, head):
     env, address = head
-    config = tiny(keep=("teacher", "synthetic"), training__epochs=100_000)
+    config = tiny(
+        keep=("teacher", "synthetic"), training__epochs=100_000, training__engine__compile=False
+    )
     process = start("train", config, "cluster.address=auto", env=env)
     wanted = {
         "ray_dfshield_train_loss",
