@@ -15,6 +15,14 @@ from dfshield.errors import DfshieldError, InputError
 ENGINE_THREADS = 1
 
 
+class UnpicklableError(Exception):
+    """An error like those of libraries that nobody has sent between processes."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.callback = lambda: text
+
+
 @dataclass(frozen=True)
 class Square:
     """Squares numbers; leaves a mark per unit and try, and misbehaves where it is told to."""
@@ -24,6 +32,8 @@ class Square:
     fails: frozenset[int] = frozenset()
     crashes: frozenset[int] = frozenset()
     crashes_once: frozenset[int] = frozenset()
+    raises: frozenset[int] = frozenset()
+    raises_once: frozenset[int] = frozenset()
     keeps: bool = False
     seconds: float = 0.0
 
@@ -39,6 +49,8 @@ class Square:
                 raise InputError(f"unit {unit} is refused")
             if unit in self.fails:
                 raise DfshieldError(f"unit {unit} cannot be done")
+            if unit in self.raises or (unit in self.raises_once and tries == 0):
+                raise UnpicklableError(f"unit {unit}, try {tries}\nis impossible")
             if unit in self.crashes or (unit in self.crashes_once and tries == 0):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.keeps:
@@ -83,6 +95,7 @@ class Sum:
 
     path: Path
     fails: str = ""
+    raises: int = 0
     crashes_once: bool = False
     waits_to_be_stopped: bool = False
     kept: dict[int, Any] = field(default_factory=dict)
@@ -95,6 +108,12 @@ class Sum:
         if self.crashes_once and group.rank == group.size - 1 and not self.path.exists():
             self.path.touch()
             os._exit(1)
+        if (
+            group.rank == group.size - 1
+            and len(list(self.path.parent.glob("start-*"))) < self.raises
+        ):
+            (self.path.parent / f"start-{os.getpid()}").touch()
+            raise UnpicklableError("no such thing")
         if self.fails and group.rank == group.size - 1:
             raise DfshieldError(self.fails)
         total = torch.tensor([group.rank + 1.0], dtype=torch.float64)

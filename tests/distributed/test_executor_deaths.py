@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 import pytest
-from contract_tasks import Square, Sum
+from contract_tasks import BadStart, Square, Sum
 from test_executor_contract import Recorder
 
 from dfshield.distributed import group, pool
@@ -90,6 +90,24 @@ def test_a_unit_that_kills_its_workers_is_given_up_and_the_others_are_done(
     assert recorder.retries == 2
     assert [e["unit"] for e in recorder.all("unit_done")].count("unit 3") == 1
     assert {e["unit"] for e in recorder.all("unit_done")} == {f"unit {n}" for n in (0, 1, 3, 4, 5)}
+
+
+def test_an_error_that_repeats_is_no_death_and_the_others_are_done(on_cluster, recorder, tmp_path):
+    task = Square(tmp_path, raises=frozenset({2}), raises_once=frozenset({4}))
+    with pytest.raises(DfshieldError, match=r"^unit 2: .*two workers raised it") as raised:
+        mapped(on_cluster, recorder, task, [[0, 1, 2, 3], [4, 5]])
+    assert "UnpicklableError: unit 2, try 1 is impossible" in str(raised.value)
+    assert raised.value.exit_code == 3
+    assert [task.tries(unit) for unit in range(6)] == [1, 1, 2, 1, 2, 1]
+    assert {e["unit"] for e in recorder.all("unit_done")} == {f"unit {n}" for n in (0, 1, 3, 4, 5)}
+    assert "contract_tasks.py" in recorder.all("worker_error")[0]["error"]
+
+
+def test_an_error_that_repeats_as_workers_start_ends_the_work(on_cluster, recorder):
+    with pytest.raises(DfshieldError, match=r"^workers cannot start: OSError: no such") as raised:
+        mapped(on_cluster, recorder, BadStart(OSError("no such\nlibrary")), [[0], [1]])
+    assert "\n" not in str(raised.value)
+    assert len(recorder.all("worker_error")) == 2
 
 
 def test_workers_that_die_while_nobody_needs_them_cost_no_unit_a_try(
@@ -192,6 +210,23 @@ def test_a_group_that_loses_a_worker_starts_again(on_cluster, recorder, tmp_path
     assert recorder.retries == 1
     assert "rank-1" in {e["worker"] for e in recorder.all("worker_lost")}
     assert any("goes on from the last checkpoint" in line for line in recorder.said)
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_group_goes_on_after_an_error_but_not_after_the_same_one(
+    on_cluster, recorder, tmp_path, times
+):
+    job = Sum(tmp_path / "sum", raises=times)
+    if times == 1:
+        on_cluster.run_group(job, engine=on_cluster.engine(), monitor=recorder)
+        assert job.path.exists()
+    else:
+        with pytest.raises(DfshieldError, match=r"^the training failed: .*two workers") as raised:
+            on_cluster.run_group(job, engine=on_cluster.engine(), monitor=recorder)
+        assert "UnpicklableError: no such thing" in str(raised.value)
+    assert len(list(tmp_path.glob("start-*"))) == min(times, 2)
+    assert recorder.retries == 1
+    assert "contract_tasks.py" in recorder.all("worker_error")[0]["error"]
 
 
 @pytest.mark.drill

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.placement_group import get_current_placement_group
 
+from dfshield.distributed.code_errors import CodeError, repeated
 from dfshield.distributed.head import Head
 from dfshield.distributed.interface import GroupTorchConfig
 from dfshield.distributed.letters import Letters
@@ -94,6 +96,14 @@ def _work(config: Mapping[str, Any]) -> None:
         # Raised again, so that the other workers do not wait for this one in vain.
         ray.get(mailbox.fail.remote(error))
         raise
+    except Exception as error:
+        known = CodeError.of(error)
+        remote.emit("worker_error", worker=f"rank-{rank}", error=traceback.format_exc())
+        if known.origin is None or not ray.get(mailbox.raised.remote(known.origin)):
+            raise known from error
+        final = DfshieldError(f"the training failed: {repeated(known.reason)}")
+        ray.get(mailbox.fail.remote(final))
+        raise final from error
     remote.flush()
 
 

@@ -37,6 +37,8 @@ class Mailbox:
         self._stop = False
         self._failure: Exception | None = None
         self._last_size = 0
+        self._groups = 0
+        self._raised_in: dict[str, int] = {}
 
     def put(self, worker: str, letters: Sequence[Letter]) -> bool:
         """Take letters of a worker; return whether its node is about to be taken away."""
@@ -63,8 +65,13 @@ class Mailbox:
     def started(self, size: int) -> int:
         """Note that a worker group of a size has started; return the size of the one before it."""
         self._preempted.clear()
+        self._groups += 1
         before, self._last_size = self._last_size, size
         return before
+
+    def raised(self, origin: str) -> bool:
+        """Note an error of the code in a group; return whether a group before it raised it too."""
+        return self._raised_in.setdefault(origin, self._groups) < self._groups
 
     def fail(self, error: Exception) -> None:
         """Note an error that trying again would not mend, and ask all workers to stop."""

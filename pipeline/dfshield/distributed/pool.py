@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from dfshield.distributed.code_errors import CodeError, repeated
 from dfshield.distributed.letters import Letters
 from dfshield.distributed.lost_workers import reason_of
 from dfshield.distributed.members import Member, Members
@@ -95,6 +96,7 @@ class _Pass:
         self.calls: dict[ray.ObjectRef[Any], _Call] = {}
         self.failures: list[DfshieldError] = []
         self.refused = 0
+        self.raised_before: set[tuple[Any, str]] = set()  # unit, origin of a `CodeError`
         self.last_news = self.last_look = time.monotonic()
 
     def run(self) -> Iterator[Done[Any, Any]]:
@@ -204,27 +206,28 @@ class _Pass:
             self.members.drop(call.member)
             return
         if isinstance(cause, DfshieldError):
-            self.failures.append(cause)
-            self.monitor.emit(
-                "unit_failed",
-                worker=call.member.name,
-                unit=self.task.label(call.unit),
-                reason=str(cause),
-            )
+            self.give_up(call.member, call.unit, cause)
             self.letters.withdraw(call.member.name, self.monitor)
             self.queue.done(call.unit)
             self.hand_out(call.member)
             return
-        # Whatever it was may have left the process, or its GPU, in a bad state.
         self.monitor.emit("worker_error", worker=call.member.name, error=str(error))
-        self.died(call, f"{type(cause).__name__}: {reason_of(cause)}")
+        # Whatever it was may have left the process, or its GPU, in a bad state.
+        origin = cause.origin if isinstance(cause, CodeError) else None
+        again = origin is not None and (call.unit, origin) in self.raised_before
+        if origin is not None:
+            self.raised_before.add((call.unit, origin))
+        self.died(call, reason_of(error), again=again)
 
     def others_work(self, member: Member) -> bool:
         """Return whether any other worker has started well."""
         return any(other.info for other in self.members.all if other is not member)
 
-    def died(self, call: _Call, reason: str) -> None:
-        """Give the unit of a lost worker to others, and put a new worker in its place."""
+    def died(self, call: _Call, reason: str, *, again: bool = False) -> None:
+        """Give the unit of a lost worker to others, and put a new worker in its place.
+
+        ``again``: another worker has raised the same error, so that a third would raise it too.
+        """
         member, unit = call.member, call.unit
         label = None if unit is None else self.task.label(unit)
         self.monitor.emit("worker_lost", worker=member.name, unit=label, reason=reason)
@@ -232,21 +235,30 @@ class _Pass:
         self.queue.forget(member.name)
         self.members.drop(member)
         if unit is None:
+            if again and not self.others_work(member):
+                raise DfshieldError(f"workers cannot start: {repeated(reason)}")
             if not member.leaving:
                 self.start_again(member, reason)
             return
-        if self.queue.put_back(unit, counted=not member.leaving):
+        if again:
+            self.queue.done(unit)
+            self.give_up(member, unit, DfshieldError(f"{label}: {repeated(reason)}"))
+        elif self.queue.put_back(unit, counted=not member.leaving):
             self.monitor.retried()
             self.monitor.emit("unit_retried", unit=label)
             self.monitor.say(f"{member.place} was lost ({reason}); {label} is begun again")
             self.wake_idle()
         else:
-            self.failures.append(
-                DfshieldError(f"{label}: given up after {self.queue.max_retries} retries: {reason}")
-            )
-            self.monitor.emit("unit_failed", worker=member.name, unit=label, reason=reason)
+            tried = f"given up after {self.queue.max_retries} retries"
+            self.give_up(member, unit, DfshieldError(f"{label}: {tried}: {reason}"))
         if not member.leaving:
             self.prepare(self.members.add())
+
+    def give_up(self, member: Member, unit: Any, error: DfshieldError) -> None:
+        """Set a unit aside; the work goes on with the others."""
+        self.failures.append(error)
+        label = self.task.label(unit)
+        self.monitor.emit("unit_failed", worker=member.name, unit=label, reason=str(error))
 
     def start_again(self, member: Member, reason: str) -> None:
         """Put another in the place of a worker that had no unit, finitely often."""

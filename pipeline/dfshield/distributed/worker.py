@@ -11,6 +11,7 @@ import torch
 from ray.actor import ActorHandle
 
 from dfshield import __version__
+from dfshield.distributed.code_errors import CodeError
 from dfshield.distributed.mailbox import RemoteMonitor
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import Engine, Job, Task, Worker
@@ -41,6 +42,7 @@ class PoolWorker:
         Raises:
             DfshieldError: what the task raised; an `InputError` with this machine's name, also if
                 it has another version of dfshield or torch.
+            CodeError: for whatever else it raised.
         """
         engine.bind()
         self._work = None  # lets go of the last task's memory first
@@ -50,7 +52,7 @@ class PoolWorker:
             keep=self._kept.append,
             preempted=self._monitor.preempted,
         )
-        with _place_named():
+        with _errors_told():
             _require("dfshield", __version__, self._driver_version)
             _require("torch", str(torch.__version__), engine.torch)
             self._work = task.prepare(worker)
@@ -69,11 +71,12 @@ class PoolWorker:
 
         Raises:
             DfshieldError: what the task raised; an `InputError` with this machine's name.
+            CodeError: for whatever else it raised.
         """
         assert self._work is not None
         self._kept.clear()
         try:
-            with _place_named():
+            with _errors_told():
                 result = self._work(unit)
         finally:
             self._monitor.flush()  # whoever hears of the end has heard of all that was before
@@ -103,12 +106,16 @@ def _require(name: str, here: str, wanted: str) -> None:
 
 
 @contextmanager
-def _place_named() -> Iterator[None]:
+def _errors_told() -> Iterator[None]:
     """Say where input was wrong: the driver, on its own machine, had found it right."""
     try:
         yield
     except InputError as error:
         raise InputError(f"{error} (on {os.uname().nodename}, where a worker runs)") from None
+    except DfshieldError:
+        raise
+    except Exception as error:
+        raise CodeError.of(error) from error
 
 
 def fetch(kept: object) -> Any:

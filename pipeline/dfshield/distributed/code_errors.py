@@ -1,0 +1,56 @@
+"""Errors of the code that workers run, which no other worker would mend."""
+
+import traceback
+from pathlib import Path
+
+import ray
+import torch
+import torch.distributed
+
+from dfshield.errors import one_line
+
+_COLLECTIVES = Path(torch.distributed.__file__).parent
+
+
+class CodeError(Exception):
+    """What code raised that is no `DfshieldError`, in a form that every process can unpickle.
+
+    Attributes:
+        reason: its type and message, in one line.
+        origin: its type and the line of code that raised it, by which it is known again. None
+            where the same error can come of a lost worker, machine or GPU: trying again may help.
+
+    Args:
+        reason: see above.
+        origin: see above.
+    """
+
+    def __init__(self, reason: str, origin: str | None) -> None:
+        super().__init__(reason, origin)
+        self.reason = reason
+        self.origin = origin
+
+    def __str__(self) -> str:
+        return self.reason
+
+    @classmethod
+    def of(cls, error: Exception) -> "CodeError":
+        """Return what stands for an error that has just been caught."""
+        return cls(f"{type(error).__name__}: {one_line(error)}", _origin(error))
+
+
+def repeated(reason: str) -> str:
+    """Return what is said of an error that two workers have raised."""
+    return f"{reason} (two workers raised it, so it is an error of the code or of its settings)"
+
+
+def _origin(error: Exception) -> str | None:
+    frames = [
+        (frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    if isinstance(error, torch.AcceleratorError | ray.exceptions.RayError) or not frames:
+        return None
+    file, line = frames[-1]
+    if Path(file).is_relative_to(_COLLECTIVES):
+        return None
+    return f"{type(error).__qualname__} at {file}:{line}"
