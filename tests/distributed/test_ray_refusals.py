@@ -3,12 +3,15 @@
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from ray_head import PACKAGE, gone_within, processes, running_head
 from tiny_run import call, contents, ended, run_of, start, write_config
 
 import dfshield
+
+ODD_FACTORIES = Path(__file__).parents[1] / "classifiers"
 
 # Python runs it first when its folder is on PYTHONPATH.
 WITHOUT_RAY = """
@@ -103,6 +106,25 @@ def test_more_workers_than_cpus_is_one_line_and_ends_its_ray(home, tmp_path):
     line = refused(home, "run", config, *many)
     assert "cluster.num_workers: 1000 wanted, but Ray has" in line
     assert not gone_within(set(processes(home)), seconds=10)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["nothing in train mode", "softmax in train mode"])
+def test_a_model_that_cannot_be_trained_is_refused_before_any_part(home, tmp_path, kind):
+    teacher = {
+        "source": "python:odd_factories:make",
+        "options": {"kind": kind},
+        "input_shape": [1, 8, 8],
+        "num_classes": 10,
+    }
+    config = write_config(tmp_path, teacher=teacher)
+    changes = {"PYTHONPATH": f"{ODD_FACTORIES}:{PACKAGE}"}
+    assert "train mode" in refused(home, "run", config, "cluster.address=local", **changes)
+    run = run_of(config)
+    assert not list(run.rglob("*.parquet"))
+    told = (run / "events.jsonl").read_text() if run.exists() else ""
+    assert "retried" not in told
+    assert "worker_lost" not in told
 
 
 @pytest.mark.parametrize(
