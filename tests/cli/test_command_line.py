@@ -121,7 +121,9 @@ def test_status_before_and_after(tiny):
     assert len(seed["evaluate"]) == 4
     assert state["report"] is True
     assert state["last_event"]["event"] == "report"
-    assert "3/3 parts" in succeed("status", run).out
+    shown = succeed("status", run).out
+    assert "3/3 parts" in shown
+    assert "4 of 4 updates, epoch 2, loss" in shown
 
 
 def test_status_of_a_finished_data_set_that_lost_a_part(tiny):

@@ -77,7 +77,7 @@ def test_the_bar_tells_what_matters_in_80_columns_and_ctrl_c_ends_it(tiny, home)
     config = tiny(keep=("teacher",), **slow)
     terminal = Terminal(home, "synthesize", config, "cluster.address=local")
     terminal.wait_for(r"\d workers? on CPU slots")
-    terminal.wait_for(r"\d/340 images, [\d.]+/s, \d:\d\d:\d\d left")
+    terminal.wait_for(r"\d/340 images, [\d.]+/(s|min), \d:\d\d:\d\d left")
     terminal.wait_for(r"\d/4 shards")
     (worker, *_) = [pid for pid, name in processes(home).items() if "ray::PoolWorker" in name]
     os.kill(worker, signal.SIGKILL)

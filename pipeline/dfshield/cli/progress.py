@@ -11,28 +11,45 @@ from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_SAMPLES = 0.5
+SECONDS_OF_A_RATE = 300.0
 
 
 class _Amount(ProgressColumn):
     """``400/2,200 images, 51.3/s, 0:00:35 left``; at the end the time that it took."""
 
     def render(self, task: Task) -> Text:
-        parts = [f"{task.completed:,.0f}/{task.total or 0:,.0f} {task.fields['unit']}"]
-        elapsed = task.finished_time
-        if elapsed is None:
-            rate, time_told = task.speed, _left(task.time_remaining)
-        else:
-            rate = (task.completed - task.fields["begun_with"]) / max(elapsed, 0.001)
-            time_told = f"in {timedelta(seconds=round(elapsed))}"
-        if rate and rate > 0:
-            parts.append(f"{rate:,.1f}/s")
-        if time_told:
-            parts.append(time_told)
-        return Text(", ".join(parts), style="progress.data.speed")
+        return Text(_amount(task), style="progress.data.speed")
 
 
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None or seconds < 0 else f"{timedelta(seconds=round(seconds))} left"
+def _amount(task: Task) -> str:
+    """Return how far a piece of work is.
+
+    Rate and time left are told once work was done twice: the first of it may have compiled.
+    """
+    parts = [f"{task.completed:,.0f}/{task.total or 0:,.0f} {task.fields['unit']}"]
+    elapsed = task.finished_time
+    if elapsed is None:
+        rate, left = task.speed, task.time_remaining
+        time_told = "" if left is None else f"{timedelta(seconds=round(left))} left"
+    else:
+        rate = (task.completed - task.fields["begun_with"]) / max(elapsed, 0.001)
+        time_told = f"in {timedelta(seconds=round(elapsed))}"
+    return ", ".join(part for part in (*parts, rate_told(rate), time_told) if part)
+
+
+def rate_told(per_second: float | None) -> str:
+    """Return a rate in the unit of time in which there is at least one: ``4.2/min``."""
+    if not per_second or per_second < 0:
+        return ""
+    for unit, seconds in (("s", 1), ("min", 60)):
+        if per_second * seconds >= 1:
+            return f"{per_second * seconds:,.1f}/{unit}"
+    return f"{per_second * 3600:,.1f}/h"
+
+
+def _beside(task: Task) -> list[str]:
+    """Return what is told beside the progress."""
+    return [task.fields[name] for name in ("detail", "retries") if task.fields[name]]
 
 
 class _Bar(Progress):
@@ -41,29 +58,25 @@ class _Bar(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            told = [task.fields[name] for name in ("detail", "retries") if task.fields[name]]
-            if told:
+            if told := _beside(task):
                 text = f"  {', '.join(told)}"
                 yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
 
-class TerminalObserver:
-    """Shows a progress bar for each piece of long work, with rate and remaining time."""
+class _Observer:
+    """Keeps count of one piece of long work after the other."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = self._new_progress()
 
     def _new_progress(self) -> Progress:
-        return _Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),  # the only column that gives way on a narrow terminal
-            _Amount(table_column=Column(no_wrap=True)),
-            console=self._console,
+        return Progress(
+            disable=True, get_time=time.monotonic, speed_estimate_period=SECONDS_OF_A_RATE
         )
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
-        """Show a new bar below what is on the screen."""
+        """Begin to count."""
         self._progress.stop()  # work that is begun again has not ended its bar
         self._progress = self._new_progress()
         self._task = self._progress.add_task(
@@ -71,10 +84,9 @@ class TerminalObserver:
         )
         self._total, self._retries = total, 0
         self._waiting, self._sampled = 0.0, time.monotonic()
-        self._progress.start()
 
     def advance(self, amount: float) -> None:
-        """Move the bar; what several workers tell at once is one sample of the rate."""
+        """Count; what several workers tell at once is one sample of the rate."""
         self._waiting += amount
         now = time.monotonic()
         if now - self._sampled >= SECONDS_BETWEEN_SAMPLES:
@@ -82,80 +94,72 @@ class TerminalObserver:
             self._waiting, self._sampled = 0.0, now
 
     def detail(self, text: str) -> None:
-        """Change the text below the bar."""
+        """Change what is told beside the progress."""
         self._progress.update(self._task, detail=text)
 
     def retried(self) -> None:
-        """Count, below the bar."""
+        """Count, beside the progress."""
         self._retries += 1
         self._progress.update(self._task, retries=retries_told(self._retries))
-
-    def end(self) -> None:
-        """Leave the finished bar on the screen."""
-        self._progress.update(self._task, completed=self._total)
-        self._progress.stop()
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+    def end(self) -> None:
+        """The work is done."""
+        self._progress.update(self._task, completed=self._total)
+        self._progress.stop()
 
     def close(self) -> None:
         """Give the terminal back, also after an error."""
         self._progress.stop()
 
 
-class LineObserver:
-    """Prints plain lines: at the start, every half minute, and at the end."""
+class TerminalObserver(_Observer):
+    """Shows a progress bar for each piece of long work, with rate and remaining time."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def _new_progress(self) -> Progress:
+        return _Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),  # the only column that gives way on a narrow terminal
+            _Amount(table_column=Column(no_wrap=True)),
+            console=self._console,
+            get_time=time.monotonic,
+            speed_estimate_period=SECONDS_OF_A_RATE,
+        )
+
+    def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
+        """Show a new bar below what is on the screen."""
+        super().begin(title, total=total, done=done, unit=unit)
+        self._progress.start()
+
+
+class LineObserver(_Observer):
+    """Prints plain lines: at the start, every half minute, and at the end."""
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Say what begins."""
-        self._title, self._total, self._unit = title, total, unit
-        self._done: float = done
-        self._begun_with = done
-        self._detail, self._retries = "", 0
+        super().begin(title, total=total, done=done, unit=unit)
         self._started = self._last = time.monotonic()
-        self.say(f"{title}: {done:,.0f}/{total:,.0f} {unit}")
+        self._tell()
 
     def advance(self, amount: float) -> None:
         """Count, and say so twice a minute."""
-        self._done += amount
-        now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = now
-            self.say(f"{self._title}: {self._told(now)}")
+        super().advance(amount)
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self._tell()
 
-    def _told(self, now: float) -> str:
-        rate = (self._done - self._begun_with) / (now - self._started)
-        parts = [f"{self._done:,.0f}/{self._total:,.0f} {self._unit}", f"{rate:.1f}/s"]
-        if rate > 0:
-            parts.append(_left((self._total - self._done) / rate))
-        if self._detail:
-            parts.append(self._detail)
-        if self._retries:
-            parts.append(retries_told(self._retries))
-        return ", ".join(parts)
-
-    def detail(self, text: str) -> None:
-        """Keep the text for the next line."""
-        self._detail = text
-
-    def retried(self) -> None:
-        """Count for the next line."""
-        self._retries += 1
+    def _tell(self) -> None:
+        (task,) = self._progress.tasks
+        self.say(f"{task.description}: {', '.join([_amount(task), *_beside(task)])}")
 
     def end(self) -> None:
         """Say how long it took."""
-        self.say(f"{self._title}: done in {time.monotonic() - self._started:.1f} s")
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Nothing to give back."""
+        super().end()
+        (task,) = self._progress.tasks
+        self.say(f"{task.description}: done in {time.monotonic() - self._started:.1f} s")
 
 
 def retries_told(count: int) -> str:

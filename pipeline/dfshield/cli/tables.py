@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dfshield.cli.progress import retries_told
+from dfshield.cli.progress import rate_told, retries_told
 from dfshield.evaluation import EvaluationResult, mean_and_spread
 from dfshield.report import format_eps
 
@@ -133,17 +133,16 @@ def _print_workers(console: Console, synthesis: Mapping[str, Any]) -> None:
         console.print(f"{failed['part']} failed: {failed['reason']}", style="red")
     if not synthesis.get("running"):
         return
-    table = Table("Worker", "Host", "GPU", "Works on", "Images", "Images/s")
+    table = Table("Worker", "Host", "GPU", "Works on", "Images", "Rate")
     for worker in synthesis["workers"]:
         if worker["state"] != "lost":
-            rate = worker["images_per_second"]
             table.add_row(
                 worker["worker"],
                 worker["host"],
                 " ".join(worker["gpus"]),
                 worker["part"],
                 f"{worker['images']:,}",
-                "" if rate is None else f"{rate:,.1f}",
+                rate_told(worker["images_per_second"]),
             )
     console.print(table)
 
@@ -176,7 +175,7 @@ def _parts(synthesis: Mapping[str, Any]) -> str:
     told += [f"{len(synthesis[k])} {k}" for k in ("running", "failed") if synthesis[k]]
     if synthesis["eta_seconds"] is not None:
         left = timedelta(seconds=round(synthesis["eta_seconds"]))
-        told.append(f"{synthesis['images_per_second']:,.1f}/s, {left} left")
+        told.append(f"{rate_told(synthesis['images_per_second'])}, {left} left")
     if synthesis["retries"]:
         told.append(retries_told(synthesis["retries"]))
     return ", ".join(told)
@@ -186,5 +185,7 @@ def _updates(training: Mapping[str, Any]) -> str:
     if "last_update" not in training:
         return ""
     last = training["last_update"]
-    total = f", of {training['updates']} updates" if "updates" in training else ""
-    return f"epoch {last['epoch'] + 1}, loss {last['loss']:.3f}{total}"
+    parts = [f"epoch {last['epoch'] + 1}", f"loss {last['loss']:.3f}"]
+    if "updates" in training and isinstance(last.get("step"), int):
+        parts.insert(0, f"{last['step']:,} of {training['updates']:,} updates")
+    return ", ".join(parts)

@@ -43,7 +43,7 @@ def synthesis_progress(
             if e["event"] == "unit_failed" and e.get("unit") in missing_paths
         ],
         "workers": workers,
-        "images_per_second": round(rate, 3),
+        "images_per_second": round(rate, 6),
         "eta_seconds": round(remaining / rate, 1) if rate and remaining else None,
         "retries": sum(
             e["event"] == "unit_retried" and e.get("unit") in paths for s in sessions for e in s
@@ -104,7 +104,7 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
             "state": "lost" if name in gone else "at work" if name in at_work else "idle",
             "part": at_work.get(name),
             "images": images[name],
-            "images_per_second": round(images[name] / seconds[name], 3) if seconds[name] else None,
+            "images_per_second": round(images[name] / seconds[name], 6) if seconds[name] else None,
         }
         for name, place in places.items()
     ]
