@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import pytest
 import yaml
 
@@ -165,6 +166,32 @@ def test_paths_are_expanded(monkeypatch, tmp_path):
         expand("${NO_SUCH}/a", key="storage.path")
 
 
+@pytest.mark.parametrize("mean", [0.5, 1, [0.5], [0.1, 0.2, 0.3]])
+def test_one_number_stands_for_all_channels_and_the_schema_says_so(file, mean):
+    config = load_config(file, [f"teacher.mean={mean}"])
+    assert config.teacher.mean == tuple(mean if isinstance(mean, list) else [mean])
+    tree = {"name": "run", "teacher": {**MINIMAL["teacher"], "mean": mean}}
+    jsonschema.validate(tree, Config.model_json_schema())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preset": "paper/imagenet"},
+        {"sweep": {"preset": "lambda9"}},
+        {"evaluation": {"attacks": [{"name": "pdg"}]}},
+        {"evaluation": {"data": {"name": "cifar-10"}}},
+    ],
+)
+def test_the_schema_knows_the_names_that_there_are(change):
+    schema = Config.model_json_schema()
+    jsonschema.validate(MINIMAL | {"preset": "paper/l2", "sweep": {"preset": None}}, schema)
+    attacks = {"evaluation": {"attacks": [{"name": "pgd", "eps": 1}]}}
+    jsonschema.validate(MINIMAL | attacks, schema)
+    with pytest.raises(jsonschema.ValidationError, match="is not one of"):
+        jsonschema.validate(MINIMAL | change, schema)
+
+
 def test_the_schema_describes_each_section():
     schema = json.loads(json.dumps(Config.model_json_schema()))
     assert set(schema["properties"]) >= {"name", "seed", "seeds", "teacher", "threat", "training"}
@@ -179,7 +206,10 @@ def test_the_schema_describes_each_section():
         ({"teacher": {"input_shape": [3, 32]}}, "teacher.input_shape: a list of 3 numbers was"),
         ({"teacher": {"input_shape": [3] * 4}}, "teacher.input_shape: a list of 3 numbers was"),
         ({"teacher": {"input_shape": "3x32x32"}}, "teacher.input_shape: a list of 3 numbers was"),
-        ({"teacher": {"mean": 0.5}}, "teacher.mean: a list was expected"),
+        ({"teacher": {"mean": "grey"}}, "teacher.mean: a list was expected"),
+        ({"teacher": {"mean": True}}, "teacher.mean: a list was expected"),
+        ({"teacher": {"mean": 127}}, "teacher.mean.0: 127.0 must lie in [0, 1]"),
+        ({"teacher": {"std": []}}, "teacher.std:"),
         ({"seed": True}, "seed:"),
         ({"seeds": [0, True]}, "seeds.1:"),
         ({"training": {"learning_rate": 2e6}}, "training.learning_rate:"),

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     AuditConfig,
     ClusterConfig,
@@ -23,7 +24,12 @@ class Config(Section):
     """The whole configuration of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    preset: str | None = Field(None, description="Defaults to start from: see `config schema`.")
+    preset: str | None = Field(
+        None,
+        description="Defaults to start from, as `config show` tells them: paper/... are the "
+        "paper's, official/... those of its authors' code.",
+        json_schema_extra={"enum": [*PRESETS, None]},
+    )
     seed: Seed = 0
     seeds: tuple[Seed, ...] | None = Field(None, description="Several: mean and spread reported.")
     teacher: TeacherConfig

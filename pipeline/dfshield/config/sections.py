@@ -65,6 +65,19 @@ OnScale = Annotated[float, AfterValidator(_check_on_scale)]
 """A statistic of images in [0, 1]."""
 
 
+def _as_channels(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (value,) if number else value
+
+
+PerChannel = Annotated[
+    tuple[OnScale, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_channels, json_schema_input_type=OnScale | tuple[OnScale, ...]),
+]
+"""A statistic of each channel, or one number for all."""
+
+
 Step = Annotated[Size, AfterValidator(_check_above_zero)]
 """A step size on the [0, 1] scale, above 0."""
 
@@ -75,10 +88,19 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+def _data_set_names(schema: dict[str, Any]) -> None:
+    from dfshield.datasets import DATASETS  # here, since only the schema needs it
+
+    schema["enum"] = list(DATASETS)
+
+
 class DataConfig(Section):
     """A real data set, used only to train a teacher and to evaluate."""
 
-    name: str = Field(description="digits, a MedMNIST name, cifar10, cifar100, svhn, npz, folder")
+    name: str = Field(
+        description="digits, a MedMNIST name, cifar10, cifar100, svhn, npz, folder",
+        json_schema_extra=_data_set_names,
+    )
     path: str | None = Field(None, description="File or folder; $VARIABLES are expanded.")
 
 
@@ -123,13 +145,13 @@ class TeacherConfig(Section):
     class_names: tuple[ClassName, ...] | None = Field(
         None, description="In the order of the logits; images are matched with them by name."
     )
-    mean: tuple[OnScale, ...] | None = Field(
+    mean: PerChannel | None = Field(
         None,
         description="Normalisation, per channel, on the [0, 1] scale of the images; one number "
         "stands for all channels. None: what the weights file or the family says, else a python: "
         "factory is given images in [0, 1] as they are.",
     )
-    std: tuple[OnScale, ...] | None = Field(None, description="Normalisation, as mean.")
+    std: PerChannel | None = Field(None, description="Normalisation, as mean.")
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")
@@ -296,12 +318,18 @@ class TrainingConfig(Section):
         return self
 
 
+def _attack_names(schema: dict[str, Any]) -> None:
+    from dfshield.attacks import ATTACKS  # here, since only the schema needs it
+
+    schema["enum"] = list(ATTACKS)
+
+
 class AttackConfig(BaseModel):
     """One attack of the evaluation: its name and its own keyword arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str
+    name: str = Field(json_schema_extra=_attack_names)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -90,7 +90,9 @@ class SweepConfig(Section):
         "sweep", description="Its folder in the run's folder is sweeps/NAME. Default: the preset's."
     )
     preset: str | None = Field(
-        None, description=f"Axes of a study of the paper: {', '.join(SWEEP_PRESETS)}."
+        None,
+        description=f"Axes of a study of the paper: {', '.join(SWEEP_PRESETS)}.",
+        json_schema_extra={"enum": [*SWEEP_PRESETS, None]},
     )
     parameters: Annotated[dict[str, AxisConfig], BeforeValidator(_by_path)] = Field(
         {}, description="By config path: {training.gradrefine.tau: {grid: [0, 0.5]}}."
