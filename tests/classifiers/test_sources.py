@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -227,6 +228,33 @@ def test_bad_factories_are_refused_in_one_line(name: str, options: dict, said: s
     message = refusal(source=f"python:{name}", options=options, **TINY)
     assert said in message
     assert "source" in message or "python:" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import numpy\n1 / 0\n", "raised ZeroDivisionError: division by zero (line 2 of "),
+        ("import no_such_thing\n", "raised ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("def make(:\n", "raised SyntaxError: "),
+        ("import json\njson.loads('{')\n", "raised JSONDecodeError: "),
+        ("raise SystemExit(4)\n", "raised SystemExit: 4 (line 1 of "),
+    ],
+)
+def test_a_module_that_fails_as_it_is_imported_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "failing_module.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = refusal(source="python:failing_module:make", **TINY)
+    assert "cannot import 'failing_module': it was found, but " + said in message
+    assert "failing_module.py" in message
+    assert "PYTHONPATH" not in message
+
+
+@pytest.mark.parametrize("module", ["no_such_package", "json.no_such_part", "no_such.part"])
+def test_a_module_that_is_missing_is_called_so(module: str) -> None:
+    message = refusal(source=f"python:{module}:make", **TINY)
+    assert "the module must be installed or lie in a folder of PYTHONPATH" in message
 
 
 def test_a_factory_needs_a_shape() -> None:

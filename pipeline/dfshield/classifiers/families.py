@@ -5,6 +5,7 @@ import difflib
 import importlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -160,10 +161,26 @@ def _import(module_name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
+        what = f"source: cannot import {module_name!r}"
+        # Of its own name or its package's; of another name, the module itself lacks something.
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            raise InputError(
+                f"{what}: {one_line(error)}: the module must be installed or lie in a folder of "
+                "PYTHONPATH"
+            ) from error
         raise InputError(
-            f"source: cannot import {module_name!r} ({type(error).__name__}: {one_line(error)}): "
-            "the module must be installed or lie in a folder of PYTHONPATH"
+            f"{what}: it was found, but raised {type(error).__name__}: {one_line(error)}"
+            f"{_where(error)}"
         ) from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the line of the imported module that failed, in words; nothing if none ran."""
+    lines = traceback.extract_tb(error.__traceback__)[1:]  # the first is the one that imports
+    run = [line for line in lines if "importlib" not in line.filename]
+    return f" (line {run[0].lineno} of {run[0].filename})" if run else ""
 
 
 def _make_python(name: str, architecture: Architecture) -> nn.Module:

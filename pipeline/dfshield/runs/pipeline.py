@@ -172,6 +172,18 @@ class Run:
         if StageName.REPORT in stages:
             report_stage(context)
             context.observer.say(f"Report: {context.layout.report}/{PAGE}")
+        self._say_where(stages[-1])
+
+    def _say_where(self, stage: StageName) -> None:
+        """Say where the result of a stage is that was asked for by itself."""
+        layout = self.context.layout
+        if stage is StageName.TEACHER:
+            self.context.observer.say(f"Teacher: {layout.teacher}")
+        for seed in layout.seeds:
+            if stage is StageName.SYNTHESIZE and self._needs_images(seed):
+                self.context.observer.say(f"Surrogate images: {layout.synthetic(seed)}")
+            if stage is StageName.TRAIN:
+                self.context.observer.say(f"Student: {layout.student(seed)}")
 
     @property
     def _in_memory(self) -> bool:
