@@ -48,6 +48,7 @@ def test_every_number_of_one_seed_is_shown(make_data, read_page):
     ):
         assert shown in text.replace("\xa0", " "), shown
     assert "Warning." not in text
+    assert "What may help" not in text
 
 
 def test_the_worst_of_several_attacks_is_not_called_an_attack(
@@ -90,6 +91,7 @@ def test_collapsed_and_below_floor_are_said_in_words(
     fallen = make_outcome(0, (make_evaluation("teacher", "AutoAttack", 4), student))
     text = read_page(render_page(make_data(fallen))).text
     assert text.count("Warning.") == 2
+    assert "What may help a student that is collapsed" in text
     assert "the student has collapsed: one class takes more than 95 % of the predictions" in text
     assert "the student is below the floor: a classifier that always answers" in text
     assert "not the standard suite" in text

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dfshield.cli.progress import rate_told, retries_told
 from dfshield.evaluation import EvaluationResult, mean_and_spread
-from dfshield.report import format_eps
+from dfshield.report import ADVICE, format_eps
 
 DEATHS_SHOWN = 10
 
@@ -53,6 +53,8 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             else:
                 table.add_row(attack, *cells, remarks)
     Console().print(table)
+    if any(r.model == "student" and (r.collapsed or r.below_floor) for r in flat):
+        Console().print(ADVICE, highlight=False)
 
 
 def _said_of_data(results: Sequence[EvaluationResult]) -> list[str]:

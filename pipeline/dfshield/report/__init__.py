@@ -8,10 +8,11 @@ from dfshield.report.figures import accuracy_bars, prediction_histograms, traini
 from dfshield.report.grid import image_grid
 from dfshield.report.model_card import render_model_card
 from dfshield.report.page import ReportData, SeedOutcome, render_page
-from dfshield.report.scores import EvaluationView, format_eps
+from dfshield.report.scores import ADVICE, EvaluationView, format_eps
 from dfshield.report.views import SynthesisView
 
 __all__ = [
+    "ADVICE",
     "EvaluationView",
     "ReportData",
     "SeedOutcome",

@@ -6,6 +6,7 @@ from typing import Any
 
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
 from dfshield.report.scores import (
+    ADVICE,
     FLAG_MEANING,
     Comparison,
     EvaluationView,
@@ -88,6 +89,7 @@ def render_page(data: ReportData) -> str:
     scores = read_scores(evaluations)
     comparisons = compare(scores)
     clean = next((c for c in comparisons if not c.is_attack), None)
+    fallen = _alarms(comparisons)
     return (
         environment()
         .get_template("page.html.j2")
@@ -98,7 +100,8 @@ def render_page(data: ReportData) -> str:
             comparisons=comparisons,
             clean=clean,
             strongest=strongest(comparisons),
-            alarms=[*_alarms(comparisons), *_alarms_of_data(scores)],
+            alarms=[*fallen, *_alarms_of_data(scores)],
+            advice=ADVICE if fallen else "",
             flag_meaning={
                 f: t for f, t in FLAG_MEANING.items() if any(f in s.flags for s in scores)
             },

@@ -26,6 +26,15 @@ FLAG_MEANING = {
 }
 
 
+ADVICE = (
+    "What may help a student that is collapsed or below the floor: more surrogate images "
+    "(synthesis.num_images) made with more iterations (synthesis.iterations); more updates, by "
+    "more training.epochs or fewer batches to an update (training.gradrefine.num_batches, K: large "
+    "K is too much for small networks); a smaller training.objective.lambda2; a smaller threat.eps."
+)
+"""What to change; the keys are those of the configuration."""
+
+
 class Data(View):
     """The real images that an evaluation was drawn from."""
 

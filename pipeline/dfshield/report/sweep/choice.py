@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfshield.report.scores import format_percent, format_points
+from dfshield.report.scores import ADVICE, format_percent, format_points
 from dfshield.report.sweep.axes import EPS
 from dfshield.report.sweep.settings import (
     Measure,
@@ -213,4 +213,4 @@ def _said_floor(best: Setting) -> str:
     below = dict.fromkeys(label for trial in best.trials for label in trial.below_floor)
     if not below:
         return ""
-    return f"Beware: it lies below the floor of a constant answer ({', '.join(below)})."
+    return f"Beware: it lies below the floor of a constant answer ({', '.join(below)}). {ADVICE}"

@@ -22,6 +22,11 @@ FAILED = Mark("!", "failed", "it ended in an error; see the list of trials")
 STOPPED = Mark("■", "stopped early", "ended before its last epoch by the scheduler; not in a mean")
 UNFINISHED = Mark("…", "not finished", "waiting, running or interrupted")
 MISSING = Mark("?", "not measured", "it ran to its end without this figure")
+REPEATS = Mark(
+    "=",
+    "repeats another",
+    "at this K its τ lets the same gradients pass as another's: both give the same student",
+)
 RECOMMENDED = "★"
 
 
@@ -63,6 +68,7 @@ def marks_of(setting: Setting, measure: Measure | None = None) -> tuple[Raised, 
         FAILED: sum(trial.state == "failed" for trial in trials),
         STOPPED: sum(trial.state == "stopped" for trial in trials),
         UNFINISHED: sum(t.state in ("waiting", "running", "interrupted") for t in trials),
+        REPEATS: len(trials) if setting.repeats else 0,
     }
     if measure is not None:
         known = [trial.figure(measure.source, measure.key) for trial in setting.done]

@@ -2,11 +2,13 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 from dfshield.report.scores import format_eps, format_norm
-from dfshield.report.sweep.axes import EPS, identity
+from dfshield.report.sweep.axes import EPS, NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 
 
@@ -57,10 +59,17 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Setting:
-    """The trials of one combination of swept values, one per seed."""
+    """The trials of one combination of swept values, one per seed.
+
+    Attributes:
+        values: swept key to value.
+        trials: one per seed.
+        repeats: an earlier combination gives the same students, whatever they are trained on.
+    """
 
     values: Mapping[str, Any]
     trials: tuple[SweepTrial, ...]
+    repeats: bool = False
 
     @property
     def done(self) -> tuple[SweepTrial, ...]:
@@ -99,7 +108,27 @@ def settings_of(data: SweepData) -> tuple[Setting, ...]:
     for trial in data.trials:
         key = tuple(identity(trial.values.get(path)) for path in data.parameters)
         groups.setdefault(key, []).append(trial)
-    return tuple(Setting(trials[0].values, tuple(trials)) for trials in groups.values())
+    settings, known = [], set()
+    for trials in groups.values():
+        effect = _effect(data, trials[0].values)
+        settings.append(Setting(trials[0].values, tuple(trials), repeats=effect in known))
+        known.add(effect)
+    return tuple(settings)
+
+
+def _effect(data: SweepData, values: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """Return what a combination does: τ stands for the thresholds that it sets.
+
+    Of k mini-batches ``ceil(tau k)`` must agree (equation 10), and one always does; the last group
+    of an epoch may have any k up to K. At K = 1 every τ does the same.
+    """
+    at = {**data.settings, **values}
+    tau, most = as_number(at.get(TAU)), as_number(at.get(NUM_BATCHES))
+    kept = [identity(values.get(key)) for key in data.parameters if key != TAU]
+    if tau is None or most is None:
+        return (*kept, identity(values.get(TAU)))
+    share = Fraction(str(tau))
+    return (*kept, *(max(1, ceil(share * k)) for k in range(1, int(most) + 1)))
 
 
 def judged_by(data: SweepData) -> tuple[Measure, Measure]:
