@@ -135,7 +135,7 @@ def scraped(address):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_cluster_shows_how_a_run_goes(tiny, head):
+def test_a_cluster_shows_how_a_run_goes_and_keeps_nothing_of_it(tiny, head, drive):
     env, address = head
     config = tiny(
         keep=("teacher", "synthetic"), training__epochs=100_000, training__engine__compile=False
@@ -160,4 +160,6 @@ def test_a_cluster_shows_how_a_run_goes(tiny, head):
         answer = ended(process)
     assert answer.code == 130, answer
     assert "trackers" not in answer.err
+    left = drive("import ray; ray.init(); print(ray.util.list_named_actors(True))", env).stdout
+    assert left.splitlines()[-1] == "[]"
     assert list((run_of(config) / "tensorboard").iterdir())

@@ -79,6 +79,10 @@ class RayExecutor:
         """Let go of the workers, and end a Ray that was started here."""
         if self._crew is not None:
             self._crew.pool.release()
+            if self._crew.ends_coordinator and self._crew.room.head.answers():
+                from dfshield.distributed.coordinator import end_idle_coordinator
+
+                end_idle_coordinator()
             self._crew = None
         self._session.close()
 
@@ -197,12 +201,16 @@ class RayExecutor:
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
+            from dfshield.distributed.coordinator import coordinator
             from dfshield.distributed.head import Head
             from dfshield.distributed.letters import Letters
             from dfshield.distributed.members import Members
             from dfshield.distributed.pool import WorkerPool
             from dfshield.distributed.room import Room
 
+            # A trial, whose workers are planned, leaves it to its sweep.
+            joined = not self._session.local and self._planned is None
+            ends_coordinator = joined and coordinator() is None
             plan, engine = self._planned or self._plan_and_engine()
             letters = Letters()
             fixed = self._num_workers is not None or self._session.local
@@ -213,6 +221,7 @@ class RayExecutor:
                 letters=letters,
                 room=room,
                 pool=WorkerPool(Members(room, letters), letters, max_retries=self._max_retries),
+                ends_coordinator=ends_coordinator,
             )
         return self._crew
 
@@ -225,3 +234,4 @@ class _Crew:
     letters: "Letters"
     room: "Room"
     pool: "WorkerPool"
+    ends_coordinator: bool
