@@ -20,7 +20,15 @@ from dfshield.classifiers.logits import (
     same_logits,
 )
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
-from dfshield.classifiers.saving import CONFIG_FILE, WEIGHTS_FILE, load, save, serialised
+from dfshield.classifiers.saving import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Description,
+    describe,
+    load,
+    save,
+    serialised,
+)
 from dfshield.classifiers.sources import build
 
 __all__ = [
@@ -31,12 +39,14 @@ __all__ = [
     "Architecture",
     "CifarResNet",
     "Classifier",
+    "Description",
     "LogProbabilities",
     "MedmnistResNet",
     "answer_of",
     "are_probabilities",
     "batchnorm_layers",
     "build",
+    "describe",
     "float32_logits",
     "load",
     "load_state",

@@ -3,6 +3,7 @@
 import json
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -81,6 +82,41 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What ``config.json`` says of a saved classifier.
+
+    Attributes:
+        architecture: how its network is built again.
+        mean: of its normalisation, one number per channel.
+        std: of its normalisation.
+        fingerprint: which tells it from all others; `load` checks it.
+        behaviour: as `Behaviour.to_json` gave it; None where none was saved.
+    """
+
+    architecture: Architecture
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    behaviour: object = None
+
+
+def describe(folder: str | Path) -> Description:
+    """Return what a folder says of the classifier in it; nothing is built or called.
+
+    Raises:
+        InputError: if ``config.json`` is missing, damaged, of a newer format or not ours.
+    """
+    path = Path(folder) / CONFIG_FILE
+    config = _read_config(path)
+    try:
+        architecture = Architecture.from_json(cast("dict[str, object]", config["architecture"]))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    mean, std = (tuple(map(float, cast("list[float]", config[key]))) for key in ("mean", "std"))
+    return Description(architecture, mean, std, str(config["fingerprint"]), config.get("behaviour"))
+
+
 def load(
     folder: str | Path, *, device: str | torch.device = "cpu", trust_python: bool = False
 ) -> Classifier:
@@ -99,18 +135,16 @@ def load(
         ChangedCodeError: if the factory builds a network that answers otherwise than the saved one.
     """
     folder = Path(folder)
-    config = _read_config(folder / CONFIG_FILE)
-    path = folder / WEIGHTS_FILE
+    saved = describe(folder)
+    path, architecture = folder / WEIGHTS_FILE, saved.architecture
     weights = read_weights(path)
     try:
-        architecture = Architecture.from_json(cast("dict[str, object]", config["architecture"]))
         if architecture.source.startswith("python:") and not trust_python:
             raise InputError(
                 f"it calls {architecture.source.removeprefix('python:')} to build the classifier; "
-                "if you trust the folder, load it with trust_python=True"
+                "if you trust the folder, load it with trust_python=True (--trust-python)"
             )
-        stored = [[float(v) for v in cast("list[float]", config[k])] for k in ("mean", "std")]
-        classifier = assemble(architecture, mean=stored[0], std=stored[1])
+        classifier = assemble(architecture, mean=saved.mean, std=saved.std)
     except InputError as error:
         raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
     fit_weights(
@@ -120,8 +154,8 @@ def load(
         num_classes=architecture.num_classes,
     )
     _give_dtypes(classifier, weights)
-    same = weights.normalisation == tuple(stored)
-    if not same or not _is_the_saved_one(classifier, config, path):
+    same = weights.normalisation == (list(saved.mean), list(saved.std))
+    if not same or not _is_the_saved_one(classifier, saved, path):
         raise InputError(
             f"{path}: does not match the fingerprint in {CONFIG_FILE}: one of the two was changed "
             "or damaged after it was saved"
@@ -141,20 +175,20 @@ def _give_dtypes(classifier: Classifier, weights: Weights) -> None:
         buffer.data = buffer.data.to(weights.dtypes.get(name, buffer.dtype))
 
 
-def _is_the_saved_one(classifier: Classifier, config: dict[str, object], path: Path) -> bool:
+def _is_the_saved_one(classifier: Classifier, saved: Description, path: Path) -> bool:
     """Return whether weights and fingerprint belong together, and let it be the classifier's.
 
     Raises:
         ChangedCodeError: if they do, but the network answers otherwise than the saved one.
     """
     behaviour = None
-    if "behaviour" in config:
+    if saved.behaviour is not None:
         try:
-            behaviour = Behaviour.from_json(config["behaviour"], num_classes=classifier.num_classes)
+            behaviour = Behaviour.from_json(saved.behaviour, num_classes=classifier.num_classes)
         except InputError as error:
             raise InputError(f"{path.with_name(CONFIG_FILE)}: {error}") from None
     classifier.keep_behaviour(behaviour)
-    if classifier.fingerprint() != config["fingerprint"]:
+    if classifier.fingerprint() != saved.fingerprint:
         return False
     if behaviour is not None and not behaviour.same_as(classifier.behaviour()):
         raise ChangedCodeError(

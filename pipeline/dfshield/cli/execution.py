@@ -180,3 +180,8 @@ def chosen_address(cluster: "ClusterConfig") -> str:
     if "address" not in cluster.model_fields_set and os.environ.get("RAY_ADDRESS"):
         return "auto"
     return cluster.address
+
+
+def trusting(overrides: Sequence[str] | None, trust_python: bool) -> list[str]:
+    """Return a command's overrides with what ``--trust-python`` stands for."""
+    return [*(overrides or ()), *(["teacher.trust_python=true"] if trust_python else [])]

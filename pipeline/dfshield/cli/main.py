@@ -9,9 +9,17 @@ from typing import Annotated
 import typer
 
 from dfshield import __version__
-from dfshield.cli.execution import execute
+from dfshield.cli.execution import execute, trusting
 from dfshield.cli.measuring import audit, evaluate
-from dfshield.cli.options import AsJson, ConfigArgument, Overrides, PlanOnly, Replan, RunFolder
+from dfshield.cli.options import (
+    AsJson,
+    ConfigArgument,
+    Overrides,
+    PlanOnly,
+    Replan,
+    RunFolder,
+    TrustPython,
+)
 from dfshield.errors import DfshieldError, InputError
 
 app = typer.Typer(
@@ -50,6 +58,7 @@ def run(
     overrides: Overrides = None,
     as_json: AsJson = False,
     replan: Replan = False,
+    trust_python: TrustPython = False,
 ) -> None:
     """Do everything: teacher, synthesize, train, evaluate, report.
 
@@ -58,16 +67,22 @@ def run(
     Example: dfshield run examples/digits.yaml seed=1 name=digits-1
     """
     stages = ("teacher", "synthesize", "train", "evaluate", "report")
+    overrides = trusting(overrides, trust_python)
     execute(config, overrides, stages, as_json=as_json, replan=replan)
 
 
 @app.command()
-def teacher(config: ConfigArgument, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def teacher(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    trust_python: TrustPython = False,
+) -> None:
     """Bring the teacher into the run folder: imported from its weights, or trained on real images.
 
     Example: dfshield teacher examples/digits.yaml
     """
-    execute(config, overrides, ("teacher",), as_json=as_json)
+    execute(config, trusting(overrides, trust_python), ("teacher",), as_json=as_json)
 
 
 @app.command()
@@ -77,11 +92,13 @@ def synthesize(
     as_json: AsJson = False,
     replan: Replan = False,
     plan: PlanOnly = False,
+    trust_python: TrustPython = False,
 ) -> None:
     """Make the surrogate data set from the teacher alone.
 
     Example: dfshield synthesize examples/digits.yaml synthesis.num_images=4000
     """
+    overrides = trusting(overrides, trust_python)
     if plan:
         from dfshield.cli.planning import print_plan
 
@@ -97,11 +114,13 @@ def train(
     as_json: AsJson = False,
     replan: Replan = False,
     plan: PlanOnly = False,
+    trust_python: TrustPython = False,
 ) -> None:
     """Train the student on the surrogate data set.
 
     Example: dfshield train examples/digits.yaml
     """
+    overrides = trusting(overrides, trust_python)
     if plan:
         from dfshield.cli.planning import print_plan
 
@@ -115,12 +134,14 @@ app.command()(audit)
 
 
 @app.command()
-def report(config: ConfigArgument, overrides: Overrides = None) -> None:
+def report(
+    config: ConfigArgument, overrides: Overrides = None, trust_python: TrustPython = False
+) -> None:
     """Write the page report/index.html and the students' model cards.
 
     Example: dfshield report examples/digits.yaml
     """
-    execute(config, overrides, ("report",))
+    execute(config, trusting(overrides, trust_python), ("report",))
 
 
 @app.command()
@@ -132,6 +153,7 @@ def sweep(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Train once more what failed.")
     ] = False,
+    trust_python: TrustPython = False,
 ) -> None:
     """Train a student for every setting of the sweep section, and compare them.
 
@@ -142,6 +164,7 @@ def sweep(
     """
     from dfshield.cli.sweeping import sweep_command
 
+    overrides = trusting(overrides, trust_python)
     sweep_command(config, overrides, as_json=as_json, replan=replan, retry_failed=retry_failed)
 
 
@@ -216,19 +239,21 @@ def doctor(
         list[str] | None,
         typer.Option("--template", help="A launch template to look for placeholders in."),
     ] = None,
+    trust_python: TrustPython = False,
     as_json: Annotated[bool, typer.Option("--json", help="The checks as JSON.")] = False,
 ) -> None:
-    """Check this machine, the cluster that would be used, and what a run needs of them.
+    """Check this machine, the cluster that would be used, a run's teacher and its test images.
 
-    Versions, GPUs, storage that all nodes share, authentication, clocks, free disk. A cluster is
-    joined as `dfshield run` would: by cluster.address, or RAY_ADDRESS. Exit code 3 if anything
-    would stop the run.
+    Versions, GPUs, storage that all nodes share, authentication, clocks, free disk; whether the
+    teacher can be built, hardened and trained. A cluster is joined as `dfshield run` would: by
+    cluster.address, or RAY_ADDRESS. Nothing is written. Exit code 3 if anything would stop the run.
 
     Example: dfshield doctor examples/digits.yaml cluster.address=auto --template cluster/aws.yaml
     """
     from dfshield.cli.diagnosis import doctor_command
 
-    if not doctor_command(config, overrides or (), template or (), as_json=as_json):
+    overrides = trusting(overrides, trust_python)
+    if not doctor_command(config, overrides, template or (), as_json=as_json):
         raise typer.Exit(DfshieldError.exit_code)
 
 

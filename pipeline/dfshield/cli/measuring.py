@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dfshield.cli.execution import execute
+from dfshield.cli.execution import execute, trusting
 from dfshield.cli.options import (
     AsJson,
     Data,
@@ -21,6 +21,7 @@ from dfshield.cli.options import (
     SeedNumber,
     Split,
     Surrogate,
+    TrustPython,
 )
 from dfshield.errors import DfshieldError, InputError
 
@@ -41,6 +42,7 @@ def evaluate(
     seed: SeedNumber = None,
     out: Out = None,
     surrogate: Surrogate = None,
+    trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure on real images, clean and under attack: a run's teacher and student, or any model.
@@ -51,17 +53,20 @@ def evaluate(
 
     Example: dfshield evaluate examples/digits.yaml evaluation.num_images=100
 
+    Example: dfshield evaluate --model runs/digits/student --data digits
+
     Example: dfshield evaluate --model python:pkg.mod:factory --weights W.pth --data cifar10:PATH
     """
     options = _model_options(locals())
     if model is not None:
         from dfshield.cli.auditing import evaluate_standalone
 
-        evaluate_standalone(options, _only_overrides(config, overrides), as_json=as_json)
+        overrides = trusting(_only_overrides(config, overrides), trust_python)
+        evaluate_standalone(options, overrides, as_json=as_json)
         return
     config = _required(config)
     options.refuse_with_config()
-    execute(config, overrides, ("evaluate",), as_json=as_json)
+    execute(config, trusting(overrides, trust_python), ("evaluate",), as_json=as_json)
 
 
 def audit(
@@ -77,6 +82,7 @@ def audit(
     seed: SeedNumber = None,
     out: Out = None,
     surrogate: Surrogate = None,
+    trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:
     """Look for masked gradients: a checklist with a verdict per line, of a run or of any model.
@@ -96,7 +102,8 @@ def audit(
         overrides, config = _only_overrides(config, overrides), None
     else:
         config = _required(config)
-    if not audit_command(config, overrides or (), options, as_json=as_json):
+    overrides = trusting(overrides, trust_python)
+    if not audit_command(config, overrides, options, as_json=as_json):
         raise typer.Exit(DfshieldError.exit_code)
 
 

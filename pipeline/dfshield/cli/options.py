@@ -36,11 +36,15 @@ Model = Annotated[
     str | None,
     typer.Option(
         help="A model of any origin, as teacher.source: python:package.module:factory (images in "
-        "[0, 1] to logits), pytorchcv:NAME, medmnist:NAME, dfshield:NAME.",
+        "[0, 1] to logits), pytorchcv:NAME, medmnist:NAME, dfshield:NAME, or a folder: a run, its "
+        "student or teacher, a published one.",
     ),
 ]
 ModelWeights = Annotated[
-    str | None, typer.Option(help="Its .safetensors or state_dict file; none for a factory's own.")
+    str | None,
+    typer.Option(
+        help="Its .safetensors or state_dict file; none for a factory's own and for a folder."
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -57,8 +61,15 @@ Out = Annotated[str | None, typer.Option(help="Folder of results, evaluations/<m
 Surrogate = Annotated[
     str | None,
     typer.Option(
-        help="Folder of another classifier of the same images, such as a run's teacher: its "
+        help="Folder of another classifier of the same images, such as a run or its teacher: its "
         "adversarial images are tried on the model.",
+    ),
+]
+TrustPython = Annotated[
+    bool,
+    typer.Option(
+        "--trust-python",
+        help="Call the python: factory that the folder of a model names: it may run any code.",
     ),
 ]
 RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]

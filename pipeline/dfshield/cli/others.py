@@ -1,9 +1,10 @@
 """Options of commands that measure a model of any origin, without a run."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dfshield.cli.execution import find_factories_here
@@ -20,7 +21,7 @@ class ModelOptions:
     """What the command line says of a model; None is what was left out.
 
     Attributes:
-        model: source of the classifier, as ``teacher.source`` takes it.
+        model: source of the classifier, or its folder, as ``teacher.source`` takes it.
         weights: as ``teacher.weights`` takes them.
         data: ``NAME``, ``NAME:PATH``, an ``.npz`` file or a folder of class folders.
         split: of the data.
@@ -49,20 +50,23 @@ class ModelOptions:
         Raises:
             InputError: for what is missing or wrong, naming the option or key.
         """
-        from dfshield.config import apply_override, config_from
+        from dfshield.config import apply_override, config_from, names_folder
 
         if self.model is None or self.data is None:
             raise InputError(f"--{'model' if self.model is None else 'data'}: is missing")
-        if self.weights is None and not self.model.startswith("python:"):
+        model, name = self.model, _name_of(self.model.rpartition(":")[2])
+        if names_folder(model):
+            model, name = _found(model)
+        elif self.weights is None and not model.startswith("python:"):
             raise InputError(
-                f"--weights: is missing: {self.model} brings none, as a python: factory may"
+                f"--weights: is missing: {model} brings none, as a python: factory or a folder may"
             )
         find_factories_here()
-        out = Path(self.out) if self.out else Path(FOLDER, _name_of(self.model))
+        out = Path(self.out) if self.out else Path(FOLDER, name)
         tree: dict[str, Any] = {
             "name": out.name,
             "seed": self.seed or 0,
-            "teacher": {"source": self.model, "weights": self.weights},
+            "teacher": {"source": model, "weights": self.weights},
             "threat": {"eps": _number(self.eps or "8/255"), "norm": self.norm or "linf"},
             "evaluation": {
                 "data": {**_data_of(self.data), "split": self.split or "test"},
@@ -99,7 +103,30 @@ def _number(text: str) -> float | str:
 
 def _name_of(model: str) -> str:
     """Return a name for files: the last part of a source, ``resnet20_cifar10`` say."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition(":")[2]).strip("-._") or "model"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._") or "model"
+
+
+def _found(model: str) -> tuple[str, str]:
+    """Return the folder of the model in a folder or run, and a name for it.
+
+    A student or teacher is called as the run that it is of, ``digits-student`` say.
+
+    Raises:
+        InputError: if there is none.
+    """
+    from dfshield.config import expand
+    from dfshield.runs.teacher_source import model_folder
+
+    location = expand(model, key="--model")
+    try:
+        folder = model_folder(location)
+    except InputError as error:
+        raise InputError(f"--model: {error}") from None
+    parts = PurePosixPath(os.path.normpath(folder.path)).parts
+    first = len(parts) - 1
+    while first > 1 and re.fullmatch(r"student|teacher|model|seed-\d+", parts[first]):
+        first -= 1
+    return str(folder), _name_of("-".join(parts[first:]))
 
 
 def _data_of(text: str) -> dict[str, str]:

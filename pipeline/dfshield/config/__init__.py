@@ -25,6 +25,7 @@ from dfshield.config.sections import (
     TeacherTraining,
     ThreatConfig,
     TrainingConfig,
+    names_folder,
 )
 from dfshield.config.sweep import AxisConfig, SweepConfig
 
@@ -53,6 +54,7 @@ __all__ = [
     "dump_config",
     "expand",
     "load_config",
+    "names_folder",
     "parse_yaml",
     "set_key",
 ]

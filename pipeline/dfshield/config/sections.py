@@ -82,6 +82,12 @@ Step = Annotated[Size, AfterValidator(_check_above_zero)]
 """A step size on the [0, 1] scale, above 0."""
 
 
+def names_folder(source: str) -> bool:
+    """Return whether a model's source is the path or URI of a folder, and no ``family:name``."""
+    family, colon, _ = source.partition(":")
+    return not colon or "/" in family or "://" in source
+
+
 class Section(BaseModel):
     """A section of the configuration: immutable, unknown keys refused."""
 
@@ -130,13 +136,15 @@ class TeacherConfig(Section):
 
     source: str = Field(
         description="pytorchcv:resnet20_cifar10, medmnist:resnet18, dfshield:resnet20 or "
-        "python:package.module:factory"
+        "python:package.module:factory; or a folder: that of a saved classifier, such as a run's "
+        "student, or a run, which stands for its student. All else is then known from there."
     )
     options: dict[str, Any] = Field({}, description="Keyword arguments of the architecture.")
     weights: str | None = Field(
         None,
-        description='A .safetensors or state_dict file, or "download" (pytorchcv). None: trained '
-        "as `train` says, or brought by a python: factory.",
+        description='A .safetensors or state_dict file, "download" (pytorchcv), or the folder of a '
+        "classifier that was saved with this source. None: trained as `train` says, or brought by "
+        "a python: factory or a folder.",
     )
     input_shape: tuple[Count, Count, Count] | None = Field(
         None, description="Channels, height, width; None where the source fixes it."
@@ -153,6 +161,15 @@ class TeacherConfig(Section):
     )
     std: PerChannel | None = Field(None, description="Normalisation, as mean.")
     train: TeacherTraining | None = None
+    trust_python: bool = Field(
+        False,
+        description="Call the python: factory that a folder names; --trust-python says the same.",
+    )
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether `source` is a folder, and no ``family:name``."""
+        return names_folder(self.source)
 
     @model_validator(mode="after")
     def _names_differ(self) -> "TeacherConfig":
@@ -166,6 +183,13 @@ class TeacherConfig(Section):
     def _one_origin(self) -> "TeacherConfig":
         neither = self.weights is None and self.train is None
         both = self.weights is not None and self.train is not None
+        if self.is_saved:
+            if neither:
+                return self
+            raise ValueError(
+                f'source: {self.source!r} is no "family:name", such as "dfshield:resnet20", so it '
+                "names a folder, which brings its own weights: leave weights and train out"
+            )
         if both or (neither and not self.source.startswith("python:")):
             raise ValueError("give either weights (a trained teacher) or train (how to make one)")
         return self

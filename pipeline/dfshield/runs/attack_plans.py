@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from dfshield.attacks import ATTACKS, Attack, make_attack
-from dfshield.config import AttackConfig, Config, ThreatConfig
+from dfshield.config import AttackConfig, Config, expand
 from dfshield.errors import InputError
-from dfshield.runs.classifier_folder import load_classifier
+from dfshield.runs.classifier_folder import classifier_folder, load_classifier
 from dfshield.storage import Folder
 
 _WITH_STEP = ("pgd", "pgd-objective")
@@ -77,10 +77,10 @@ def attack_plans(config: Config) -> list[AttackPlan]:
     """Return the attacks of the evaluation; norm, eps and step default to the threat model's.
 
     Raises:
-        InputError: for an unknown attack, or for another model given as an option.
+        InputError: for an unknown attack, or for another model that cannot be had.
     """
     return [
-        _plan(attack, config.threat, key=f"evaluation.attacks.{index}")
+        _plan(attack, config, key=f"evaluation.attacks.{index}")
         for index, attack in enumerate(config.evaluation.attacks)
     ]
 
@@ -94,15 +94,35 @@ def attacks_of(config: Config) -> list[Attack]:
     return [plan.preview() for plan in attack_plans(config)]
 
 
-def _plan(attack: AttackConfig, threat: ThreatConfig, *, key: str) -> AttackPlan:
-    kind = ATTACKS.get(attack.name)
+def _plan(attack: AttackConfig, config: Config, *, key: str) -> AttackPlan:
+    kind, threat = ATTACKS.get(attack.name), config.threat
     options: dict[str, Any] = {}
     # An attack with an eps of its own, such as unbounded PGD, has none of the threat model's.
     if kind is None or inspect.signature(kind).parameters["eps"].default is inspect.Parameter.empty:
         options = {"eps": threat.eps, "norm": threat.norm}
         if attack.name in _WITH_STEP and threat.step is not None and "eps" not in attack.options:
             options["step"] = threat.step
-    needs = kind.needs_model if kind is not None else None
-    if needs in attack.options:
-        raise InputError(f"{key}.{needs}: is the run's own classifier: leave it out")
-    return AttackPlan(key, attack.name, {**options, **attack.options}, needs)
+    needs, other = kind.needs_model if kind is not None else None, None
+    options |= attack.options
+    if needs in options:
+        other = _named(options.pop(needs), config, key=f"{key}.{needs}")
+    return AttackPlan(key, attack.name, options, needs, other)
+
+
+def _named(location: object, config: Config, *, key: str) -> str:
+    """Return the folder of another model; what is wrong with it shows before any work.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not isinstance(location, str):
+        raise InputError(
+            f"{key}: {location!r} must be the folder of a classifier; left out, it is the run's own"
+        )
+    path = expand(location, key=key)
+    try:
+        folder = classifier_folder(path)
+        load_classifier(folder, trust_python=config.teacher.trust_python)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+    return folder.uri

@@ -92,7 +92,7 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
             _write(folder, name, report)
         return report, folder.child(name)
     job = AuditJob(
-        located_images(config),
+        located_images(config, subject.classifier),
         subject.name,
         subject.folder.uri,
         None if surrogate is None else surrogate.uri,

@@ -103,8 +103,8 @@ def _all_attacks(
 
 
 def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:
-    """Return the plan with the model that it needs."""
-    if plan.needs is None:
+    """Return the plan with the model that it needs, unless its configuration names one."""
+    if plan.needs is None or plan.other is not None:
         return plan
     of_run = plan.needs == "teacher" and context.layout.teacher.exists(WEIGHTS_FILE)
     other = context.layout.teacher if of_run else model.surrogate

@@ -58,3 +58,11 @@ class RunLayout:
     def report(self) -> Folder:
         """The page."""
         return self.root.child("report")
+
+
+def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
+    """Return the folders that hold a seed's stages; the seed is None where there is only one."""
+    names = sorted({name.split("/")[0] for name in root.list() if name.startswith("seed-")})
+    if not names:
+        return [(None, root)]
+    return [(name.removeprefix("seed-"), root.child(name)) for name in names]

@@ -269,7 +269,7 @@ class _Measurement:
             unit="images",
         )
         task = SliceTask(
-            located_images(context.config),
+            located_images(context.config, self.model.classifier),
             self.model.folder.uri,
             self.plan,
             self.seed,

@@ -20,7 +20,7 @@ from dfshield.runs.student import training_engine
 from dfshield.runs.student_job import make_trainer
 from dfshield.runs.synthesis import synthesis_engine
 from dfshield.runs.synthesis_task import inversion_of
-from dfshield.runs.teacher import imported_teacher
+from dfshield.runs.teacher_source import imported_teacher
 from dfshield.storage import SurrogateTensors
 from dfshield.synthesis import InversionState
 

@@ -14,6 +14,7 @@ from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo
 from dfshield.runs.classes import match_classes, unnamed
 from dfshield.runs.realdata import fitted, located, read_images
+from dfshield.runs.teacher_source import saved_location
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +83,22 @@ def real_images(config: Config, classifier: Classifier, *, num_images: int | Non
 def _class_names(config: Config, classifier: Classifier) -> tuple[str, ...]:
     """Return what is known of a classifier's classes: names that it has from these images are not.
 
-    Those of a model without a run are, unless its configuration gives them.
+    Those of a model without a run are, unless its configuration gives them, or its folder.
     """
-    given = config.teacher.class_names is not None or config.teacher.train is not None
-    return classifier.class_names if given else unnamed(classifier.num_classes)
+    teacher = config.teacher
+    if teacher.class_names is not None:
+        return teacher.class_names
+    known = teacher.train is not None or saved_location(config) is not None
+    return classifier.class_names if known else unnamed(classifier.num_classes)
 
 
-def located_images(config: Config) -> Config:
-    """Return the configuration with a path of the test images that means the same elsewhere."""
+def located_images(config: Config, classifier: Classifier) -> Config:
+    """Return the configuration such that it gives the same test images in another place.
+
+    The path of the images is made whole, and what is known of the classes is written down.
+    """
     data = located(require_evaluation_data(config), key="evaluation.data")
     evaluation = config.evaluation.model_copy(update={"data": data})
-    return config.model_copy(update={"evaluation": evaluation})
+    names = _class_names(config, classifier)
+    teacher = config.teacher.model_copy(update={"class_names": names})
+    return config.model_copy(update={"evaluation": evaluation, "teacher": teacher})

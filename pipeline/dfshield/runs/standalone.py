@@ -1,7 +1,7 @@
 """Models of other origin, measured without a run: a folder that holds the model and its results.
 
-The configuration names the model as ``teacher``, the images as ``evaluation.data``; what is not
-said about the model's input and classes is taken from the images.
+The configuration names the model as ``teacher``, the images as ``evaluation.data``; what neither it
+nor the model's own folder says about its input and classes is taken from the images.
 """
 
 import contextlib
@@ -10,9 +10,9 @@ from typing import Any
 
 from dfshield.classifiers import WEIGHTS_FILE, Classifier
 from dfshield.config import Config
-from dfshield.errors import ChangedCodeError
+from dfshield.errors import ChangedCodeError, InputError
 from dfshield.runs.attack_plans import attacks_of
-from dfshield.runs.classifier_folder import load_classifier, save_classifier
+from dfshield.runs.classifier_folder import classifier_folder, load_classifier, save_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer
@@ -22,8 +22,8 @@ from dfshield.runs.lease import Lease
 from dfshield.runs.measuring import Subject
 from dfshield.runs.real_images import require_evaluation_data
 from dfshield.runs.realdata import read_images
-from dfshield.runs.teacher import imported_teacher
 from dfshield.runs.teacher_look import remarks
+from dfshield.runs.teacher_source import imported_teacher, saved_location
 from dfshield.storage import Folder
 
 MODEL = "model"
@@ -38,7 +38,7 @@ def standalone(
 
     Args:
         config: names model, weights, images, threat model and folder.
-        surrogate: the folder of another classifier of the same images, or None.
+        surrogate: the folder of another classifier of the same images, or a run, or None.
         executor: who works.
         observer: who watches.
 
@@ -64,10 +64,18 @@ def _subject(context: RunContext, surrogate: str | None) -> Subject:
         context.observer.say(remark)
     if not _is_kept(context, folder, model):
         save_classifier(model, folder)
-    other = None if surrogate is None else Folder.at(surrogate)
-    if other is not None:
-        load_classifier(other, trust_python=False)  # what is wrong shows before any work
+    other = None if surrogate is None else _surrogate(config, surrogate)
     return Subject(config.name, folder, load_classifier(folder), surrogate=other)
+
+
+def _surrogate(config: Config, location: str) -> Folder:
+    """Return the folder of another classifier; what is wrong with it shows before any work."""
+    try:
+        folder = classifier_folder(location)
+        load_classifier(folder, trust_python=config.teacher.trust_python)
+    except InputError as error:
+        raise type(error)(f"--surrogate: {error}") from None
+    return folder
 
 
 def _is_kept(context: RunContext, folder: Folder, model: Classifier) -> bool:
@@ -89,6 +97,8 @@ def _is_kept(context: RunContext, folder: Folder, model: Classifier) -> bool:
 
 
 def _built(config: Config) -> Classifier:
+    if saved_location(config) is not None:
+        return imported_teacher(config)
     data = require_evaluation_data(config)
     images = read_images(data, split=data.split, key="evaluation.data")
     source = config.teacher.source

@@ -7,7 +7,7 @@ from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.event_log import read_events
 from dfshield.runs.identity import read_record
-from dfshield.runs.layout import CONFIG_FILE
+from dfshield.runs.layout import CONFIG_FILE, seed_folders
 from dfshield.runs.lease import driver_state
 from dfshield.runs.synthesis_status import synthesis_progress
 from dfshield.storage import MANIFEST, Folder, SurrogateDataset
@@ -55,14 +55,6 @@ def _death(event: dict[str, Any]) -> dict[str, Any]:
     else:
         who, reason = "driver", "stopped by a signal"
     return {"time": event["time"], "who": who, "unit": event.get("unit"), "reason": reason}
-
-
-def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
-    """Return the folders that hold a seed's stages; the seed is None where there is only one."""
-    names = sorted({name.split("/")[0] for name in root.list() if name.startswith("seed-")})
-    if not names:
-        return [(None, root)]
-    return [(name.removeprefix("seed-"), root.child(name)) for name in names]
 
 
 def _stage(folder: Folder) -> dict[str, Any]:

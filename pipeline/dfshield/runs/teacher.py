@@ -1,16 +1,14 @@
 """Stage ``teacher``: bring or make the classifier to harden, and put it into the run folder."""
 
 import copy
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dfshield.classifiers import Classifier, build, require_logits
-from dfshield.config import Config, TeacherTraining, expand
+from dfshield.classifiers import Classifier, require_logits
+from dfshield.config import Config, TeacherTraining
 from dfshield.datasets import ImageSet, numbers_of
 from dfshield.errors import ChangedCodeError, InputError
 from dfshield.runs.classifier_folder import load_classifier, save_classifier
@@ -20,6 +18,7 @@ from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.realdata import fitted, located, read_images
 from dfshield.runs.teacher_look import look_at
+from dfshield.runs.teacher_source import built_teacher, imported_teacher, teacher_identity
 from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
 from dfshield.synthesis import Inversion
@@ -42,7 +41,7 @@ def load_teacher(context: RunContext) -> Classifier:
     record = read_record(folder)
     if record is None or not record["done"]:
         raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
-    claim(folder, _identity(context.config, record))
+    claim(folder, teacher_identity(context.config, record))
     # The configuration has named this classifier's source.
     return load_classifier(folder)
 
@@ -51,7 +50,7 @@ def teacher_stage(context: RunContext) -> None:
     """Make sure that the run folder holds the teacher: imported from weights, or trained here."""
     folder = context.layout.teacher
     previous = read_record(folder)
-    identity = _identity(context.config, previous)
+    identity = teacher_identity(context.config, previous)
     if previous is not None and claim(folder, identity)["done"] and intact(context, folder):
         _require_same_weights(context.config, folder)
         return
@@ -67,19 +66,6 @@ def teacher_stage(context: RunContext) -> None:
     save_classifier(classifier, folder)
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
     context.log.emit("teacher", source=context.config.teacher.source, **metrics)
-
-
-def imported_teacher(config: Config, **defaults: Any) -> Classifier:
-    """Return the teacher of a configuration that brings its weights.
-
-    Args:
-        config: says what the teacher is.
-        defaults: arguments of `dfshield.classifiers.build` that the configuration leaves open.
-
-    Raises:
-        InputError: if it cannot be built or its weights do not fit.
-    """
-    return _built(config, weights=_weights_path(config), **defaults)
 
 
 def intact(context: RunContext, folder: Folder) -> bool:
@@ -104,11 +90,12 @@ def _require_same_weights(config: Config, folder: Folder) -> None:
     Raises:
         ChangedCodeError: if it does not.
     """
-    if config.teacher.weights is None and config.teacher.train is None:
+    teacher = config.teacher
+    if teacher.weights is None and teacher.train is None and not teacher.is_saved:
         brought = imported_teacher(config)
         if brought.digest() != load_classifier(folder).digest():
             raise ChangedCodeError(
-                f"{folder}: {config.teacher.source} now brings other weights than this teacher's; "
+                f"{folder}: {teacher.source} now brings other weights than this teacher's; "
                 "go on under another name=, or delete that folder to start it afresh"
             )
 
@@ -144,60 +131,6 @@ def _require_last_batch(teacher: Classifier, num_images: int, batch_size: int) -
         ) from None
 
 
-def _identity(config: Config, record: dict[str, Any] | None) -> dict[str, Any]:
-    teacher = config.teacher
-    identity = teacher.model_dump(mode="json", exclude={"weights", "train"})
-    if teacher.train is not None:
-        train = teacher.train.model_dump(mode="json", exclude={"data": {"path"}})
-        return {"teacher": {**identity, "train": train}, "seed": config.all_seeds[0]}
-    return {"teacher": {**identity, "weights": _weights_identity(config, record)}}
-
-
-def _weights_path(config: Config) -> str | None:
-    weights = config.teacher.weights
-    if weights in (None, "download"):
-        return weights
-    return expand(weights, key="teacher.weights")
-
-
-def _weights_identity(config: Config, record: dict[str, Any] | None) -> str | None:
-    weights = _weights_path(config)
-    if weights is None:
-        return None  # the factory brings its own
-    path = Path(weights)
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    if record is not None and record["done"]:
-        # The file has served its purpose: the run folder holds the classifier.
-        return str(record["identity"]["teacher"].get("weights"))
-    return weights
-
-
-def _built(config: Config, *, weights: str | None, **defaults: Any) -> Classifier:
-    teacher = config.teacher
-    given = {
-        "input_shape": teacher.input_shape,
-        "num_classes": teacher.num_classes,
-        "class_names": teacher.class_names,
-        "mean": teacher.mean,
-        "std": teacher.std,
-    }
-    known = {**defaults, **{key: value for key, value in given.items() if value is not None}}
-    for key in ("mean", "std"):
-        if len(known.get(key) or ()) == 1 and known.get("input_shape") is not None:
-            known[key] = tuple(known[key]) * known["input_shape"][0]
-    try:
-        return build(
-            teacher.source,
-            options=teacher.options,
-            weights=weights,
-            seed=config.all_seeds[0],
-            **known,
-        )
-    except InputError as error:
-        raise InputError(f"teacher: {error}") from None
-
-
 def _fresh_normalisation(config: Config) -> dict[str, tuple[float]]:
     """Return what a factory's network is trained with here, unless the configuration says it."""
     teacher = config.teacher
@@ -221,7 +154,7 @@ class _TeacherJob:
             read_images(options.data, split=split, key=key) for split in ("train", "val")
         )
         known = {**_classes_of(self.config, train), **_fresh_normalisation(self.config)}
-        teacher = _built(self.config, weights=None, **known)
+        teacher = built_teacher(self.config, weights=None, **known)
         _require_usable(teacher)
         _require_last_batch(teacher, len(train), options.batch_size)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)

@@ -16,7 +16,7 @@ from dfshield.runs.engine_plan import planned_engine
 from dfshield.runs.events import Observer
 from dfshield.runs.executor import InProcessExecutor
 from dfshield.runs.identity import resumed_engine
-from dfshield.runs.status import seed_folders
+from dfshield.runs.layout import seed_folders
 from dfshield.runs.synthesis_task import STAGES, inversion_of, passes_of, rows_of, stored_batch
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (

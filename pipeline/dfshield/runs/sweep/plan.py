@@ -92,7 +92,7 @@ def source_key(config: Config) -> str:
     of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine"}
     return identity_hash(
         {
-            "teacher": config.teacher.model_dump(mode="json"),
+            "teacher": config.teacher.model_dump(mode="json", exclude={"trust_python"}),
             "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
             "storage": config.storage.image_dtype,
             "seed": config.seed,

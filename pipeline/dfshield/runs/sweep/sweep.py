@@ -10,7 +10,7 @@ from dfshield.runs.attack_plans import attacks_of
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer, RunMonitor, SilentObserver
 from dfshield.runs.executor import Executor
-from dfshield.runs.identity import claim, flatten
+from dfshield.runs.identity import claim, flatten, read_record
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
@@ -24,6 +24,7 @@ from dfshield.runs.sweep.results import write_results
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
 from dfshield.runs.sweep.trial import Source
+from dfshield.runs.teacher_source import teacher_identity
 from dfshield.storage import SurrogateDataset
 
 SWEEPS = "sweeps"
@@ -148,6 +149,10 @@ class Sweep:
         for key in ("data", "checkpoint_every", "engine"):
             tree["training"].pop(key)
         tree["synthesis"].pop("engine")
+        tree["teacher"].pop("trust_python")
+        teacher = teacher_identity(self.config, read_record(self.run_layout.teacher))["teacher"]
+        if "fingerprint" in teacher:
+            tree["teacher"] = teacher
         kept = {
             key: value
             for key, value in flatten(tree)
