@@ -66,7 +66,7 @@ def test_a_students_folder_is_evaluated_as_the_run_did(run):
         assert answer["folder"].endswith(f"evaluations/tiny-{name}/evaluation")
         for result in answer["results"]:
             expected = by_model[name, result["label"]]
-            for key in ("model_fingerprint", "num_correct", "data", "max_perturbation"):
+            for key in ("model_fingerprint", "num_correct", "max_perturbation"):
                 assert result[key] == expected[key]
 
 
@@ -113,7 +113,7 @@ def test_a_teacher_from_a_folder_is_known_by_its_content(run, tmp_path):
     source = tmp_path / "mine"
     shutil.copytree(run / "teacher", source)
     config = hardening(tmp_path / "again", source)
-    answer = succeed("run", config)
+    answer = succeed("teacher", config)
     assert "matched by their order" not in answer.err
     made = run_of(config)
     before = stamps(made / "teacher")
@@ -121,18 +121,20 @@ def test_a_teacher_from_a_folder_is_known_by_its_content(run, tmp_path):
     fingerprint = load(source).fingerprint()
     assert identity == {"teacher": {"source": "dfshield:resnet8", "fingerprint": fingerprint}}
     source.rename(tmp_path / "moved")
-    succeed("run", config)  # it has served its purpose
+    succeed("teacher", config)  # it has served its purpose
     by_weights = {"source": "dfshield:resnet8", "weights": str(tmp_path / "moved")}
-    succeed("run", write_config(tmp_path / "again", teacher=by_weights))
+    config = write_config(tmp_path / "again", teacher=by_weights)
+    succeed("teacher", config)
     (tmp_path / "moved").rename(source)
-    succeed("run", write_config(tmp_path / "again", teacher=by_weights))
+    succeed("teacher", config)
+    line = call("teacher", config, "teacher.source=dfshield:resnet20").refusal()
+    assert "teacher.source: dfshield:resnet8 → dfshield:resnet20" in line
     assert stamps(made / "teacher") == before
     shutil.copytree(run / "student", source, dirs_exist_ok=True)  # another model, the same path
-    line = call("run", config).refusal()
+    line = call("teacher", hardening(tmp_path / "again", source)).refusal()
     assert f"teacher.fingerprint: {fingerprint} → " in line
 
 
-@pytest.mark.parametrize("by", ["source", "weights"])
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -144,13 +146,14 @@ def test_a_teacher_from_a_folder_is_known_by_its_content(run, tmp_path):
         ("options", {"width": 16}),
     ],
 )
-def test_what_contradicts_the_folder_is_one_line(run, tmp_path, by, key, value):
-    named = {"source": "runs/tiny/student"}
-    if by == "weights":
-        named = {"source": "dfshield:resnet8", "weights": "runs/tiny/student"}
-    config = write_config(tmp_path / "again", teacher={**named, key: value})
-    line = call("run", config).refusal()
-    assert f"teacher: {key}: {value} contradicts {run}/student, which was saved with" in line
+def test_what_contradicts_the_folder_is_one_line(run, tmp_path, key, value):
+    for named in (
+        {"source": "runs/tiny/student"},
+        {"source": "dfshield:resnet8", "weights": "runs/tiny/student"},
+    ):
+        config = write_config(tmp_path / "again", teacher={**named, key: value})
+        line = call("run", config).refusal()
+        assert f"teacher: {key}: {value} contradicts {run}/student, which was saved with" in line
     assert not (tmp_path / "again/runs/tiny/teacher").exists()
 
 
@@ -167,9 +170,11 @@ def test_what_agrees_with_the_folder_is_taken(run, tmp_path):
     }
     config = write_config(tmp_path / "again", teacher=teacher)
     succeed("teacher", config)
-    succeed("teacher", hardening(tmp_path / "again", "runs/tiny"))
+    config = hardening(tmp_path / "again", "runs/tiny")
+    succeed("teacher", config)
     line = call("teacher", config, "teacher.source=medmnist:resnet18", "teacher.weights=runs/tiny")
     assert "source: medmnist:resnet18 contradicts the weights in" in line.refusal()
+    assert "mean: [0.1] contradicts" in call("teacher", config, "teacher.mean=[0.1]").refusal()
     line = call("evaluate", "--model", "runs/tiny", *DATA, "teacher.mean=[0.1]", "teacher.std=[1]")
     assert "mean: [0.1] contradicts" in line.refusal()
 
@@ -284,11 +289,9 @@ def test_a_factory_is_called_where_it_is_trusted(run, tmp_path, monkeypatch):
 
 
 def test_a_student_is_hardened_again(run, tmp_path):
-    config = hardening(tmp_path / "again", "runs/tiny", seeds=[3, 4])
+    config = hardening(tmp_path / "again", "runs/tiny")
     succeed("run", config)
-    with pytest.raises(InputError, match="is a run of several seeds: name one of"):
-        dfshield.load(run_of(config))
-    card = (run_of(config) / "seed-3/student/README.md").read_text()
+    card = (run_of(config) / "student/README.md").read_text()
     assert load(run / "student").fingerprint() in card
     assert "trust_python" not in card.partition("```python")[2].partition("```")[0]
 

@@ -1,5 +1,6 @@
-"""What models answer with, hardened by `run`: every kind gives a student or one line at once."""
+"""What models answer with, through `doctor` and `run`: every kind gives a student or one line."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -32,10 +33,16 @@ def test_run(kind, tmp_path, monkeypatch):
         "num_classes": 10,
     }
     config = write_config(tmp_path, teacher=teacher)
+    doctor = call("doctor", config, "--json")
+    failed = [c["told"] for c in json.loads(doctor.out) if c["verdict"] == "failed"]
+    assert list(tmp_path.iterdir()) == [config]
     answer = call("run", config)
     if kind in REFUSED:
-        assert REFUSED[kind] in answer.refusal()
+        assert doctor.code == 3
+        assert REFUSED[kind] in failed[0]
+        assert answer.refusal() == f"Error: {failed[0]}"
         assert not (run_of(config) / "teacher").exists()
     else:
+        assert doctor.code == 0, doctor
         assert answer.code == 0, answer
         assert (run_of(config) / "student" / "model.safetensors").exists()

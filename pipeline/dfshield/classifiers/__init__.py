@@ -5,11 +5,16 @@ from dfshield.classifiers.base import (
     Classifier,
     batchnorm_layers,
     load_state,
+)
+from dfshield.classifiers.behaviour import probe_images
+from dfshield.classifiers.cifar_resnet import CifarResNet
+from dfshield.classifiers.families import FAMILIES
+from dfshield.classifiers.hardenable import (
+    require_batchnorm,
+    require_float32,
     require_hardenable,
     unseen_batchnorm,
 )
-from dfshield.classifiers.cifar_resnet import CifarResNet
-from dfshield.classifiers.families import FAMILIES
 from dfshield.classifiers.logits import (
     PROBABILITIES,
     LogProbabilities,
@@ -30,6 +35,7 @@ from dfshield.classifiers.saving import (
     serialised,
 )
 from dfshield.classifiers.sources import build
+from dfshield.classifiers.weights import read_weights
 
 __all__ = [
     "CONFIG_FILE",
@@ -50,6 +56,10 @@ __all__ = [
     "float32_logits",
     "load",
     "load_state",
+    "probe_images",
+    "read_weights",
+    "require_batchnorm",
+    "require_float32",
     "require_hardenable",
     "require_logits",
     "same_logits",

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers.behaviour import Behaviour, observe, probe_images
-from dfshield.classifiers.logits import float32_logits, require_logits
+from dfshield.classifiers.logits import float32_logits
 from dfshield.errors import InputError
-from dfshield.seeds import torch_generators
 
 
 @dataclass(frozen=True)
@@ -256,41 +255,3 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     marked.clear()
     marked.update(state)
     module.load_state_dict(marked)
-
-
-def unseen_batchnorm(classifier: Classifier) -> list[str]:
-    """Return the BatchNorm layers whose running statistics are those that they were made with."""
-    return [
-        name
-        for name, layer in batchnorm_layers(classifier.network)
-        if layer.running_mean is not None
-        and layer.running_var is not None
-        and not bool(layer.running_mean.any())
-        and bool((layer.running_var == 1).all())
-    ]
-
-
-def require_hardenable(classifier: Classifier) -> None:
-    """Check that a classifier can be inverted and trained on.
-
-    It needs BatchNorm running statistics, float32 weights, and logits, no probabilities.
-
-    Raises:
-        InputError: naming what is not so, and what to do.
-    """
-    source = classifier.architecture.source
-    if not batchnorm_layers(classifier):
-        raise InputError(
-            f"{source} has no BatchNorm layer with running statistics: synthesis without training "
-            "data matches the feature statistics that those layers keep (eq. 4), so there is "
-            "nothing to match"
-        )
-    for name, parameter in classifier.network.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise InputError(
-                f"{source}: {name} is {str(parameter.dtype).removeprefix('torch.')}, but hardening "
-                "computes in float32: let the factory return model.float()"
-            )
-    device = classifier.mean.device
-    with torch.no_grad(), torch_generators(0, device):
-        require_logits(classifier(probe_images(classifier.input_shape)[:4].to(device)), source)

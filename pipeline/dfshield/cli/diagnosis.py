@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +13,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from dfshield.cli.execution import chosen_address
+from dfshield.cli.execution import chosen_address, load_settings
 from dfshield.errors import DfshieldError
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ def doctor_command(
 def _checks(
     config: str | None, overrides: Sequence[str], templates: Sequence[str]
 ) -> "list[Check]":
-    from dfshield.config import load_config
     from dfshield.distributed.doctor import examine_cluster, examine_ray
     from dfshield.runs.doctor import (
         check,
@@ -46,17 +47,20 @@ def _checks(
         examine_template,
         existing_folder,
     )
+    from dfshield.runs.teacher_doctor import examine_teacher
 
     found = [c for template in templates for c in examine_template(Path(template))]
     found += examine_machine()
     folder, address = None, "auto" if os.environ.get("RAY_ADDRESS") else "local"
     if config is not None:
         try:
-            settings = load_config(config, overrides)
+            settings = load_settings(config, overrides)
             folder, address = existing_folder(settings), chosen_address(settings.cluster)
         except DfshieldError as error:
             return [*found, check("configuration", config, "", problem=str(error))]
         found += [check("configuration", config, "valid"), *examine_run(settings, folder)]
+        with _no_bytecode():
+            found += examine_teacher(settings)
     if address == "none":
         return found
     found += examine_ray()
@@ -65,8 +69,19 @@ def _checks(
     return found
 
 
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Leave no compiled files beside a factory's module, nor anything else, for the block."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
 def _print(checks: "Sequence[Check]") -> None:
-    table = Table("Check", "Where", "Verdict", "Found")
+    where, found = (Column(name, overflow="fold") for name in ("Where", "Found"))
+    table = Table("Check", where, "Verdict", found)
     for check in checks:
         verdict = f"[{_STYLES[check.verdict]}]{check.verdict}[/]"
         table.add_row(check.name, escape(check.where), verdict, escape(check.told))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, DataConfig, expand
-from dfshield.datasets import ImageSet, image_hashes
+from dfshield.datasets import image_hashes
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo
 from dfshield.runs.events import Observer
@@ -22,7 +22,7 @@ def disclosed(config: Config, images: RealImages, observer: Observer) -> RealIma
     """
     info = images.info
     try:
-        info = _with_overlap(config, images.images, info)
+        info = with_overlap(config, images)
     except InputError as error:
         observer.say(f"Not known whether the teacher was trained on these images: {error}")
     for remark in info.remarks:
@@ -36,18 +36,23 @@ def warn_of_overlap(config: Config, teacher: Classifier, observer: Observer) -> 
         return
     try:
         images = real_images(config, teacher, num_images=config.evaluation.num_images)
-        remarks = _with_overlap(config, images.images, images.info).remarks
+        remarks = with_overlap(config, images).remarks
     except InputError:
         return  # the evaluation says what is wrong with its images
     for remark in remarks:
         observer.say(f"Note: {remark}")
 
 
-def _with_overlap(config: Config, images: ImageSet, info: DataInfo) -> DataInfo:
-    training = config.teacher.train
+def with_overlap(config: Config, images: RealImages) -> DataInfo:
+    """Return what results say of images, with how many of them the teacher was trained on.
+
+    Raises:
+        InputError: if its training images cannot be read.
+    """
+    training, info = config.teacher.train, images.info
     if training is None:
         return info
-    measured = image_hashes(images)
+    measured = image_hashes(images.images)
     trained, chosen = (
         set(image_hashes(read_images(training.data, split=split, key=_KEY)))
         for split in ("train", "val")

@@ -16,6 +16,7 @@ import torch
 from dfshield import __version__
 from dfshield.config import Config
 from dfshield.errors import DfshieldError, InputError, counted
+from dfshield.runs.attack_plans import attacks_of
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.real_images import require_evaluation_data
 from dfshield.storage import Folder
@@ -88,13 +89,13 @@ def existing_folder(config: Config) -> Folder:
 
 
 def examine_run(config: Config, folder: Folder) -> list[Check]:
-    """Look at the place of a run, the space it has, and where the test images are.
+    """Look at the place of a run, the space it has, where the test images are, and the attacks.
 
     Args:
         config: the run's.
         folder: what `existing_folder` returned.
     """
-    return [*_storage(config, folder), _test_images(config)]
+    return [*_storage(config, folder), _test_images(config), _attacks(config)]
 
 
 def _storage(config: Config, folder: Folder) -> Iterator[Check]:
@@ -145,6 +146,14 @@ def _test_images(config: Config) -> Check:
     except InputError as error:
         return check(name, HERE, "", warning=f"{error} (`dfshield run` stops without)")
     return check(name, HERE, data.name if data.path is None else f"{data.name}: {data.path}")
+
+
+def _attacks(config: Config) -> Check:
+    try:
+        told = ", ".join(attack.label for attack in attacks_of(config))
+    except InputError as error:
+        return check("attacks", HERE, "", problem=str(error))
+    return check("attacks", HERE, told or "none")
 
 
 def examine_template(path: Path) -> list[Check]:

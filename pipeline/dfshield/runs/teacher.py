@@ -1,13 +1,11 @@
 """Stage ``teacher``: bring or make the classifier to harden, and put it into the run folder."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dfshield.classifiers import Classifier, require_logits
+from dfshield.classifiers import Classifier
 from dfshield.config import Config, TeacherTraining
 from dfshield.datasets import ImageSet, numbers_of
 from dfshield.errors import ChangedCodeError, InputError
@@ -17,18 +15,11 @@ from dfshield.runs.disclosure import warn_of_overlap
 from dfshield.runs.executor import Worker
 from dfshield.runs.identity import claim, finish, read_record
 from dfshield.runs.realdata import fitted, located, read_images
+from dfshield.runs.teacher_checks import require_last_batch, require_usable
 from dfshield.runs.teacher_look import look_at
 from dfshield.runs.teacher_source import built_teacher, imported_teacher, teacher_identity
-from dfshield.seeds import Stage, generator
 from dfshield.storage import Folder
-from dfshield.synthesis import Inversion
-from dfshield.training import (
-    InnerMaximization,
-    SupervisedEpoch,
-    require_deferrable,
-    require_trainable,
-    train_supervised,
-)
+from dfshield.training import SupervisedEpoch, train_supervised
 
 
 def load_teacher(context: RunContext) -> Classifier:
@@ -48,24 +39,39 @@ def load_teacher(context: RunContext) -> Classifier:
 
 def teacher_stage(context: RunContext) -> None:
     """Make sure that the run folder holds the teacher: imported from weights, or trained here."""
-    folder = context.layout.teacher
-    previous = read_record(folder)
-    identity = teacher_identity(context.config, previous)
-    if previous is not None and claim(folder, identity)["done"] and intact(context, folder):
-        _require_same_weights(context.config, folder)
+    if is_finished(context):
         return
-    train = context.config.teacher.train
-    if train is None:
-        classifier = imported_teacher(context.config)
-        _require_usable(classifier)
+    config, folder = context.config, context.layout.teacher
+    identity = teacher_identity(config, read_record(folder))
+    if config.teacher.train is None:
+        classifier = imported_teacher(config)
+        require_usable(config, classifier)
         metrics: dict[str, Any] = {}
     else:
-        classifier, metrics = _trained(context, train)
+        classifier, metrics = _trained(context, config.teacher.train)
     look_at(context, classifier)
     record = claim(folder, identity)
     save_classifier(classifier, folder)
     finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
-    context.log.emit("teacher", source=context.config.teacher.source, **metrics)
+    context.log.emit("teacher", source=config.teacher.source, **metrics)
+
+
+def is_finished(context: RunContext) -> bool:
+    """Return whether the run folder holds the teacher, whole; nothing is written.
+
+    Raises:
+        InputError: if it was made with other settings.
+        ChangedCodeError: if its factory builds another one now.
+    """
+    folder = context.layout.teacher
+    record = read_record(folder)
+    if record is None:
+        return False
+    claim(folder, teacher_identity(context.config, record))
+    if not record["done"] or not intact(context, folder):
+        return False
+    _require_same_weights(context.config, folder)
+    return True
 
 
 def intact(context: RunContext, folder: Folder) -> bool:
@@ -100,37 +106,6 @@ def _require_same_weights(config: Config, folder: Folder) -> None:
             )
 
 
-def _require_usable(classifier: Classifier) -> None:
-    """Find out by one step of every stage what would otherwise stop the run later.
-
-    Raises:
-        InputError: if the classifier cannot be inverted, attacked by gradients, or trained.
-    """
-    trial = copy.deepcopy(classifier)
-    batch = Inversion(trial, iterations=1).synthesize(seed=0, batch=0, size=2)
-    attack = InnerMaximization(eps=0.1, steps=1)
-    attack(trial, batch.images, generator=generator(0, Stage.TEACHER))
-    require_trainable(trial, batch.images, name=classifier.architecture.source)
-    answers = classifier.behaviour().train
-    if answers is not None:
-        require_logits(answers, f"{classifier.architecture.source} in train mode")
-    require_deferrable(trial, batch.images)
-
-
-def _require_last_batch(teacher: Classifier, num_images: int, batch_size: int) -> None:
-    """Check that a last mini-batch of one training image, if there is one, can be trained on."""
-    if batch_size > 1 and num_images % batch_size != 1:
-        return
-    try:
-        one = torch.full((1, *teacher.input_shape), 0.5)
-        require_trainable(teacher, one, name=teacher.architecture.source)
-    except InputError as error:
-        raise InputError(
-            f"teacher.train.batch_size: {batch_size} leaves one of {num_images} images for the "
-            f"last mini-batch, but {error}: choose another"
-        ) from None
-
-
 def _fresh_normalisation(config: Config) -> dict[str, tuple[float]]:
     """Return what a factory's network is trained with here, unless the configuration says it."""
     teacher = config.teacher
@@ -140,7 +115,7 @@ def _fresh_normalisation(config: Config) -> dict[str, tuple[float]]:
 
 
 @dataclass(frozen=True)
-class _TeacherJob:
+class TeacherJob:
     """Trains the teacher on real images."""
 
     config: Config
@@ -155,8 +130,6 @@ class _TeacherJob:
         )
         known = {**_classes_of(self.config, train), **_fresh_normalisation(self.config)}
         teacher = built_teacher(self.config, weights=None, **known)
-        _require_usable(teacher)
-        _require_last_batch(teacher, len(train), options.batch_size)
         return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
 
     def run(self, worker: Worker) -> tuple[dict[str, Tensor], SupervisedEpoch, int]:
@@ -212,8 +185,10 @@ def _tell_of_data(context: RunContext, teacher: Classifier, train: ImageSet) -> 
 def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
     observer = context.observer
     data = located(training.data, key="teacher.train.data")
-    job = _TeacherJob(context.config, training.model_copy(update={"data": data}))
+    job = TeacherJob(context.config, training.model_copy(update={"data": data}))
     teacher, train, _ = job.materials()  # what is wrong shows before anything is written
+    require_usable(context.config, teacher)
+    require_last_batch(teacher, len(train), training.batch_size, key="teacher.train.batch_size")
     _tell_of_data(context, teacher, train)
     # Shows, before the work and not after it, whether the run folder can be written.
     context.log.emit("teacher_training_started", epochs=training.epochs)

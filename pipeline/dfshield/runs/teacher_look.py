@@ -2,7 +2,7 @@
 
 from dfshield.classifiers import Classifier, unseen_batchnorm
 from dfshield.errors import InputError
-from dfshield.evaluation import evaluate
+from dfshield.evaluation import EvaluationResult, evaluate
 from dfshield.runs.context import RunContext
 from dfshield.runs.real_images import real_images, require_evaluation_data
 
@@ -14,15 +14,19 @@ NEAR = 0.2
 
 def remarks(classifier: Classifier) -> list[str]:
     """Return what people should know of a classifier that was just built, in sentences."""
-    said = [classifier.assumption] if classifier.assumption else []
+    return [said for said in (classifier.assumption, remark_of_unseen(classifier)) if said]
+
+
+def remark_of_unseen(classifier: Classifier) -> str:
+    """Return what is to be said of BatchNorm layers that have never seen a batch, or ""."""
     unseen = unseen_batchnorm(classifier)
-    if unseen:
-        said.append(
-            f"{classifier.architecture.source}: {len(unseen)} BatchNorm layers ({unseen[0]} first) "
-            "have never seen a batch: their running statistics are 0 and 1, as in a network that "
-            "was not trained"
-        )
-    return said
+    if not unseen:
+        return ""
+    return (
+        f"{classifier.architecture.source}: {len(unseen)} BatchNorm layers ({unseen[0]} first) "
+        "have never seen a batch: their running statistics are 0 and 1, as in a network that "
+        "was not trained"
+    )
 
 
 def look_at(context: RunContext, classifier: Classifier) -> None:
@@ -44,12 +48,25 @@ def look_at(context: RunContext, classifier: Classifier) -> None:
         return
     images = real_images(context.config, classifier, num_images=IMAGES)
     result = evaluate(classifier, images.images, None)
-    context.observer.say(
-        f"Teacher: {result.accuracy:.1%} of {result.num_images} test images right "
+    context.observer.say(f"Teacher: {told(result)}")
+    alarm = alarm_of(result)
+    if alarm:
+        context.observer.say(f"Alarm: {alarm}")
+
+
+def told(result: EvaluationResult) -> str:
+    """Return how many of the images that were looked at are right."""
+    return (
+        f"{result.accuracy:.1%} of {result.num_images} test images right "
         f"(a constant classifier: {result.floor:.1%})"
     )
-    if result.accuracy < result.floor + NEAR * (1 - result.floor):
-        context.observer.say(
-            "Alarm: the teacher is near the floor, so there is little to harden: look at "
-            "teacher.mean and teacher.std, teacher.class_names and the weights"
-        )
+
+
+def alarm_of(result: EvaluationResult) -> str:
+    """Return what is wrong with a teacher that does not get more right than by chance, or ""."""
+    if result.accuracy >= result.floor + NEAR * (1 - result.floor):
+        return ""
+    return (
+        "the teacher is near the floor, so there is little to harden: look at teacher.mean and "
+        "teacher.std, teacher.class_names and the weights"
+    )

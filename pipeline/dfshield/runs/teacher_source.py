@@ -29,9 +29,12 @@ def imported_teacher(config: Config, **defaults: Any) -> Classifier:
     if location is None:
         return built_teacher(config, weights=weights_path(config), **defaults)
     try:
-        return _loaded(config.teacher, model_folder(location))
+        folder = model_folder(location)
+        saved = describe(folder)
     except InputError as error:
-        raise type(error)(f"teacher: {error}") from None
+        raise InputError(f"teacher: {error}") from None
+    _require_agreement(config.teacher, saved, folder)
+    return _loaded(config.teacher, saved, folder)
 
 
 def built_teacher(config: Config, *, weights: str | None, **defaults: Any) -> Classifier:
@@ -128,11 +131,13 @@ def _saved_identity(config: Config, kept: Mapping[str, Any]) -> dict[str, Any] |
         gone = weights not in (None, "download") and not Path(str(weights)).exists()
         return {**kept, "source": config.teacher.source} if known and gone else None
     try:
-        saved = describe(model_folder(location))
+        folder = model_folder(location)
+        saved = describe(folder)
     except DfshieldError as error:
         if known:
             return dict(kept)
         raise type(error)(f"teacher: {error}") from None
+    _require_agreement(config.teacher, saved, folder)
     return {"source": saved.architecture.source, "fingerprint": saved.fingerprint}
 
 
@@ -159,16 +164,17 @@ def _given(teacher: TeacherConfig) -> dict[str, Any]:
     }
 
 
-def _loaded(teacher: TeacherConfig, folder: Folder) -> Classifier:
+def _loaded(teacher: TeacherConfig, saved: Description, folder: Folder) -> Classifier:
     """Return the classifier in a folder, whose factory may have to be trusted.
 
     One that the configuration names itself, with the same options, is.
     """
-    saved = describe(folder)
-    _require_agreement(teacher, saved, folder)
     architecture = saved.architecture
     named = (teacher.source, teacher.options) == (architecture.source, architecture.options)
-    return load_classifier(folder, trust_python=teacher.trust_python or named)
+    try:
+        return load_classifier(folder, trust_python=teacher.trust_python or named)
+    except InputError as error:
+        raise type(error)(f"teacher: {error}") from None
 
 
 def _require_agreement(teacher: TeacherConfig, saved: Description, folder: Folder) -> None:
@@ -180,8 +186,8 @@ def _require_agreement(teacher: TeacherConfig, saved: Description, folder: Folde
     architecture = saved.architecture
     if not teacher.is_saved and teacher.source != architecture.source:
         raise InputError(
-            f"source: {teacher.source} contradicts the weights in {folder}, which are those of "
-            f"{architecture.source}"
+            f"teacher: source: {teacher.source} contradicts the weights in {folder}, which are "
+            f"those of {architecture.source}"
         )
     holds = {
         "options": architecture.options,
@@ -195,7 +201,7 @@ def _require_agreement(teacher: TeacherConfig, saved: Description, folder: Folde
         if value is not None and not _same(value, holds[key]):
             told = [list(one) if isinstance(one, tuple) else one for one in (value, holds[key])]
             raise InputError(
-                f"{key}: {told[0]} contradicts {folder}, which was saved with {told[1]}: "
+                f"teacher: {key}: {told[0]} contradicts {folder}, which was saved with {told[1]}: "
                 "leave it out"
             )
 

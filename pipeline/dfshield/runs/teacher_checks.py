@@ -1,0 +1,129 @@
+"""What a teacher must be able to do to be hardened: tried on a few images before the work begins.
+
+`dfshield run` refuses a teacher by the first check that fails; `dfshield doctor` tells of each.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from dfshield.classifiers import (
+    Classifier,
+    probe_images,
+    require_batchnorm,
+    require_float32,
+    require_hardenable,
+    require_logits,
+)
+from dfshield.config import Config
+from dfshield.errors import DfshieldError, InputError, one_line
+from dfshield.seeds import Stage, generator
+from dfshield.synthesis import Inversion
+from dfshield.training import InnerMaximization, require_deferrable, require_trainable
+
+Check = Callable[[Classifier], object]
+
+
+def _one_iteration(teacher: Classifier) -> None:
+    Inversion(teacher, iterations=1).synthesize(seed=0, batch=0, size=2)
+
+
+def _one_attack(teacher: Classifier) -> None:
+    attack = InnerMaximization(eps=0.1, steps=1)
+    attack(teacher, _images(teacher), generator=generator(0, Stage.TEACHER))
+
+
+def _one_mini_batch(teacher: Classifier) -> None:
+    require_trainable(teacher, _images(teacher), name=teacher.architecture.source)
+
+
+def _logits_in_training(teacher: Classifier) -> None:
+    answers = teacher.behaviour().train
+    if answers is not None:
+        require_logits(answers, f"{teacher.architecture.source} in train mode")
+
+
+def _deferred(teacher: Classifier) -> None:
+    require_deferrable(teacher, _images(teacher))
+
+
+def _images(teacher: Classifier) -> torch.Tensor:
+    return probe_images(teacher.input_shape)[:2]
+
+
+CHECKS: dict[str, Check] = {
+    "BatchNorm layers": require_batchnorm,
+    "precision": require_float32,
+    "logits": require_hardenable,
+    "a step of the synthesis": _one_iteration,
+    "a step of an attack": _one_attack,
+    "a mini-batch in train mode": _one_mini_batch,
+    "logits in train mode": _logits_in_training,
+    "BatchNorm in train mode": _deferred,
+}
+"""By what they look at; the order is that in which a run would come to it."""
+
+
+def try_check(name: str, teacher: Classifier) -> None:
+    """Try one of `CHECKS` on a copy of a teacher.
+
+    Raises:
+        InputError: if it fails, with what to do.
+    """
+    try:
+        CHECKS[name](copy.deepcopy(teacher))
+    except DfshieldError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{teacher.architecture.source} fails in {name}: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def require_usable(config: Config, teacher: Classifier) -> None:
+    """Find out by one step of every stage what would otherwise stop the run later.
+
+    Raises:
+        InputError: if the classifier cannot be inverted, attacked by gradients, or trained.
+    """
+    for name in CHECKS:
+        try_check(name, teacher)
+    require_mini_batches(config, teacher)
+
+
+def require_mini_batches(config: Config, teacher: Classifier) -> None:
+    """Check that the student can be trained on mini-batches of every size that it will see.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    training, key = config.training, "training.batch_size"
+    if training.data is None:  # else the data set tells
+        num_images = config.synthesis.num_images
+        require_last_batch(teacher, num_images, training.batch_size, key=key)
+
+
+def require_last_batch(teacher: Classifier, num_images: int, batch_size: int, *, key: str) -> None:
+    """Check that a last mini-batch of one training image, if there is one, can be trained on.
+
+    Args:
+        teacher: what is trained.
+        num_images: of an epoch.
+        batch_size: of a mini-batch.
+        key: that gives the size, for errors.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    if batch_size > 1 and num_images % batch_size != 1:
+        return
+    try:
+        one = torch.full((1, *teacher.input_shape), 0.5)
+        require_trainable(teacher, one, name=teacher.architecture.source)
+    except InputError as error:
+        raise InputError(
+            f"{key}: {batch_size} leaves one of {num_images} images for the last mini-batch, but "
+            f"{error}: choose another"
+        ) from None
