@@ -3,8 +3,9 @@
 import pytest
 from tiny_run import call
 
-from dfshield.cli.tables import print_results
+from dfshield.cli.tables import print_results, print_unmeasured
 from dfshield.evaluation import DataInfo, EvaluationResult, wilson_interval
+from dfshield.unmeasured import UNMEASURED
 
 
 def result(model, label, num_correct, histogram):
@@ -81,6 +82,42 @@ def test_several_seeds_have_mean_and_spread_and_an_interval_each(table):
             assert text.count(figure) == 4, figure
     assert text.partition("What may help")[0].count(" to ") == 8
     assert text.index("51.4% ±") < text.index("seed 1") < text.index("seed 2")
+
+
+def of_seed(seed, clean, robust, *, measured=False, collapsed=False):
+    holdout = {"epoch": 4, "agreement_clean": clean, "agreement_pgd": robust}
+    holdout |= {"histogram": [20, 0] if collapsed else [12, 8], "collapsed": collapsed}
+    return {"seed": seed, "train": {"holdout": holdout}, "real_images_measured": measured}
+
+
+def test_students_that_no_real_image_was_measured_with(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    seeds = [
+        of_seed("0", 0.9, 0.5),
+        of_seed("1", 0.8, 0.25, collapsed=True),
+        of_seed("2", 0.7, 0.1, measured=True),
+    ]
+    state = {"seeds": seeds, "remarks": [f"Seeds 0, 1: {UNMEASURED}"]}
+    print_unmeasured(state, ["my run.yaml", "name=[x]"])
+    *table, remark, measure, report = capsys.readouterr().out.splitlines()
+    assert max(map(len, table)) <= 80
+    text = "\n".join(table)
+    for said in (
+        "90.0%",
+        "25.0%",
+        "epoch 5, 20 images, collapsed",
+        "85.0% ± 7.1%",
+        "37.5% ± 17.7%",
+    ):
+        assert said in text, said
+    assert "seed 2" not in text
+    assert remark == f"Seeds 0, 1: {UNMEASURED}"
+    given = "'my run.yaml' 'name=[x]'"
+    data = "evaluation.data.name=folder evaluation.data.path=PATH"
+    assert measure == f"To measure it: dfshield evaluate {given} {data}"
+    assert report == f"and then: dfshield report {given}"
+    print_unmeasured({"seeds": seeds[2:], "remarks": []}, [])
+    assert capsys.readouterr().out == ""
 
 
 def test_a_run_where_no_folder_can_be_made_is_refused(tiny):

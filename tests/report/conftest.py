@@ -72,6 +72,7 @@ def seed_outcome(seed: int, evaluations: tuple[dict[str, Any], ...] | None = Non
         seed=seed,
         evaluations=evaluations,
         history=(*updates, {"epoch": 0, "holdout": holdout}),
+        kept_epoch=0,
         synthesis={
             "num_images": 2000,
             "iterations": 200,

@@ -1,24 +1,25 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from dfshield.errors import InputError
 from dfshield.report import render_model_card
+from dfshield.unmeasured import UNMEASURED
 
 
 @pytest.fixture
 def card(make_data, make_outcome):
-    def render(**changes):
+    def render(outcome=(), **changes):
         data = make_data()
         fields = {
             "name": data.name,
-            "seed": 3,
             "created": data.created,
             "teacher": data.teacher,
             "threat": data.threat,
-            "synthesis": data.seeds[0].synthesis,
             "config_yaml": data.config_yaml,
             "versions": data.versions,
-            "evaluations": data.seeds[0].evaluations,
+            "outcome": replace(data.seeds[0], seed=3, **dict(outcome)),
         }
         return render_model_card(**fields | changes)
 
@@ -66,18 +67,39 @@ def test_body_says_numbers_loading_and_the_warning(card):
 
 def test_table_has_one_row_per_attack_and_says_flags(card, make_evaluation):
     flagged = make_evaluation("student", "FGSM", 40, collapsed=True, below_floor=True)
-    _, body = parts(card(evaluations=[make_evaluation("teacher", "FGSM", 200), flagged]))
+    _, body = parts(card({"evaluations": (make_evaluation("teacher", "FGSM", 200), flagged)}))
     rows = [line for line in body.splitlines() if line.startswith("|")]
-    assert len(rows) == 3
+    rows = rows[:3]  # the next table is that of the hold-out
     assert len({row.count("|") for row in rows}) == 1
     assert "student: collapsed, below the floor" in rows[2]
     assert "one class takes more than 95 % of the predictions" in body
 
 
-def test_without_evaluations_nothing_is_claimed(card):
-    head, body = parts(card(evaluations=()))
-    assert "model-index" not in head
-    assert "Not evaluated yet" in body
+def test_without_evaluations_the_card_says_so_and_what_is_known(card):
+    head, body = parts(card({"evaluations": ()}))
+    assert not {"model-index", "metrics"} & head.keys()
+    said = " ".join(body.replace("\xa0", " ").split())
+    for text in (
+        UNMEASURED,
+        "dfshield evaluate config.yaml evaluation.data.name=folder evaluation.data.path=PATH",
+        "On 20 images that were synthesised like the surrogate set",
+        "(epoch 1 of 1) gives the teacher's answer on 91.5 %",
+        "on 63.5 %; the class that it gives most takes 25.0 % of its answers. That is agreement",
+        "| 1 (kept) | 91.5 % | 63.5 % | 25.0 % |",
+        "3 updates, from a loss of 2.000 to 0.667",
+    ):
+        assert text in said, text
+
+
+def test_a_collapse_and_a_missing_holdout_are_said(card, make_outcome):
+    *updates, epoch = make_outcome(0).history
+    fallen = {**epoch["holdout"], "histogram": [20, 0, 0, 0], "collapsed": True}
+    history = (*updates, {"epoch": 0, "holdout": fallen})
+    _, body = parts(card({"evaluations": (), "history": history}))
+    assert "100.0\xa0% of its answers: it has **collapsed**" in body
+    _, body = parts(card({"evaluations": (), "history": tuple(updates), "kept_epoch": None}))
+    assert UNMEASURED in body
+    assert "there was no synthetic hold-out" in body
 
 
 def test_hostile_names_stay_text(card, make_data):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dfshield.errors import InputError
 from dfshield.report import render_page
+from dfshield.unmeasured import UNMEASURED
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
@@ -116,10 +117,45 @@ def test_hostile_names_stay_text(make_data, make_evaluation, make_outcome, read_
 
 
 def test_empty_history_and_no_evaluation_are_said(make_data, make_outcome, read_page):
-    bare = replace(make_outcome(0, ()), history=())
+    bare = replace(make_outcome(0, ()), history=(), kept_epoch=None)
     text = read_page(render_page(make_data(bare))).text
     assert "No training history was recorded" in text
-    assert "Nothing was evaluated" in text
+    assert UNMEASURED in text
+    assert "Without a synthetic hold-out" in text
+
+
+def test_without_evaluations_the_page_tells_what_synthetic_images_tell(
+    make_data, make_outcome, read_page
+):
+    other = make_outcome(1, ())
+    *updates, epoch = other.history
+    holdout = {**epoch["holdout"], "agreement_clean": 0.875, "agreement_pgd": 0.625}
+    fallen = {**holdout, "histogram": [20, 0, 0, 0], "collapsed": True}
+    epochs = ({"epoch": 0, "holdout": holdout}, {"epoch": 1, "holdout": fallen})
+    other = replace(other, history=(*updates, *epochs), kept_epoch=0)
+    page = render_page(make_data(make_outcome(0, ()), other))
+    reader = read_page(page)
+    text = reader.text.replace("\xa0", " ")
+    assert text.count(UNMEASURED) == 1
+    for said in (
+        "seed 0 epoch 1 of 1 91.5 of 20 images 63.5 25.0",
+        "seed 1 epoch 1 of 2 87.5 of 20 images 62.5 25.0",
+        "mean ± s.d. 89.5 ± 2.8 63.0 ± 0.7",
+        "1 kept 87.5 62.5 25.0 2 87.5 62.5 100.0 collapsed",
+        "dfshield evaluate config.yaml evaluation.data.name=folder evaluation.data.path=PATH",
+    ):
+        assert said in text, said
+    assert "Accuracy, teacher and student" not in text
+    assert "What is predicted" not in text
+    last = render_page(make_data(make_outcome(0, ()), replace(other, kept_epoch=1)))
+    assert "Synthetic hold-out, seed 1: the student has collapsed" in read_page(last).text
+
+
+def test_a_seed_without_evaluation_is_said_beside_one_with(make_data, make_outcome, read_page):
+    text = read_page(render_page(make_data(make_outcome(0), make_outcome(1, ())))).text
+    assert f"Seed 1: {UNMEASURED}" in text
+    assert "Accuracy, teacher and student" in text
+    assert UNMEASURED not in read_page(render_page(make_data())).text
 
 
 def test_a_missing_field_is_one_line_that_names_it(make_data, make_evaluation, make_outcome):

@@ -34,7 +34,7 @@ def execute(
     """
     with at_work(config, overrides) as (settings, executor, observer):
         # Not before: matplotlib, which comes with the tables, is to leave no trace.
-        from dfshield.cli.tables import print_results
+        from dfshield.cli.tables import print_results, print_unmeasured
         from dfshield.runs import Run, StageName, run_status
 
         run = Run(
@@ -58,8 +58,11 @@ def execute(
                 }
             )
         )
-    elif run.results:
+        return
+    if run.results:
         print_results(run.results)
+    if "report" in stages:
+        print_unmeasured(run_status(str(run.context.layout.root)), [config, *(overrides or ())])
 
 
 @contextmanager

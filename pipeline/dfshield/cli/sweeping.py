@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from dfshield.cli.execution import at_work
+from dfshield.unmeasured import UNMEASURED
 
 if TYPE_CHECKING:
     from dfshield.config import Config
@@ -39,13 +40,17 @@ def sweep_command(
             retry_failed=retry_failed,
         )
         records = sweep.run()
+    remarks = [UNMEASURED] if settings.evaluation.data is None else []
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
         judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
-        typer.echo(json.dumps({"sweep": sweep.root.uri, **judged, "trials": trials}))
+        told = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
+        typer.echo(json.dumps(told))
     else:
         _print_trials(settings, records)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
+        for remark in remarks:
+            typer.echo(remark)
 
 
 def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
@@ -121,6 +126,8 @@ def print_sweep_status(state: Mapping[str, Any], *, clear: bool) -> None:
         on = "" if state["select_on"] == "holdout" else "test "
         told = values_told(best["values"])
         console.print(f"Best so far: {told}, {on}{state['metric']} {best['score']:.1%}")
+    for remark in state["remarks"]:
+        console.print(remark, soft_wrap=True)
     if state["eta_seconds"] is not None:
         console.print(f"{timedelta(seconds=round(state['eta_seconds']))} left")
     for name, reason in state["failed"].items():

@@ -1,7 +1,9 @@
 """Results, status and verification as tables on the terminal."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -95,6 +97,49 @@ def _remarks(result: EvaluationResult) -> list[str]:
     return [f"{result.model} {text}" for text, raised in flags.items() if raised]
 
 
+def print_unmeasured(state: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Print what is known of students that no real image was measured with, if there are such.
+
+    Args:
+        state: of the run, as `run_status` returns it.
+        arguments: of the command: the configuration's file and overrides of its keys.
+    """
+    without = [s for s in state["seeds"] if not s["real_images_measured"]]
+    if not without:
+        return
+    known = [s["train"]["holdout"] for s in without if s["train"]["holdout"]]
+    table = Table(
+        *("Student", "Agreement", "Under PGD", "Remarks"),
+        title="Synthetic hold-out: no real image was measured",
+        caption=(
+            "Agreement: the student answers like the teacher on images that were made from the "
+            "teacher and that no training saw."
+        ),
+        title_justify="left",
+        caption_justify="left",
+    )
+    for of_seed in without:
+        seed, holdout = of_seed["seed"], of_seed["train"]["holdout"]
+        student = "the student" if seed is None else f"seed {seed}"
+        if holdout is None:
+            table.add_row(student, "not known", "not known", "no hold-out")
+            continue
+        remark = f"epoch {holdout['epoch'] + 1}, {sum(holdout['histogram'])} images"
+        remark += ", collapsed" if holdout["collapsed"] else ""
+        clean, robust = holdout["agreement_clean"], holdout["agreement_pgd"]
+        table.add_row(student, f"{clean:.1%}", f"{robust:.1%}", remark)
+    if len(known) > 1:
+        pairs = ([h[key] for h in known] for key in ("agreement_clean", "agreement_pgd"))
+        table.add_row("mean ± s.d.", *(f"{fmean(p):.1%} ± {stdev(p):.1%}" for p in pairs), "")
+    console = Console(highlight=False)
+    console.print(table)
+    data = ["evaluation.data.name=folder", "evaluation.data.path=PATH"]
+    evaluate = shlex.join(["dfshield", "evaluate", *arguments, *data])
+    report = shlex.join(["dfshield", "report", *arguments])
+    for line in (*state["remarks"], f"To measure it: {evaluate}", f"and then: {report}"):
+        console.print(escape(line), soft_wrap=True)
+
+
 def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     """Print what `run_status` returned, on a cleared screen if asked."""
     console = Console(highlight=False)
@@ -110,6 +155,10 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
         synthesis, training = of_seed["synthesize"], of_seed["train"]
         table.add_row(seed, "synthesize", synthesis["state"], _parts(synthesis))
         table.add_row(seed, "train", training["state"], _updates(training))
+        if training.get("holdout"):
+            table.add_row(seed, "hold-out", "done", _agreement(training["holdout"]))
+        if not of_seed["evaluate"]:
+            table.add_row(seed, "evaluate", "pending", "")
         for result in of_seed["evaluate"]:
             figure = f"{result['accuracy']:.1%} of {result['num_images']}"
             table.add_row(
@@ -122,6 +171,8 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     deaths = state["deaths"]
     if len(deaths) > DEATHS_SHOWN:
         console.print(f"{len(deaths) - DEATHS_SHOWN} earlier deaths are in --json")
+    for remark in state["remarks"]:
+        console.print(escape(remark), soft_wrap=True)
     for death in deaths[-DEATHS_SHOWN:]:
         unit = f" at {death['unit']}" if death["unit"] else ""
         console.print(f"{_clock(death['time'])} {death['who']} died{unit}: {death['reason']}")
@@ -191,3 +242,11 @@ def _updates(training: Mapping[str, Any]) -> str:
     if "updates" in training and isinstance(last.get("step"), int):
         parts.insert(0, f"{last['step']:,} of {training['updates']:,} updates")
     return ", ".join(parts)
+
+
+def _agreement(holdout: Mapping[str, Any]) -> str:
+    told = (
+        f"epoch {holdout['epoch'] + 1}, like the teacher: {holdout['agreement_clean']:.1%}, "
+        f"under PGD {holdout['agreement_pgd']:.1%}"
+    )
+    return f"{told}, collapsed" if holdout["collapsed"] else told

@@ -378,7 +378,11 @@ class RobustBenchConfig(Section):
 class EvaluationConfig(Section):
     """Teacher and student on real images, clean and attacked."""
 
-    data: EvaluationData | None = None
+    data: EvaluationData | None = Field(
+        None,
+        description="The real images. None: no evaluation; the report says what synthetic images "
+        "tell, and that no real image was measured.",
+    )
     num_images: Count | None = Field(None, description="A stratified sample; None: all images.")
     models: Annotated[tuple[Literal["teacher", "student"], ...], Field(min_length=1)] = (
         "teacher",

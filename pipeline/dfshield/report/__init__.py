@@ -7,7 +7,8 @@ from dfshield.report.audit import curves_figure, landscape_figure, render_audit
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
 from dfshield.report.grid import image_grid
 from dfshield.report.model_card import render_model_card
-from dfshield.report.page import ReportData, SeedOutcome, render_page
+from dfshield.report.outcome import SeedOutcome
+from dfshield.report.page import ReportData, render_page
 from dfshield.report.scores import ADVICE, EvaluationView, format_eps
 from dfshield.report.views import SynthesisView
 

@@ -5,48 +5,46 @@ from typing import Any
 
 import yaml
 
+from dfshield.report.outcome import SeedOutcome, training_of
 from dfshield.report.scores import (
     FLAG_MEANING,
     Comparison,
-    EvaluationView,
     Measured,
     compare,
     read_scores,
     said_of_data,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import Synthesis, SynthesisView, Teacher, Threat, checked
+from dfshield.report.views import Synthesis, Teacher, Threat, checked
+from dfshield.unmeasured import UNMEASURED
 
 
 def render_model_card(
     *,
     name: str,
-    seed: int,
     created: str,
     teacher: Mapping[str, Any],
     threat: Mapping[str, Any],
-    synthesis: SynthesisView,
     config_yaml: str,
     versions: Mapping[str, str],
-    evaluations: Sequence[EvaluationView] = (),
+    outcome: SeedOutcome,
 ) -> str:
     """Return the card of one student as Markdown.
 
     Args:
         name: of the run.
-        seed: of the run that made this student.
         created: when, in ISO 8601.
         teacher: the fields of :class:`dfshield.report.views.Teacher`.
         threat: the fields of :class:`dfshield.report.views.Threat`.
-        synthesis: the fields of :class:`dfshield.report.views.Synthesis`.
         config_yaml: the resolved configuration.
         versions: package name to version.
-        evaluations: of teacher and student; without any the card says that nothing was measured.
+        outcome: of the seed that made this student; without evaluations the card says that no
+            real image was measured, and what is known all the same.
 
     Raises:
         InputError: a field is missing or out of range.
     """
-    scores = read_scores(evaluations)
+    scores = read_scores(outcome.evaluations)
     comparisons = compare(scores)
     raised = {flag for c in comparisons for score in c.scores for flag in score.flags}
     return (
@@ -55,11 +53,13 @@ def render_model_card(
         .render(
             front_matter=_front_matter(name, comparisons),
             name=name,
-            seed=seed,
+            seed=outcome.seed,
             created=created,
             teacher=checked(Teacher, teacher, "teacher"),
             threat=checked(Threat, threat, "threat"),
-            synthesis=checked(Synthesis, synthesis, "synthesis"),
+            synthesis=checked(Synthesis, outcome.synthesis, "synthesis"),
+            training=training_of(outcome),
+            said_if_unmeasured=UNMEASURED,
             config_yaml=config_yaml,
             versions=versions,
             comparisons=comparisons,
@@ -84,10 +84,10 @@ def _front_matter(name: str, comparisons: Sequence[Comparison]) -> str:
             "pytorch",
             "safetensors",
         ],
-        "metrics": ["accuracy"],
     }
     results = [_result(c, c.student) for c in comparisons if c.student]
     if results:
+        head["metrics"] = ["accuracy"]
         head["model-index"] = [{"name": " ".join(name.split()), "results": results}]
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100))
 

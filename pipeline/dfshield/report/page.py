@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
+from dfshield.report.outcome import SeedOutcome, Training, training_of
 from dfshield.report.scores import (
     ADVICE,
     FLAG_MEANING,
@@ -17,26 +19,8 @@ from dfshield.report.scores import (
     strongest,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import (
-    Epoch,
-    Synthesis,
-    SynthesisView,
-    Teacher,
-    Threat,
-    Update,
-    checked,
-    split_history,
-)
-
-
-@dataclass(frozen=True)
-class SeedOutcome:
-    """What one seed of a run gave."""
-
-    seed: int
-    evaluations: tuple[EvaluationView, ...]
-    history: tuple[Mapping[str, Any], ...]
-    synthesis: SynthesisView
+from dfshield.report.views import Synthesis, Teacher, Threat, checked
+from dfshield.unmeasured import unmeasured
 
 
 @dataclass(frozen=True)
@@ -68,14 +52,9 @@ class _SeedView:
 
     seed: int
     synthesis: Synthesis
-    updates: tuple[Update, ...]
-    epochs: tuple[Epoch, ...]
+    training: Training
+    measured: bool
     curves: tuple[bytes, bytes] | None  # for light and for dark pages
-
-    @property
-    def rates(self) -> list[float]:
-        """Agreement rates of GradRefine, where it was used."""
-        return [u.agreement_rate for u in self.updates if u.agreement_rate is not None]
 
 
 def render_page(data: ReportData) -> str:
@@ -90,6 +69,9 @@ def render_page(data: ReportData) -> str:
     comparisons = compare(scores)
     clean = next((c for c in comparisons if not c.is_attack), None)
     fallen = _alarms(comparisons)
+    seeds = [_seed_view(outcome) for outcome in data.seeds]
+    without = [seed for seed in seeds if not seed.measured]
+    warning = unmeasured([seed.seed for seed in without], len(seeds))
     return (
         environment()
         .get_template("page.html.j2")
@@ -100,7 +82,12 @@ def render_page(data: ReportData) -> str:
             comparisons=comparisons,
             clean=clean,
             strongest=strongest(comparisons),
-            alarms=[*fallen, *_alarms_of_data(scores)],
+            alarms=[
+                *([warning] if warning else []),
+                *fallen,
+                *_alarms_of_data(scores),
+                *_alarms_of_holdout(seeds),
+            ],
             advice=ADVICE if fallen else "",
             flag_meaning={
                 f: t for f, t in FLAG_MEANING.items() if any(f in s.flags for s in scores)
@@ -108,15 +95,28 @@ def render_page(data: ReportData) -> str:
             measured_on=_measured_on(scores),
             notes=_notes(scores),
             seed_rows=_seed_rows(data.seeds),
-            seeds=[_seed_view(outcome) for outcome in data.seeds],
-            bars=(accuracy_bars(evaluations), accuracy_bars(evaluations, dark=True)),
-            histograms=(
-                prediction_histograms(evaluations, teacher.class_names),
-                prediction_histograms(evaluations, teacher.class_names, dark=True),
-            ),
+            seeds=seeds,
+            unmeasured=without,
+            mean_agreements=_mean_agreements(without),
+            **_figures(evaluations, teacher.class_names),
             data_sets={s.data.fingerprint: s.data for s in scores},
         )
     )
+
+
+def _figures(
+    evaluations: Sequence[EvaluationView], class_names: Sequence[str]
+) -> dict[str, tuple[bytes, bytes]]:
+    """Return the figures of the evaluations, for light and for dark pages; none without any."""
+    if not evaluations:
+        return {}
+    return {
+        "bars": (accuracy_bars(evaluations), accuracy_bars(evaluations, dark=True)),
+        "histograms": (
+            prediction_histograms(evaluations, class_names),
+            prediction_histograms(evaluations, class_names, dark=True),
+        ),
+    }
 
 
 def _seed_rows(outcomes: Sequence[SeedOutcome]) -> dict[str, list[tuple[int, Comparison]]]:
@@ -129,12 +129,31 @@ def _seed_rows(outcomes: Sequence[SeedOutcome]) -> dict[str, list[tuple[int, Com
 
 
 def _seed_view(outcome: SeedOutcome) -> _SeedView:
-    updates, epochs = split_history(outcome.history)
+    training = training_of(outcome)
     curves = None
-    if updates or epochs:
+    if training.updates or training.epochs:
         curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
     synthesis = checked(Synthesis, outcome.synthesis, f"synthesis of seed {outcome.seed}")
-    return _SeedView(outcome.seed, synthesis, tuple(updates), tuple(epochs), curves)
+    return _SeedView(outcome.seed, synthesis, training, bool(outcome.evaluations), curves)
+
+
+def _mean_agreements(seeds: Iterable[_SeedView]) -> list[tuple[float, float]]:
+    """Return mean and spread of the hold-out figures, clean and PGD; empty for less than two."""
+    kept = [seed.training.kept.holdout for seed in seeds if seed.training.kept]
+    if len(kept) < 2:
+        return []
+    columns = ([h.agreement_clean for h in kept], [h.agreement_pgd for h in kept])
+    return [(fmean(column), stdev(column)) for column in columns]
+
+
+def _alarms_of_holdout(seeds: Iterable[_SeedView]) -> list[str]:
+    """Return a sentence for every student that has collapsed on the synthetic hold-out."""
+    return [
+        f"Synthetic hold-out, seed {seed.seed}: the student has collapsed: "
+        f"{FLAG_MEANING['collapsed']}."
+        for seed in seeds
+        if seed.training.kept and seed.training.kept.holdout.collapsed
+    ]
 
 
 def _alarms(comparisons: Iterable[Comparison]) -> list[str]:

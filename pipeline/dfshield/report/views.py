@@ -67,8 +67,18 @@ class Holdout(View):
 
     agreement_clean: Share
     agreement_pgd: Share
-    histogram: tuple[int, ...] = ()
+    histogram: tuple[int, ...]
     collapsed: bool
+
+    @property
+    def num_images(self) -> int:
+        """How many images it has."""
+        return sum(self.histogram)
+
+    @property
+    def largest_share(self) -> float:
+        """Share of the clean images that the student gives the class that it gives most."""
+        return max(self.histogram, default=0) / max(1, self.num_images)
 
 
 class Epoch(View):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dfshield.classifiers import WEIGHTS_FILE
-from dfshield.errors import InputError
 from dfshield.evaluation import (
     WORST_CASE,
     DataInfo,
@@ -172,13 +171,13 @@ def _write_robustbench(
 
 
 def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
-    """Return the results of the last evaluation of a seed; needs no real image.
+    """Return the results of the last evaluation of a seed, none before one; needs no real image.
 
     Raises:
-        InputError: if there is none, or a result is damaged.
+        InputError: if a result is damaged.
     """
     folder = context.layout.evaluation(seed)
     if not folder.exists(INDEX):
-        raise InputError(f"{folder} holds no results yet: run `dfshield evaluate` first")
+        return []
     names = folder.read_bytes(INDEX).decode(errors="replace").split()
     return [read_result(folder, name) for name in names]

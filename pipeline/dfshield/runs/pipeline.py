@@ -86,12 +86,16 @@ class Run:
     def run(self, stages: Sequence[StageName] = tuple(StageName)) -> None:
         """Do these stages, all by default.
 
+        Where the configuration names no real images the pipeline goes without an evaluation, and
+        its report says so.
+
         Raises:
-            InputError: if another driver is at work on this run.
+            InputError: if another driver is at work on this run, or only an evaluation is asked
+                for that no images are named for.
             DfshieldError: if the job cannot go on; what was committed stays.
         """
         if StageName.EVALUATE in stages:
-            require_evaluation_data(self.context.config)
+            stages = self._measurable(stages)
         if self._in_memory and StageName.SYNTHESIZE in stages and StageName.TRAIN not in stages:
             raise InputError(
                 "storage.sink: object_store keeps surrogate images only while a command lasts: "
@@ -102,6 +106,15 @@ class Run:
                 self._tell_lost(lease.taken_from)
             self.work(stages)
             self._write_config()
+
+    def _measurable(self, stages: Sequence[StageName]) -> Sequence[StageName]:
+        """Return the stages without the evaluation, if others can do without its images."""
+        others = [stage for stage in stages if stage != StageName.EVALUATE]
+        if others and self.context.config.evaluation.data is None:
+            self.context.observer.say("evaluation.data names no images: no real image is measured")
+            return others
+        require_evaluation_data(self.context.config)
+        return stages
 
     def audit(self) -> "list[tuple[AuditReport, Folder]]":
         """Audit the model that the configuration names, once for every seed of the run.

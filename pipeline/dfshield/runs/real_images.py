@@ -40,7 +40,10 @@ def require_evaluation_data(config: Config) -> EvaluationData:
     """
     data = config.evaluation.data
     if data is None:
-        raise InputError("evaluation.data: name the real images to measure on, such as digits")
+        raise InputError(
+            "evaluation.data: no real images are named, and surrogate images cannot stand in for "
+            "them: add evaluation.data.name=folder evaluation.data.path=PATH, or another data set"
+        )
     if data.path is not None:
         path = Path(expand(data.path, key="evaluation.data.path"))
         if not path.exists():

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from dfshield import __version__
 from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
-from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.evaluation import read_results
 from dfshield.runs.event_log import read_events
+from dfshield.runs.history import kept_epoch, read_history
 from dfshield.runs.shards import shard_picture, shard_summaries
 from dfshield.runs.student import trained_student
-from dfshield.runs.student_job import HISTORY
 from dfshield.runs.teacher import load_teacher
 from dfshield.storage import Folder, SurrogateDataset
 
@@ -28,8 +27,10 @@ PACKAGES = ("torch", "numpy", "pyarrow", "pyautoattack")
 def report_stage(context: RunContext) -> None:
     """Write ``report/index.html`` and ``student/README.md`` from what the run holds.
 
+    Where no real image was measured they say so, and what is known all the same.
+
     Raises:
-        InputError: if a stage has not been done yet.
+        InputError: if there is no student yet.
     """
     from dfshield.report import ReportData, render_model_card, render_page
 
@@ -45,12 +46,7 @@ def report_stage(context: RunContext) -> None:
     page = render_page(ReportData(**shared, seeds=outcomes))
     context.layout.report.write_bytes(PAGE, page.encode())
     for outcome in outcomes:
-        card = render_model_card(
-            **shared,
-            seed=outcome.seed,
-            synthesis=outcome.synthesis,
-            evaluations=outcome.evaluations,
-        )
+        card = render_model_card(**shared, outcome=outcome)
         context.layout.student(outcome.seed).write_bytes("README.md", card.encode())
     context.log.emit("report")
 
@@ -60,13 +56,13 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
 
     student = trained_student(context, seed)
     results = read_results(context, seed)
-    history = student.read_json(HISTORY)
-    if not isinstance(history, list):
-        raise InputError(f"{student}/{HISTORY}: not a list of records")
+    history = read_history(student)
+    kept = kept_epoch(history, best=context.config.training.select == "holdout")
     return SeedOutcome(
         seed=seed,
         evaluations=tuple(result.model_dump(mode="json") for result in results),
-        history=tuple(record for record in history if isinstance(record, dict)),
+        history=tuple(history),
+        kept_epoch=None if kept is None else kept["epoch"],
         synthesis=_synthesis(context, seed),
     )
 

@@ -5,18 +5,23 @@ from typing import Any
 
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
+from dfshield.runs.evaluation import INDEX
 from dfshield.runs.event_log import read_events
+from dfshield.runs.history import kept_epoch, read_history
 from dfshield.runs.identity import read_record
 from dfshield.runs.layout import CONFIG_FILE, seed_folders
 from dfshield.runs.lease import driver_state
 from dfshield.runs.synthesis_status import synthesis_progress
 from dfshield.storage import MANIFEST, Folder, SurrogateDataset
+from dfshield.unmeasured import unmeasured
 
 DEATHS = ("worker_lost", "driver_lost", "interrupted")
 
 
 def run_status(location: str) -> dict[str, Any]:
     """Return the state of a run folder as a JSON value: teacher, then each seed's stages.
+
+    ``remarks`` say of a reported run what its students were not measured on.
 
     Raises:
         InputError: if the folder is not that of a run.
@@ -27,22 +32,28 @@ def run_status(location: str) -> dict[str, Any]:
     events = read_events(root)
     driver = driver_state(root)
     at_work = driver["state"] == "at work"
+    seeds = [
+        {
+            "seed": seed,
+            "synthesize": _synthesis(folder.child("synthetic"), events, at_work=at_work),
+            "train": _training(folder.child("student"), seed, events),
+            "evaluate": list(_results(folder.child("evaluation"))),
+            "real_images_measured": folder.child("evaluation").exists(INDEX),
+        }
+        for seed, folder in seed_folders(root)
+    ]
+    report = root.exists("report/index.html")
+    missing = [of_seed["seed"] for of_seed in seeds if not of_seed["real_images_measured"]]
+    remark = unmeasured(missing, len(seeds)) if report else ""
     return {
         "run": str(root),
         "driver": driver,
         "deaths": [_death(event) for event in events if event["event"] in DEATHS],
         "last_event": events[-1] if events else None,
         "teacher": _stage(root.child("teacher")),
-        "seeds": [
-            {
-                "seed": seed,
-                "synthesize": _synthesis(folder.child("synthetic"), events, at_work=at_work),
-                "train": _training(folder.child("student"), seed, events),
-                "evaluate": list(_results(folder.child("evaluation"))),
-            }
-            for seed, folder in seed_folders(root)
-        ],
-        "report": root.exists("report/index.html"),
+        "seeds": seeds,
+        "report": report,
+        "remarks": [remark] if remark else [],
     }
 
 
@@ -91,7 +102,17 @@ def _training(folder: Folder, seed: str | None, events: list[dict[str, Any]]) ->
         state["updates"] = totals[-1]
     if updates:
         state["last_update"] = {k: v for k, v in updates[-1].items() if k != "event"}
+    if state["state"] == "done":
+        state["holdout"] = _holdout(folder)
     return state
+
+
+def _holdout(student: Folder) -> dict[str, Any] | None:
+    """Return how the kept student does on the synthetic hold-out; None without one."""
+    record = read_record(student)
+    select = record["identity"].get("training", {}).get("select") if record else None
+    kept = kept_epoch(read_history(student), best=select == "holdout")
+    return None if kept is None else {"epoch": kept["epoch"], **kept["holdout"]}
 
 
 def _is_update(event: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from dfshield.report.sweep.settings import Measure, Pooled, Setting, chosen_by, 
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 from dfshield.report.sweep.view import SweepView, view_of
 from dfshield.report.templating import environment
+from dfshield.unmeasured import UNMEASURED
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def render_sweep_page(data: SweepData, figures: Mapping[str, SweepFigure] | None
             proxy_meaning=_proxy_meaning(view),
             correlation=correlation(view.proxy) if view.proxy else "",
             recommended_yaml=_overrides(view),
+            said_if_unmeasured="" if data.data_name else UNMEASURED,
         )
     )
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfshield.errors import InputError
 from dfshield.runs.event_log import read_events
-from dfshield.runs.student_job import HISTORY
+from dfshield.runs.history import kept_epoch, read_history
 from dfshield.storage import Folder
 
 TRIAL_FILE = "trial.json"
@@ -110,14 +110,8 @@ def kept_holdout(folder: Folder, *, best: bool) -> dict[str, Any]:
         folder: of the student.
         best: whether the best epoch was kept, and not the last.
     """
-    history = folder.read_json(HISTORY)
-    measured = [record["holdout"] for record in history if "holdout" in record]
-    if not measured:
-        return {}
-    chosen: dict[str, Any] = measured[-1]
-    if best:
-        chosen = max(measured, key=lambda metrics: float(metrics["agreement_pgd"]))
-    return chosen
+    kept = kept_epoch(read_history(folder), best=best)
+    return {} if kept is None else dict(kept["holdout"])
 
 
 def worked_seconds(folder: Folder) -> float:

@@ -11,6 +11,7 @@ from dfshield.runs.sweep.metrics import BestSoFar, metric_of
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
 from dfshield.runs.sweep.record import read_trials
 from dfshield.storage import Folder
+from dfshield.unmeasured import UNMEASURED
 
 SWEEP_FILE = "sweep.yaml"
 
@@ -74,4 +75,5 @@ def sweep_status(location: str) -> dict[str, Any]:
         "failed": {r.name: r.reason for r in records if r.state == "failed"},
         "last_event": events[-1] if events else None,
         "report": root.exists("report/index.html"),
+        "remarks": [UNMEASURED] if config.evaluation.data is None else [],
     }

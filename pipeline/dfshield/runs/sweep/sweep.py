@@ -5,16 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from dfshield.config import Config, dump_config, expand
+from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.attack_plans import attacks_of
+from dfshield.runs.classifier_folder import load_classifier
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer, RunMonitor, SilentObserver
 from dfshield.runs.executor import Executor
-from dfshield.runs.identity import claim, flatten, read_record
+from dfshield.runs.identity import STAGE_FILE, claim, flatten, read_record
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
-from dfshield.runs.real_images import require_evaluation_data
+from dfshield.runs.real_images import real_images, require_evaluation_data
 from dfshield.runs.student import images_of_training
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
@@ -23,12 +25,13 @@ from dfshield.runs.sweep.reporting import write_report
 from dfshield.runs.sweep.results import write_results
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
-from dfshield.runs.sweep.trial import Source
+from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.runs.teacher_source import teacher_identity
-from dfshield.storage import SurrogateDataset
+from dfshield.storage import Folder, SurrogateDataset
 
 SWEEPS = "sweeps"
 _NO_PART = ("name", "preset", "cluster", "trackers", "sweep", "seeds")
+_MEASURING = "evaluation."
 
 
 class Sweep:
@@ -60,8 +63,13 @@ class Sweep:
         self.trials = listed_trials(config)
         for trial in self.trials or [make_trial(config, {}, None)]:
             attacks_of(trial.config)
-        if config.evaluation.data is not None or config.sweep.select_on == "test":
+        if config.evaluation.data is not None:
             require_evaluation_data(config)
+        elif config.sweep.select_on == "test":
+            raise InputError(
+                "sweep.select_on: test chooses by real images: name them in evaluation.data, or "
+                "choose by the synthetic hold-out (sweep.select_on=holdout)"
+            )
         check_metric(config)
         self.executor = executor
         self.runner = runner
@@ -84,7 +92,7 @@ class Sweep:
             KeyboardInterrupt: if it was stopped.
         """
         with Lease(self.root, on_beat=self.log.flush):
-            claim(self.root, self._identity(), key="sweep.name=")
+            self._claim()
             self.root.write_bytes(SWEEP_FILE, dump_config(self.config).encode())
             try:
                 self._run()
@@ -95,6 +103,8 @@ class Sweep:
     def _run(self) -> None:
         sources = self._sources()
         self._check_images(sources)
+        self._check_real_images(sources)
+        self._claim_measuring()
         records = read_trials(self.root)
         if self.retry_failed:
             records = [record for record in records if record.state != "failed"]
@@ -109,6 +119,7 @@ class Sweep:
         )
         if study.num_trials:
             self._do(study, records)
+        self._measure_late(sources)
         teacher = self._measure_teacher()
         records = read_trials(self.root)
         write_results(self.root, self.config, records)
@@ -140,6 +151,20 @@ class Sweep:
 
         self.runner.run_trials(study, monitor=RunMonitor(self.log, self.observer), ended=ended)
         self.observer.end()
+
+    def _claim(self) -> None:
+        """Bind the folder to this sweep; how it measures is open until it does."""
+        identity, record = self._identity(), read_record(self.root)
+        if record is not None and _measured_nothing(record["identity"]):
+            kept = {k: v for k, v in record["identity"].items() if k.startswith(_MEASURING)}
+            identity = {k: v for k, v in identity.items() if not k.startswith(_MEASURING)} | kept
+        claim(self.root, identity, key="sweep.name=")
+
+    def _claim_measuring(self) -> None:
+        """Bind a sweep that has measured no real image to how it measures now, if it does."""
+        record = read_record(self.root)
+        if record is not None and _measured_nothing(record["identity"]):
+            self.root.write_json(STAGE_FILE, {**record, "identity": self._identity()})
 
     def _identity(self) -> dict[str, Any]:
         """Return what all trials have in common; a value of an axis may be added later."""
@@ -219,6 +244,29 @@ class Sweep:
         for trial in self.trials:
             images_of_training(trial.config, sets[source_key(trial.config)])
 
+    def _check_real_images(self, sources: Mapping[str, Source]) -> None:
+        """Refuse test images that do not fit, before any student is trained for them."""
+        if self.config.evaluation.data is None:
+            return
+        for teacher in {source.teacher for source in sources.values()}:
+            classifier = load_classifier(Folder.at(teacher))
+            real_images(self.config, classifier, num_images=self.config.evaluation.num_images)
+
+    def _measure_late(self, sources: Mapping[str, Source]) -> None:
+        """Measure the students that were trained before the configuration named real images."""
+        if self.config.evaluation.data is None:
+            return
+        late = [r for r in read_trials(self.root) if r.state == "done" and not r.test]
+        if late:
+            self.observer.begin("Measuring", total=len(late), done=0, unit="trials")
+        for record in late:
+            trial = make_trial(self.config, record.values, record.seed)
+            source = sources[source_key(trial.config)]
+            run_trial(trial, source, root=self.root, executor=self.executor, replan=self.replan)
+            self.observer.advance(1.0)
+        if late:
+            self.observer.end()
+
     def _measure_teacher(self) -> list[EvaluationResult]:
         """Attack the teacher as the students are: once, under the configuration's own threat."""
         several = any(
@@ -239,3 +287,8 @@ class Sweep:
         )
         run.work([StageName.EVALUATE])
         return run.results[self.config.seed]
+
+
+def _measured_nothing(identity: Mapping[str, Any]) -> bool:
+    """Return whether a sweep of this identity has no real images to measure on."""
+    return identity.get("evaluation.data", ...) is None

@@ -1,0 +1,63 @@
+"""What one seed of a run gave, and its training as the page and the model card show it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dfshield.report.scores import EvaluationView
+from dfshield.report.views import Epoch, SynthesisView, Update, split_history
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """What one seed of a run gave.
+
+    Attributes:
+        seed: itself.
+        evaluations: of teacher and student on real images; empty where none was measured.
+        history: of the training: records of updates and of epochs, in their order.
+        kept_epoch: the epoch, counted from 0, that the student is of; None without a hold-out.
+        synthesis: how its surrogate images were made.
+    """
+
+    seed: int
+    evaluations: tuple[EvaluationView, ...]
+    history: tuple[Mapping[str, Any], ...]
+    kept_epoch: int | None
+    synthesis: SynthesisView
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one student.
+
+    Attributes:
+        updates: its optimizer steps.
+        epochs: its epochs on the synthetic hold-out; empty without one.
+        kept: the epoch that the student is of; None without a hold-out.
+    """
+
+    updates: tuple[Update, ...]
+    epochs: tuple[Epoch, ...]
+    kept: Epoch | None
+
+    @property
+    def rates(self) -> list[float]:
+        """Agreement rates of GradRefine, where it was used."""
+        return [u.agreement_rate for u in self.updates if u.agreement_rate is not None]
+
+    @property
+    def kept_how(self) -> str:
+        """Which epoch was kept, in words: ``"epoch 7 of 20"``."""
+        return f"epoch {self.kept.epoch + 1} of {len(self.epochs)}" if self.kept else ""
+
+
+def training_of(outcome: SeedOutcome) -> Training:
+    """Return the training of a seed.
+
+    Raises:
+        InputError: a record of its history lacks a field, or holds a value out of range.
+    """
+    updates, epochs = split_history(outcome.history)
+    kept = next((epoch for epoch in epochs if epoch.epoch == outcome.kept_epoch), None)
+    return Training(tuple(updates), tuple(epochs), kept)
