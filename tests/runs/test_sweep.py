@@ -240,14 +240,6 @@ def test_selecting_by_test_images_is_asked_for_and_told(tmp_path):
     assert "known: clean, PGD-3" in wrong
 
 
-def test_without_test_images_only_the_holdout_is_measured(tmp_path):
-    config = sweep_config(tmp_path, evaluation={})
-    succeed("sweep", config)
-    assert all(r["test"] == {} and r["holdout"] for r in records(config).values())
-    refused = call("sweep", config, "sweep.select_on=test", "sweep.name=b").refusal()
-    assert "evaluation.data" in refused
-
-
 @pytest.mark.parametrize(
     ("setting", "named"),
     [

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from dfshield.cli.execution import at_work
-from dfshield.unmeasured import UNMEASURED
 
 if TYPE_CHECKING:
     from dfshield.config import Config
@@ -27,7 +26,7 @@ def sweep_command(
 ) -> None:
     """Run the trials with progress on standard error; the results on standard output."""
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of
+    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of, remarks_on
 
     with at_work(config, overrides) as (settings, executor, observer):
         runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
@@ -40,7 +39,7 @@ def sweep_command(
             retry_failed=retry_failed,
         )
         records = sweep.run()
-    remarks = [UNMEASURED] if settings.evaluation.data is None else []
+    remarks = remarks_on(records)
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
         judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}

@@ -9,6 +9,7 @@ from dfshield.runs.sweep.record import (
     epochs_of,
     measured_so_far,
     read_trial,
+    remarks_on,
     trial_folder,
 )
 from dfshield.runs.sweep.status import is_sweep, sweep_status
@@ -35,6 +36,7 @@ __all__ = [
     "metrics_of_search",
     "read_events",
     "read_trial",
+    "remarks_on",
     "run_trial",
     "scores_of",
     "source_key",

@@ -1,6 +1,6 @@
 """What a trial of a sweep came to: the file ``trial.json`` of its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from dfshield.errors import InputError
 from dfshield.runs.event_log import read_events
 from dfshield.runs.history import kept_epoch, read_history
 from dfshield.storage import Folder
+from dfshield.unmeasured import UNMEASURED
 
 TRIAL_FILE = "trial.json"
 TRIALS = "trials"
@@ -90,6 +91,12 @@ def read_trials(root: Folder) -> list[TrialRecord]:
     names = [parts[1] for parts in files if parts[2:] == [TRIAL_FILE]]
     records = [record for record in (read_trial(root, name) for name in names) if record]
     return sorted(records, key=lambda record: (record.started, record.name))
+
+
+def remarks_on(records: Iterable[TrialRecord]) -> list[str]:
+    """Return what has to be said of a sweep whose students were measured on no real image."""
+    done = [record for record in records if record.state == "done"]
+    return [UNMEASURED] if done and not any(record.test for record in done) else []
 
 
 def trial_folder(root: Folder, name: str) -> Folder:

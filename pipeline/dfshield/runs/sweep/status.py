@@ -9,9 +9,8 @@ from dfshield.runs.event_log import read_events
 from dfshield.runs.lease import driver_state
 from dfshield.runs.sweep.metrics import BestSoFar, metric_of
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
-from dfshield.runs.sweep.record import read_trials
+from dfshield.runs.sweep.record import read_trials, remarks_on
 from dfshield.storage import Folder
-from dfshield.unmeasured import UNMEASURED
 
 SWEEP_FILE = "sweep.yaml"
 
@@ -75,5 +74,5 @@ def sweep_status(location: str) -> dict[str, Any]:
         "failed": {r.name: r.reason for r in records if r.state == "failed"},
         "last_event": events[-1] if events else None,
         "report": root.exists("report/index.html"),
-        "remarks": [UNMEASURED] if config.evaluation.data is None else [],
+        "remarks": remarks_on(records),
     }
