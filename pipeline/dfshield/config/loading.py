@@ -13,26 +13,12 @@ from pydantic_core import ErrorDetails
 
 from dfshield.config.models import Config
 from dfshield.config.presets import PRESETS, preset
+from dfshield.config.yaml_text import read_yaml, write_yaml
 from dfshield.errors import InputError, one_line
 
 Tree = dict[str, Any]
 
 _LIST_ERRORS = ("tuple_type", "list_type", "too_long")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where PyYAML silently keeps the last."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise yaml.YAMLError(f"the key {key.value!r} is given twice (line {line})")
-                seen.add(key.value)
-        return node
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -60,7 +46,7 @@ def config_from(tree: Mapping[str, Any], *, where: str = "config") -> Config:
 def dump_config(config: Config) -> str:
     """Return the resolved configuration as YAML."""
     tree = config.model_dump(mode="json", exclude={"seeds"} if config.seeds is None else {"seed"})
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return write_yaml(tree)
 
 
 def set_key(tree: Tree, key: str, value: Any) -> None:
@@ -90,7 +76,7 @@ def expand(path: str, *, key: str) -> str:
 
 def _parse(text: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+        return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         # A ValueError is a date, or a number, that looks like one and is none.
         raise InputError(f"not valid YAML: {one_line(error)}") from None

@@ -14,6 +14,7 @@ from dfshield.config.sections import (
     StorageConfig,
     SynthesisConfig,
     TeacherConfig,
+    Text,
     ThreatConfig,
     TrainingConfig,
 )
@@ -23,7 +24,7 @@ from dfshield.config.sweep import SweepConfig
 class Config(Section):
     """The whole configuration of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     preset: str | None = Field(
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from dfshield.config.yaml_text import WrittenNumber
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 
@@ -24,7 +25,16 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _as_written(value: Any) -> Any:
+    return value.text if isinstance(value, WrittenNumber) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_written)]
+"""A name or a path, which may look like a number with an exponent: ``1e-3``."""
+
+
 def _check_size(value: Any) -> Any:
+    value = _as_written(value)
     if not isinstance(value, int | float | str):
         raise ValueError(f'{value!r} is not a perturbation size, such as 0.03 or "8/255"')
     try:
@@ -48,7 +58,7 @@ def _as_name(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-ClassName = Annotated[str, BeforeValidator(_as_name)]
+ClassName = Annotated[Text, BeforeValidator(_as_name)]
 """A name of a class; YAML reads those that are numbers as such."""
 
 
@@ -107,7 +117,7 @@ class DataConfig(Section):
         description="digits, a MedMNIST name, cifar10, cifar100, svhn, npz, folder",
         json_schema_extra=_data_set_names,
     )
-    path: str | None = Field(None, description="File or folder; $VARIABLES are expanded.")
+    path: Text | None = Field(None, description="File or folder; $VARIABLES are expanded.")
 
 
 class EvaluationData(DataConfig):
@@ -134,13 +144,13 @@ class TeacherTraining(Section):
 class TeacherConfig(Section):
     """The classifier to harden."""
 
-    source: str = Field(
+    source: Text = Field(
         description="pytorchcv:resnet20_cifar10, medmnist:resnet18, dfshield:resnet20 or "
         "python:package.module:factory; or a folder: that of a saved classifier, such as a run's "
         "student, or a run, which stands for its student. All else is then known from there."
     )
     options: dict[str, Any] = Field({}, description="Keyword arguments of the architecture.")
-    weights: str | None = Field(
+    weights: Text | None = Field(
         None,
         description='A .safetensors or state_dict file, "download" (pytorchcv), or the folder of a '
         "classifier that was saved with this source. None: trained as `train` says, or brought by "
@@ -315,7 +325,7 @@ class InnerConfig(Section):
 class TrainingConfig(Section):
     """Surrogate images to student."""
 
-    data: str | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    data: Text | None = Field(None, description="A surrogate data set to reuse instead of our own.")
     epochs: Count = 100
     batch_size: Count = 200
     learning_rate: LearningRate = 1e-4
@@ -348,6 +358,13 @@ def _attack_names(schema: dict[str, Any]) -> None:
     schema["enum"] = list(ATTACKS)
 
 
+def _plain(value: Any) -> Any:
+    """Return a number as an attack takes it: 1e3 stands for queries, which are whole, as well."""
+    if not isinstance(value, WrittenNumber):
+        return value
+    return int(value) if value.is_integer() else float(value)
+
+
 class AttackConfig(BaseModel):
     """One attack of the evaluation: its name and its own keyword arguments."""
 
@@ -358,21 +375,21 @@ class AttackConfig(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """The attack's keyword arguments."""
-        return dict(self.model_extra or {})
+        return {key: _plain(value) for key, value in (self.model_extra or {}).items()}
 
 
 class RobustBenchConfig(Section):
     """What a RobustBench entry says beside the figures that are measured."""
 
-    name: str | None = Field(None, description="None: the run's name.")
-    architecture: str | None = Field(None, description="None: the classifier's source.")
-    dataset: str | None = Field(None, description="None: the name of evaluation.data.")
-    link: str = ""
-    authors: str = ""
-    venue: str = "N/A"
+    name: Text | None = Field(None, description="None: the run's name.")
+    architecture: Text | None = Field(None, description="None: the classifier's source.")
+    dataset: Text | None = Field(None, description="None: the name of evaluation.data.")
+    link: Text = ""
+    authors: Text = ""
+    venue: Text = "N/A"
     additional_data: bool = False
-    reported: str = Field("", description="Robust accuracy that was claimed, in percent.")
-    footnote: str = ""
+    reported: Text = Field("", description="Robust accuracy that was claimed, in percent.")
+    footnote: Text = ""
 
 
 class EvaluationConfig(Section):
@@ -455,7 +472,7 @@ class ClusterConfig(Section):
 class StorageConfig(Section):
     """Where runs lie and how surrogate images are stored."""
 
-    path: str = Field("runs", description="The folder that holds the run folders.")
+    path: Text = Field("runs", description="The folder that holds the run folders.")
     sink: Literal["parquet", "object_store"] = Field(
         "parquet",
         description="Where surrogate images go; object_store: only into memory, to train in the "

@@ -1,14 +1,22 @@
 """The sweep section: which keys vary, over what, and how trials are chosen, run and judged."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
-from dfshield.config.sections import Count, Positive, Section, Seed
+from dfshield.config.sections import Count, Positive, Section, Seed, Text
+from dfshield.config.yaml_text import WrittenNumber
 
 Bounds = tuple[float, float]
-Scalar = bool | int | float | str | None
+
+
+def _kept_as_written(value: Any, validate: Callable[[Any], Any]) -> Any:
+    return value if isinstance(value, WrittenNumber) else validate(value)
+
+
+Scalar = Annotated[bool | int | float | str | None, WrapValidator(_kept_as_written)]
+"""A value of a swept key, whatever that takes."""
 
 SWEEP_PRESETS: dict[str, dict[str, Any]] = {
     "sensitivity-lambda": {
@@ -86,7 +94,7 @@ def _by_path(value: Any) -> Any:
 class SweepConfig(Section):
     """One student for every setting and seed, of one surrogate data set where that can be."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
         "sweep", description="Its folder in the run's folder is sweeps/NAME. Default: the preset's."
     )
     preset: str | None = Field(

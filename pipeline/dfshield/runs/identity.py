@@ -1,6 +1,7 @@
 """Identities: what a stage's result depends on, and refusing to mix two of them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dfshield.errors import InputError
@@ -17,8 +18,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {left.get(key, 'unset')} → {right.get(key, 'unset')}"
         for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key)
+        if not _same(left.get(key), right.get(key))
     ]
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Compare two values; a number such as 1e-2 was kept as text by an earlier dfshield."""
+    if isinstance(old, str) and isinstance(new, float):
+        with suppress(ValueError):
+            return float(old) == new
+    return bool(old == new)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
