@@ -1,6 +1,7 @@
 """The families of networks that a source names before its colon."""
 
 import contextlib
+import copy
 import difflib
 import importlib
 import re
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+import torch
 from torch import nn
 
 from dfshield.classifiers import cifar_resnet, medmnist_resnet
 from dfshield.classifiers.base import Architecture
+from dfshield.classifiers.contained import contained
 from dfshield.errors import DfshieldError, InputError, one_line
 
 _PYTORCHCV_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
@@ -157,9 +160,18 @@ def _factory(name: str) -> Callable[..., object]:
     return factory
 
 
+_dtypes: dict[str, torch.dtype] = {}
+"""Of modules that set another default dtype when they were imported: it is their factories'."""
+
+
 def _import(module_name: str) -> ModuleType:
+    ours = torch.get_default_dtype()
     try:
-        return importlib.import_module(module_name)
+        with contained():
+            module = importlib.import_module(module_name)
+            if torch.get_default_dtype() != ours:
+                _dtypes[module_name] = torch.get_default_dtype()
+            return module
     except (Exception, SystemExit) as error:
         what = f"source: cannot import {module_name!r}"
         # Of its own name or its package's; of another name, the module itself lacks something.
@@ -186,7 +198,9 @@ def _where(error: BaseException) -> str:
 def _make_python(name: str, architecture: Architecture) -> nn.Module:
     factory = _factory(name)
     try:
-        network = factory(**architecture.options)
+        with contained():
+            torch.set_default_dtype(_dtypes.get(name.partition(":")[0], torch.get_default_dtype()))
+            network = factory(**architecture.options)
     except (Exception, SystemExit) as error:
         raise InputError(
             f"source: {architecture.source} called with the options "
@@ -197,6 +211,8 @@ def _make_python(name: str, architecture: Architecture) -> nn.Module:
             f"source: {architecture.source} must return a torch.nn.Module, it returned "
             f"{type(network).__name__}"
         )
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        return copy.deepcopy(network)  # made in torch.inference_mode, it could not be trained
     return network
 
 

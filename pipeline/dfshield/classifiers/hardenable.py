@@ -53,7 +53,8 @@ def require_float32(classifier: Classifier) -> None:
 def require_hardenable(classifier: Classifier) -> None:
     """Check that a classifier can be inverted and trained on.
 
-    It needs BatchNorm running statistics, float32 weights, and logits, no probabilities.
+    It needs BatchNorm running statistics, float32 weights, and logits with a gradient, no
+    probabilities.
 
     Raises:
         InputError: naming what is not so, and what to do.
@@ -62,5 +63,12 @@ def require_hardenable(classifier: Classifier) -> None:
     require_float32(classifier)
     source = classifier.architecture.source
     device = classifier.mean.device
-    with torch.no_grad(), torch_generators(0, device):
-        require_logits(classifier(probe_images(classifier.input_shape)[:4].to(device)), source)
+    images = probe_images(classifier.input_shape)[:4].to(device).requires_grad_()
+    with torch.enable_grad(), torch_generators(0, device):
+        logits = classifier(images)
+    require_logits(logits, source)
+    if not logits.requires_grad:
+        raise InputError(
+            f"{source}: its logits carry no gradient with respect to the images: take "
+            "torch.no_grad, detach and the like out of its forward"
+        )

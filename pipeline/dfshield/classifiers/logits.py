@@ -75,13 +75,18 @@ def logits_in(answer: object, num_images: int) -> Float[Tensor, "n k"]:
 def answer_of(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
     """Return a network's logits as it computes them, given the images in the type of its weights.
 
-    Whatever its forward pass does to its input in place, ``x`` stays as it is.
+    Whatever its forward pass does to its input in place, ``x`` stays as it is; so does the mode of
+    gradients.
 
     Raises:
         InputError: as `logits_in` does.
     """
     dtype = dtype_of(network)
-    return logits_in(network(x.to(dtype) if dtype != x.dtype else x.clone()), len(x))
+    with_gradient = torch.is_grad_enabled()
+    answer = network(x.to(dtype) if dtype != x.dtype else x.clone())
+    if torch.is_grad_enabled() != with_gradient:
+        torch.set_grad_enabled(with_gradient)
+    return logits_in(answer, len(x))
 
 
 def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dfshield.classifiers.base import Architecture, Classifier
+from dfshield.classifiers.contained import contained
 from dfshield.classifiers.families import (
     FAMILIES,
     Family,
@@ -111,7 +112,7 @@ def assemble(
         InputError: for an unknown source or option, or logits of another shape.
     """
     family, name = _family(architecture.source)
-    with torch_generators(seed, torch.device("cpu")):
+    with contained(), torch_generators(seed, torch.device("cpu")):
         network = unsynced(family.make(name, architecture))
         classifier = Classifier(network, architecture=architecture, mean=mean, std=std)
         classifier.eval()

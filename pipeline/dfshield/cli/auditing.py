@@ -1,12 +1,12 @@
 """The commands ``audit``, and ``evaluate`` for models that no run has made."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from dfshield.cli.execution import at_work, working
+from dfshield.cli.machine_output import print_json
 from dfshield.cli.others import ModelOptions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def audit_command(
         else _audit_run(config, overrides, options)
     )
     if as_json:
-        typer.echo(json.dumps([report.model_dump(mode="json") for report, _ in audits]))
+        print_json([report.model_dump(mode="json") for report, _ in audits])
     else:
         for report, place in audits:
             print_audit(report, place)
@@ -71,7 +71,7 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
         folder = context.layout.evaluation(settings.seed)
     if as_json:
         shown = [result.model_dump(mode="json") for result in results]
-        typer.echo(json.dumps({"folder": folder.uri, "results": shown}))
+        print_json({"folder": folder.uri, "results": shown})
     else:
         print_results({settings.seed: results})
         typer.echo(f"Results and one row per image: {folder}")

@@ -1,6 +1,5 @@
 """The command ``doctor``."""
 
-import json
 import os
 import sys
 from collections import Counter
@@ -10,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from dfshield.cli.execution import chosen_address, load_settings
+from dfshield.cli.machine_output import print_json
 from dfshield.errors import DfshieldError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def doctor_command(
     """Look at everything, print what was found; return whether a run could go well."""
     checks = _checks(config, overrides, templates)
     if as_json:
-        typer.echo(json.dumps([asdict(check) for check in checks]))
+        print_json([asdict(check) for check in checks])
     else:
         _print(checks)
     return all(check.verdict != "failed" for check in checks)

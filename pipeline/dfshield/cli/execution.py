@@ -1,6 +1,5 @@
 """Running stages of the pipeline for a command."""
 
-import json
 import os
 import shlex
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from dfshield.cli.machine_output import print_json
 
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
@@ -46,17 +47,15 @@ def execute(
         )
         run.run([StageName(stage) for stage in stages])
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "status": run_status(str(run.context.layout.root)),
-                    "results": [
-                        result.model_dump(mode="json")
-                        for results in run.results.values()
-                        for result in results
-                    ],
-                }
-            )
+        print_json(
+            {
+                "status": run_status(str(run.context.layout.root)),
+                "results": [
+                    result.model_dump(mode="json")
+                    for results in run.results.values()
+                    for result in results
+                ],
+            }
         )
         return
     if run.results:

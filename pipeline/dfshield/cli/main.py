@@ -10,6 +10,7 @@ import typer
 
 from dfshield import __version__
 from dfshield.cli.execution import execute, trusting
+from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
 from dfshield.cli.options import (
     AsJson,
@@ -189,7 +190,7 @@ def status(
     while True:
         state = sweep_status(run) if sweeps else run_status(run)
         if as_json:
-            typer.echo(json.dumps(state))
+            print_json(state)
         elif sweeps:
             print_sweep_status(state, clear=watch)
         else:
@@ -240,7 +241,7 @@ def doctor(
         typer.Option("--template", help="A launch template to look for placeholders in."),
     ] = None,
     trust_python: TrustPython = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The checks as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine, the cluster that would be used, a run's teacher and its test images.
 
@@ -284,7 +285,8 @@ def main() -> None:
     # A thread of Ray Tune that outlives an interrupted sweep must not start a Ray of its own.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
-        app()
+        with KEPT:
+            app()
     except DfshieldError as error:
         hint = " (dfshield --help)" if isinstance(error, InputError) and not str(error) else ""
         typer.echo(f"Error: {error}{hint}", err=True)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from dfshield.cli.machine_output import keep_stdout
+
 ConfigArgument = Annotated[str, typer.Argument(help="The YAML file.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
@@ -13,7 +15,10 @@ Overrides = Annotated[
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="State and results as JSON on standard output.")
+    bool,
+    typer.Option(
+        "--json", callback=keep_stdout, help="State and results as JSON on standard output."
+    ),
 ]
 Replan = Annotated[
     bool,

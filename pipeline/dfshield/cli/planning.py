@@ -1,13 +1,11 @@
 """``--plan``: how a stage would be computed on this machine, and how long it would take."""
 
-import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import typer
-
 from dfshield.cli.execution import load_settings
+from dfshield.cli.machine_output import print_json
 
 if TYPE_CHECKING:
     from dfshield.runs import StagePlan
@@ -21,7 +19,7 @@ def print_plan(
 
     plan = plan_stage(load_settings(config, overrides), stage)
     if as_json:
-        typer.echo(json.dumps(plan.to_json()))
+        print_json(plan.to_json())
         return
     _print_table(plan)
 

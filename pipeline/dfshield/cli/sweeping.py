@@ -1,6 +1,5 @@
 """The sweep command, and a sweep's results and state as tables."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from dfshield.cli.execution import at_work
+from dfshield.cli.machine_output import print_json
 
 if TYPE_CHECKING:
     from dfshield.config import Config
@@ -44,7 +44,7 @@ def sweep_command(
         trials = [record.model_dump(mode="json") for record in records]
         judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
         told = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
-        typer.echo(json.dumps(told))
+        print_json(told)
     else:
         _print_trials(settings, records)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")

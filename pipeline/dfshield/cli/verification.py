@@ -1,13 +1,12 @@
 """The command ``verify``."""
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 
-import typer
 from rich.console import Console
 
 from dfshield.cli.execution import execute, new_observer
+from dfshield.cli.machine_output import print_json
 from dfshield.errors import InputError
 from dfshield.runs import Resynthesis, resynthesize, verify_run
 from dfshield.runs.layout import CONFIG_FILE
@@ -30,7 +29,7 @@ def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: b
         shown = [report.to_json() for report in reports]
         for report, comparison in zip(shown, compared, strict=False):
             report["resynthesis"] = comparison.to_json()
-        typer.echo(json.dumps(shown))
+        print_json(shown)
     else:
         _print(reports, compared)
     return _all_well(reports, compared)
