@@ -36,8 +36,12 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def _others_to_stderr() -> Iterator[None]:
-    own, kept = _is_real(sys.stdout), os.dup(_STDOUT)
+    try:
+        own = sys.stdout.fileno() == _STDOUT
+    except UnsupportedOperation:
+        own = False  # somebody calls the command within Python
     sys.stdout.flush()
+    kept = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
     _documents.append(os.fdopen(os.dup(kept), "w", encoding="utf-8") if own else sys.stdout)
     try:
@@ -50,10 +54,3 @@ def _others_to_stderr() -> Iterator[None]:
         else:
             os.dup2(kept, _STDOUT)
         os.close(kept)
-
-
-def _is_real(stream: TextIO) -> bool:
-    try:
-        return stream.fileno() == _STDOUT
-    except UnsupportedOperation:
-        return False
