@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 from dfshield.datasets.files import reading, refuse_split, required
+from dfshield.datasets.folder_files import ClassFiles, class_folders, remarks, require_classes
 from dfshield.datasets.images import SPLITS, ImageSet, stored_split, without_stored_validation
 from dfshield.datasets.names import in_natural_order
 from dfshield.errors import InputError
 
-_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 _WORDS = {"L": "grey", "RGB": "colour"}
 
@@ -19,9 +19,10 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
     """Return the images of ``path/SPLIT/CLASS/*.png``, or of ``path/CLASS/*.png``.
 
     A validation split that is not there is made as `load_images` says. Classes are the sub-folders
-    of all splits in alphabetical order, numbers in their names by value (hidden ones left out);
-    images follow by name of folder, then file, letter by letter. Files with other extensions than
-    those of images are left out.
+    of all splits in alphabetical order, numbers in their names by value; images follow by name of
+    folder, then file, letter by letter. Images in sub-folders of a class folder are of that class,
+    as in torchvision's ImageFolder. Hidden files, ``__MACOSX``, ``Thumbs.db`` and the like are
+    passed over; what else is left out stands in the remarks.
 
     Raises:
         InputError: nothing there, an unreadable image, images of several sizes, or grey and colour
@@ -40,38 +41,16 @@ def load_folder(name: str, split: str, path: Path | None) -> ImageSet:
         refuse_split(str(path), stored_split(split, present), present)
     root = path / stored_split(split, present)
     with reading(path, "a folder of images"):
-        class_names = _class_names([path / one for one in present] or [path])
-        files = [
-            (label, file)
-            for label, class_name in enumerate(class_names)
-            for file in _images_in(root / class_name)
-        ]
-    if not files:
-        raise InputError(
-            f"path: {root} has no images in class folders: wanted CLASS/*.png (or jpg, bmp, tif)"
-        )
-    labels = np.array([label for label, _ in files], dtype=np.int64)
-    pixels = _read_all([file for _, file in files])
-    images = ImageSet(pixels, labels, class_names, name, split, origin=str(root))
+        class_names = class_folders([path / one for one in present] or [path])
+        classes = {class_name: ClassFiles.of(root / class_name) for class_name in class_names}
+        require_classes(root, classes)
+        said = tuple(remarks(path, root, present, classes))
+    labels = np.repeat(np.arange(len(classes)), [len(one.images) for one in classes.values()])
+    pixels = _read_all([file for one in classes.values() for file in one.images])
+    images = ImageSet(pixels, labels, class_names, name, split, origin=str(root), remarks=said)
     ordered = in_natural_order(class_names)
     numbers = [ordered.index(one) for one in class_names]
     return without_stored_validation(images, present).with_classes(ordered, numbers)
-
-
-def _class_names(roots: list[Path]) -> tuple[str, ...]:
-    # All splits count, so that a class missing from one does not renumber the others.
-    names = {folder.name for root in roots for folder in root.iterdir() if folder.is_dir()}
-    return tuple(sorted(one for one in names if not one.startswith(".")))
-
-
-def _images_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in _EXTENSIONS and not file.name.startswith(".")
-    )
 
 
 def _read_all(files: list[Path]) -> np.ndarray:

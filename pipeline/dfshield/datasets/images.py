@@ -41,6 +41,7 @@ class ImageSet:
         split: ``train``, ``val`` or ``test``.
         origin: the file or folder that error messages name; ``name (split)`` when empty.
         named: False where the source names no class, so that `class_names` only count them.
+        remarks: what has to be said of what the source holds, a sentence each.
 
     Raises:
         InputError: pixels of another type or shape or outside their range, labels that are no class
@@ -54,6 +55,7 @@ class ImageSet:
     split: str
     origin: str = ""
     named: bool = True
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = self._where

@@ -78,7 +78,7 @@ def real_images(config: Config, classifier: Classifier, *, num_images: int | Non
         num_images=len(images),
         sampled_from=len(whole) if sampled else None,
         sample_seed=seed if sampled else None,
-        remarks=() if remark is None else (remark,),
+        remarks=images.remarks if remark is None else (remark, *images.remarks),
     )
     return RealImages(images, index, info)
 

@@ -172,6 +172,8 @@ def _classes_of(config: Config, train: ImageSet) -> dict[str, Any]:
 
 def _tell_of_data(context: RunContext, teacher: Classifier, train: ImageSet) -> None:
     """Tell what is strange about the training images but no mistake for certain."""
+    for remark in train.remarks:
+        context.observer.say(f"Note: {remark}")
     present = set(train.labels.tolist())
     absent = [name for label, name in enumerate(teacher.class_names) if label not in present]
     if absent:
