@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dfshield.datasets.arrays import as_labels, as_pixels
 from dfshield.errors import InputError
 from dfshield.pixels import as_floats
 
@@ -19,10 +20,6 @@ VALIDATION_SHARE = 10
 """A validation split that a source lacks is one of this many parts of its training images."""
 _VALIDATION_SEED = 10
 
-RANGE_TOLERANCE = 1e-6
-"""How far a float pixel may lie outside [0, 1] through rounding; it is clipped, not refused."""
-
-_MOST_CLASSES = 1_000_000
 _ROWS_PER_HASH = 1024
 
 
@@ -59,7 +56,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         where = self._where
-        pixels, labels = _as_pixels(self.pixels, where), as_labels(self.labels, where)
+        pixels, labels = as_pixels(self.pixels, where), as_labels(self.labels, where)
         if len(pixels) != len(labels):
             raise InputError(
                 f"{where}: {len(pixels)} images but {len(labels)} labels: wanted one each"
@@ -240,58 +237,3 @@ def without_stored_validation(images: ImageSet, present: Collection[str]) -> Ima
     chosen[stratified_index(images.labels, number, rng)] = True
     rows = chosen if images.split == "val" else ~chosen
     return replace(images, pixels=images.pixels[rows], labels=images.labels[rows])
-
-
-def as_labels(labels: np.ndarray, where: str) -> npt.NDArray[np.int64]:
-    """Return class numbers as ``(n,)`` int64; ``where`` names their source in an error.
-
-    Raises:
-        InputError: not integers, negative, absurdly large, none at all, or of another shape.
-    """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise InputError(
-            f"{where}: labels have shape {labels.shape}: wanted one class number per image, "
-            "(n,) or (n, 1)"
-        )
-    if labels.dtype.kind not in "iu":
-        raise InputError(f"{where}: labels are {labels.dtype}: wanted integers, 0 and up")
-    if not len(labels):
-        raise InputError(f"{where}: holds no images")
-    if labels.min() < 0 or labels.max() >= _MOST_CLASSES:
-        raise InputError(
-            f"{where}: labels run from {labels.min()} to {labels.max()}: wanted class numbers, "
-            "0 and up"
-        )
-    return labels.astype(np.int64)
-
-
-def _as_pixels(pixels: np.ndarray, where: str) -> np.ndarray:
-    """Return images as ``(n, h, w, c)``, uint8 or float32 in [0, 1]."""
-    if pixels.ndim == 3:
-        pixels = pixels[..., np.newaxis]
-    if pixels.ndim != 4 or 0 in pixels.shape:
-        raise InputError(
-            f"{where}: images have shape {pixels.shape}: wanted (n, h, w, c), or (n, h, w) for grey"
-        )
-    if pixels.shape[1] in (1, 3) and pixels.shape[3] not in (1, 3):
-        raise InputError(
-            f"{where}: images of shape {pixels.shape} have their channels first: "
-            "wanted channels last, (n, h, w, c)"
-        )
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype.kind != "f":
-        raise InputError(
-            f"{where}: images are {pixels.dtype}: wanted uint8 in 0..255 or float in [0, 1]"
-        )
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-        raise InputError(
-            f"{where}: float images run from {low:.6g} to {high:.6g}: wanted [0, 1] "
-            "(0..255 is for uint8)"
-        )
-    if low < 0 or high > 1:
-        pixels = pixels.clip(0, 1)
-    return pixels.astype(np.float32, copy=False)

@@ -1,5 +1,6 @@
 """Images in a NumPy ``.npz`` archive, one split or several in one file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from dfshield.datasets.arrays import as_labels
 from dfshield.datasets.files import reading, refuse_split, required
 from dfshield.datasets.images import (
     SPLITS,
     ImageSet,
-    as_labels,
     stored_split,
     without_stored_validation,
 )
@@ -42,7 +43,10 @@ def load_npz(name: str, split: str, path: Path | None) -> ImageSet:
         present = _splits(archive)
         images, labels = read_split(archive, path, stored_split(split, present))
         class_names, named = _class_names(archive, path), "class_names" in archive
-    loaded = ImageSet(images, labels, class_names, name, split, origin=str(path), named=named)
+        said = tuple(_unread(archive, path, present))
+    loaded = ImageSet(
+        images, labels, class_names, name, split, origin=str(path), named=named, remarks=said
+    )
     return without_stored_validation(loaded, present)
 
 
@@ -83,6 +87,16 @@ def read_split(archive: NpzFile, path: Path, split: str) -> tuple[np.ndarray, np
 
 def _splits(archive: NpzFile) -> tuple[str, ...]:
     return tuple(one for one in SPLITS if f"{one}_images" in archive)
+
+
+def _unread(archive: NpzFile, path: Path, present: tuple[str, ...]) -> Iterator[str]:
+    """Say which arrays look like images or labels and are not read."""
+    prefixes = [f"{split}_" for split in present] or [""]
+    known = {f"{prefix}{what}" for prefix in prefixes for what in ("images", "labels")}
+    looks = re.compile("image|label", re.IGNORECASE)
+    unread = [key for key in archive.files if looks.search(key) and key not in known]
+    if unread:
+        yield f"{', '.join(unread)} in {path} not read: splits are train, val and test"
 
 
 def _class_names(archive: NpzFile, path: Path) -> tuple[str, ...]:

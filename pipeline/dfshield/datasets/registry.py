@@ -10,6 +10,7 @@ from dfshield.datasets.folder import load_folder
 from dfshield.datasets.images import SPLITS, ImageSet
 from dfshield.datasets.medmnist import MEDMNIST, load_medmnist
 from dfshield.datasets.npz import load_npz
+from dfshield.datasets.ranges import checked_range
 from dfshield.datasets.svhn import load_svhn
 from dfshield.errors import InputError
 
@@ -69,7 +70,7 @@ def load_images(name: str, *, split: str = "test", path: str | Path | None = Non
         raise InputError(
             f'split: "{split}" is unknown{_nearest(split, SPLITS)}: known are {", ".join(SPLITS)}'
         )
-    return DATASETS[name](name, split, None if path is None else Path(path))
+    return checked_range(DATASETS[name](name, split, None if path is None else Path(path)))
 
 
 def _nearest(word: str, known: dict[str, Loader] | tuple[str, ...]) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dfshield.datasets.arrays import as_labels
 from dfshield.datasets.files import reading, required
-from dfshield.datasets.images import ImageSet, as_labels, stored_split, without_stored_validation
+from dfshield.datasets.images import ImageSet, stored_split, without_stored_validation
 from dfshield.errors import InputError
 
 _SOURCE = 'from the page "The Street View House Numbers Dataset", ufldl.stanford.edu/housenumbers'
