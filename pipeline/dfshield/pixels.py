@@ -1,8 +1,34 @@
 """Images as they are stored, and as models take them."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from dfshield.errors import InputError
+
+
+def require_images(images: object, key: str = "images") -> None:
+    """Check that images are a tensor (n, c, h, w) of numbers.
+
+    Args:
+        images: what was given for them.
+        key: the argument that they were given for.
+
+    Raises:
+        InputError: if they are not, with what to do.
+    """
+    if not isinstance(images, Tensor):
+        remedy = ": torch.from_numpy makes one" if isinstance(images, np.ndarray) else ""
+        raise InputError(
+            f"{key}: must be a torch tensor (n, c, h, w), but is a {type(images).__name__}{remedy}"
+        )
+    if images.ndim != 4 or images.is_complex():
+        remedy = ": one image is images[None]" if images.ndim == 3 else ""
+        raise InputError(
+            f"{key}: must be a tensor (n, c, h, w), but is {images.dtype} of shape "
+            f"{tuple(images.shape)}{remedy}"
+        )
 
 
 def as_floats(images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -23,12 +23,13 @@ from dfshield.attacks.base import (
 from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.gradient import FGSM, PGD
 from dfshield.attacks.latent import Latent
-from dfshield.attacks.models import frozen, in_float32
+from dfshield.attacks.models import in_float32
 from dfshield.attacks.noise import Noise
 from dfshield.attacks.pgd_variants import ObjectivePGD, UnboundedPGD
 from dfshield.attacks.registry import ATTACKS, make_attack
 from dfshield.attacks.spsa import SPSA
 from dfshield.attacks.transfer import Transfer
+from dfshield.classifiers import frozen
 
 __all__ = [
     "APGDCE",

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
-from dfshield.attacks.models import frozen, in_float32, logits_of
+from dfshield.attacks.models import in_float32, logits_of
 from dfshield.attacks.settings import nearest
-from dfshield.classifiers import PROBABILITIES, Classifier, are_probabilities
+from dfshield.classifiers import PROBABILITIES, Classifier, are_probabilities, frozen
 from dfshield.classifiers.logits import dtype_of
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import DfshieldWarning, InputError

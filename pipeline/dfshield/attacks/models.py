@@ -1,8 +1,6 @@
-"""What attacks do with models: freeze them, ask them, name them."""
+"""What attacks do with models: ask them, name them."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -27,27 +25,6 @@ class InFloat32(nn.Module):
 def in_float32(model: nn.Module) -> nn.Module:
     """Return the model, or what stands in for one that is not known to give float32."""
     return model if isinstance(model, Classifier | InFloat32) else InFloat32(model)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into eval mode with parameters that take no gradient; undo both afterwards.
-
-    Every module gets its own training flag back and every parameter its own ``requires_grad``,
-    also after an error.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in flags:
-            parameter.requires_grad_(requires_grad)
 
 
 def logits_of(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:

@@ -6,8 +6,9 @@ from dfshield.attacks.ascent import Ascent, Batch, Objective
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.gradient import PGD
 from dfshield.attacks.losses import kl_divergence
-from dfshield.attacks.models import frozen, identity_of, in_float32, logits_of, on_device
+from dfshield.attacks.models import identity_of, in_float32, logits_of, on_device
 from dfshield.attacks.settings import one_of
+from dfshield.classifiers import frozen
 from dfshield.errors import InputError
 
 TERMS = ("a", "b", "c")

@@ -1,7 +1,7 @@
 """What is hardened: building, loading, normalising, fingerprinting and saving classifiers."""
 
+from dfshield.classifiers.architecture import Architecture
 from dfshield.classifiers.base import (
-    Architecture,
     Classifier,
     batchnorm_layers,
     load_state,
@@ -22,9 +22,11 @@ from dfshield.classifiers.logits import (
     are_probabilities,
     float32_logits,
     require_logits,
+    require_module,
     same_logits,
 )
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
+from dfshield.classifiers.modes import frozen, modes_kept
 from dfshield.classifiers.saving import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -54,14 +56,17 @@ __all__ = [
     "build",
     "describe",
     "float32_logits",
+    "frozen",
     "load",
     "load_state",
+    "modes_kept",
     "probe_images",
     "read_weights",
     "require_batchnorm",
     "require_float32",
     "require_hardenable",
     "require_logits",
+    "require_module",
     "same_logits",
     "save",
     "serialised",

@@ -2,97 +2,33 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfshield.classifiers.architecture import Architecture, image_shape
 from dfshield.classifiers.behaviour import Behaviour, observe, probe_images
-from dfshield.classifiers.logits import float32_logits
+from dfshield.classifiers.logits import answer_to, float32_logits, require_module
+from dfshield.classifiers.modes import frozen
+from dfshield.classifiers.normalisation import per_channel, require_normalisation, unnormalised
 from dfshield.errors import InputError
+from dfshield.pixels import require_images
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """How to build a classifier's network again, without its weights.
-
-    Attributes:
-        source: ``family:name``, for example ``"dfshield:resnet20"``.
-        options: what else the family takes, as JSON values.
-        input_shape: (c, h, w) of one image.
-        num_classes: number of classes k, at least 2.
-        class_names: k names, in the order of the logits; empty means "0", "1", ...
-
-    Raises:
-        InputError: for a shape, a class count or class names that cannot be.
-    """
-
-    source: str
-    options: Mapping[str, object]
-    input_shape: tuple[int, int, int]
-    num_classes: int
-    class_names: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        if min(self.input_shape) < 1:
-            raise InputError(
-                f"input_shape: {self.input_shape} must be (channels, height, width), each from 1"
-            )
-        if self.num_classes < 2:
-            raise InputError(f"num_classes: {self.num_classes} must be at least 2")
-        if not self.class_names:
-            object.__setattr__(self, "class_names", tuple(map(str, range(self.num_classes))))
-        if len(self.class_names) != self.num_classes:
-            raise InputError(
-                f"class_names: {len(self.class_names)} names, but num_classes is {self.num_classes}"
-            )
-        try:
-            # Through JSON and back, so that what was saved equals what was built (tuples, keys).
-            options = json.loads(json.dumps(dict(self.options), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"options: must hold JSON values only: {error}") from None
-        object.__setattr__(self, "options", options)
-
-    def to_json(self) -> dict[str, object]:
-        """Return a dict of JSON values from which `from_json` makes an equal object."""
-        return {
-            "source": self.source,
-            "options": dict(self.options),
-            "input_shape": list(self.input_shape),
-            "num_classes": self.num_classes,
-            "class_names": list(self.class_names),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> "Architecture":
-        """Return the architecture that `to_json` described.
-
-        Raises:
-            InputError: for a missing key or a value of the wrong kind.
-        """
-        match values:
-            case {
-                "source": str(source),
-                "options": dict(options),
-                "input_shape": [int(c), int(h), int(w)],
-                "num_classes": int(num_classes),
-                "class_names": list(names),
-            } if all(isinstance(name, str) for name in names):
-                return cls(source, options, (c, h, w), num_classes, tuple(names))
-        raise InputError(
-            "architecture: needs source (text), options (object), input_shape [c, h, w], "
-            "num_classes (integer) and class_names (list of texts)"
-        )
+WRAPPED = "wrap:"
+"""How the source of a classifier begins that `Classifier.wrap` made."""
 
 
 class Classifier(nn.Module):
     """A network together with its normalisation and with what its inputs and outputs mean.
 
-    ``logits = network((x - mean) / std)`` for images x in [0, 1].
+    ``logits = network((x - mean) / std)`` for images x in [0, 1]. `wrap` makes one of any module.
+
+    A classifier is an ordinary module: torch.export and torch.jit.trace take it, and so does
+    torch.jit.script where it takes its network (of float32 weights, returning a tensor).
 
     Attributes:
         network: takes normalised images (n, c, h, w), returns logits (n, k).
@@ -114,6 +50,7 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
     assumption: str = ""
+    __jit_unused_properties__: ClassVar = ["input_shape", "num_classes", "class_names"]
 
     def __init__(
         self,
@@ -124,20 +61,76 @@ class Classifier(nn.Module):
         std: Sequence[float],
     ) -> None:
         super().__init__()
+        require_module(network, "network")
         self.network = network
         self.architecture = architecture
         self._kept: tuple[str, Behaviour | None] | None = None
         channels = architecture.input_shape[0]
-        for key, values in (("mean", mean), ("std", std)):
-            if len(values) != channels or not all(math.isfinite(value) for value in values):
-                raise InputError(
-                    f"{key}: {list(values)} must be {channels} finite numbers, one per channel"
-                )
+        for key, given in (("mean", mean), ("std", std)):
+            values = per_channel(key, given, channels)
             self.register_buffer(
                 key, torch.tensor(values, dtype=torch.float32).view(1, channels, 1, 1)
             )
-        if min(std) <= 0:
-            raise InputError(f"std: {list(std)} must be positive")
+            if key == "std" and min(values) <= 0:
+                raise InputError(f"std: {values} must be positive")
+
+    @classmethod
+    def wrap(
+        cls,
+        module: nn.Module,
+        *,
+        input_shape: Sequence[int] | None = None,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> "Classifier":
+        """Return a classifier around a module of any origin, with the weights that it has.
+
+        The module is `network`, not a copy: what trains the classifier trains the module. It is
+        not changed here, and stays in its mode and on its device, where mean and std go as well.
+        Nothing says how to build it again, so `dfshield.classifiers.save` refuses the classifier;
+        `dfshield.classifiers.build` makes one of a factory that can be saved.
+
+        Args:
+            module: takes normalised images (n, c, h, w), returns logits (n, k).
+            input_shape: (c, h, w) of one image.
+            num_classes: k; left out, as many as the module has logits.
+            class_names: one per class; "0", "1", ... when left out.
+            mean: c numbers, on the [0, 1] scale of the images. Left out together with `std`, the
+                module is given images in [0, 1] as they are, which `assumption` then says.
+            std: c positive numbers.
+
+        Raises:
+            InputError: for what is no module, a shape that its forward does not take, an answer
+                that is no logits of these classes, or a normalisation that cannot be.
+        """
+        require_module(module, "module")
+        if isinstance(module, Classifier):
+            raise InputError("module: is a Classifier already, with a normalisation of its own")
+        source = f"{WRAPPED}{type(module).__module__}.{type(module).__qualname__}"
+        shape = image_shape(input_shape)
+        if (mean is None) != (std is None):
+            raise InputError("mean, std: give both or neither")
+        for key, values in (("mean", mean), ("std", std)):
+            if values is not None:
+                require_normalisation(key, per_channel(key, values, shape[0]))
+        device = next((t.device for t in (*module.parameters(), *module.buffers())), None)
+        with frozen(module):
+            found = answer_to(module, torch.zeros(2, *shape, device=device), source).shape[1]
+        if num_classes not in (None, found):
+            raise InputError(f"num_classes: {num_classes}, but {source} returns {found} logits")
+        classifier = cls(
+            module,
+            architecture=Architecture(source, {}, shape, found, tuple(class_names or ())),
+            mean=[0.0] * shape[0] if mean is None else mean,
+            std=[1.0] * shape[0] if std is None else std,
+        )
+        classifier.mean, classifier.std = classifier.mean.to(device), classifier.std.to(device)
+        classifier.training = module.training
+        if mean is None:
+            classifier.assumption = unnormalised(source)
+        return classifier
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -154,12 +147,19 @@ class Classifier(nn.Module):
         """Names of the classes, in the order of the logits."""
         return self.architecture.class_names
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return the logits of images in [0, 1], in float32 whatever the network computes in.
+    # A plain annotation, here and in all networks: torch.jit.script reads no other.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n, k) of images (n, c, h, w) in [0, 1].
+
+        They are float32 whatever the network computes in.
 
         Raises:
             InputError: for images of another shape than `input_shape`.
         """
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            scripted: Tensor = self.network((x - self.mean) / self.std)
+            return scripted.float()
+        require_images(x)
         if tuple(x.shape[1:]) != self.input_shape:
             raise InputError(
                 f"images of shape {tuple(x.shape[1:])} given to a classifier of {self.input_shape} "
@@ -195,15 +195,16 @@ class Classifier(nn.Module):
     def fingerprint(self) -> str:
         """Return the SHA-256, in hexadecimal, that tells this classifier from all others.
 
-        It is `digest`; of a ``python:`` source, whose code is anybody's, with the `behaviour` that
-        it had when it was saved. Independent of the device and of train or eval mode.
+        It is `digest`; of a ``python:`` source or a wrapped module, whose code is anybody's, with
+        the `behaviour` that it had when it was saved, or has. Independent of the device and of
+        train or eval mode.
         """
         return self.identity()[0]
 
     def identity(self) -> tuple[str, Behaviour | None]:
         """Return the fingerprint and the behaviour that is a part of it, if any is."""
         digest = self.digest()
-        if not self.architecture.source.startswith("python:"):
+        if not self.architecture.source.startswith(("python:", WRAPPED)):
             return digest, None
         known = self._kept is not None and self._kept[0] == digest
         behaviour = self._kept[1] if self._kept is not None and known else self.behaviour()

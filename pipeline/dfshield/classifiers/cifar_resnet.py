@@ -1,7 +1,6 @@
 """He et al.'s residual networks for CIFAR, with the parameter-free shortcut ("option A")."""
 
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.errors import InputError
@@ -26,13 +25,13 @@ class BasicBlock(nn.Module):
         self.stride = stride
         self.new_channels = channels - in_channels
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        """Return the features after this block."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features after this block: (n, c, h, w) to (n, c2, h2, w2)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return F.relu(out + self.shortcut(x))
 
-    def shortcut(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+    def shortcut(self, x: Tensor) -> Tensor:
         """Return the input, subsampled and padded with zero channels to the output's shape."""
         if self.stride == 1 and self.new_channels == 0:
             return x
@@ -75,8 +74,8 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(4 * width, num_classes)
         he_initialise(self)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return the logits of normalised images."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n, k) of normalised images (n, c, h, w)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         logits: Tensor = self.linear(out.mean(dim=(2, 3)))

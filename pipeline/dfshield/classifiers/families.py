@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dfshield.classifiers import cifar_resnet, medmnist_resnet
-from dfshield.classifiers.base import Architecture
+from dfshield.classifiers.architecture import Architecture
 from dfshield.classifiers.contained import contained
 from dfshield.errors import DfshieldError, InputError, one_line
 

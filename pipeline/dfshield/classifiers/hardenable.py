@@ -46,7 +46,7 @@ def require_float32(classifier: Classifier) -> None:
             raise InputError(
                 f"{classifier.architecture.source}: {name} is "
                 f"{str(parameter.dtype).removeprefix('torch.')}, but hardening "
-                "computes in float32: let the factory return model.float()"
+                "computes in float32: let the factory return model.float(), or wrap that"
             )
 
 

@@ -1,12 +1,14 @@
 """What a classifier answers: float32 logits, whatever it computes in, and no probabilities."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.errors import InputError
+from dfshield.errors import InputError, one_line
+from dfshield.seeds import torch_generators
 
 SAME_LOGITS = 1e-3
 """Two answers to the same image are the same if no logit moves by more than this share of the
@@ -22,6 +24,26 @@ PROBABILITIES = (
     "the model returns probabilities instead of logits: a softmax at the end flattens the "
     "gradient, and robustness is overstated"
 )
+
+
+def require_module(model: object, key: str = "model") -> None:
+    """Check that a model is a module.
+
+    Args:
+        model: what was given for one.
+        key: the argument that it was given for.
+
+    Raises:
+        InputError: if it is none, with what to do.
+    """
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise InputError(f"{key}: {model.__name__} is a class, not a model: make one of it")
+    raise InputError(
+        f"{key}: must be a torch.nn.Module, but is a {type(model).__name__}: a function becomes "
+        "one as the forward of a class; a saved classifier is loaded by dfshield.load(folder)"
+    )
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
@@ -59,7 +81,7 @@ def logits_in(answer: object, num_images: int) -> Float[Tensor, "n k"]:
         logits = logits.unsqueeze(0)
     while logits.ndim > 2 and logits.shape[-1] == 1:
         logits = logits.squeeze(-1)
-    if logits.ndim != 2 or len(logits) != num_images or logits.is_complex():
+    if logits.ndim != 2 or logits.shape[0] != num_images or logits.is_complex():
         raise InputError(
             f"the model must return logits of shape (images, classes), but for {num_images} images "
             f"returned {found.dtype} of shape {tuple(found.shape)}"
@@ -86,7 +108,7 @@ def answer_of(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, 
     answer = network(x.to(dtype) if dtype != x.dtype else x.clone())
     if torch.is_grad_enabled() != with_gradient:
         torch.set_grad_enabled(with_gradient)
-    return logits_in(answer, len(x))
+    return logits_in(answer, x.shape[0])
 
 
 def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -102,6 +124,26 @@ def float32_logits(network: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Ten
     return (
         logits if dtype_of(network) == x.dtype == logits.dtype == torch.float64 else logits.float()
     )
+
+
+def answer_to(
+    network: nn.Module, images: Float[Tensor, "n c h w"], source: str
+) -> Float[Tensor, "n k"]:
+    """Return what a network of whatever origin answers to normalised images, in its mode.
+
+    Raises:
+        InputError: naming the source, if it fails or answers with what is no logits.
+    """
+    try:
+        with torch.no_grad(), torch_generators(0, images.device):
+            return float32_logits(network, images)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except Exception as error:
+        raise InputError(
+            f"{source} fails on images of shape {tuple(images.shape)}: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def same_logits(
@@ -146,14 +188,17 @@ class LogProbabilities(nn.Module):
         network: returns probabilities, (n, k).
     """
 
+    smallest: Final = torch.finfo(torch.float32).tiny
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return the logarithm of the probabilities, which are logits of the same softmax."""
+    # A plain annotation, here and in all networks: torch.jit.script reads no other.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the probabilities (n, k): logits of the same softmax."""
         probabilities: Tensor = self.network(x).float()
-        return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return probabilities.clamp_min(self.smallest).log()
 
 
 def require_logits(answers: Float[Tensor, "n k"], source: str) -> None:
@@ -165,6 +210,6 @@ def require_logits(answers: Float[Tensor, "n k"], source: str) -> None:
     if are_probabilities(answers):
         raise InputError(
             f"{source} returns probabilities (rows that are not negative and have one sum), not "
-            "logits: return the logits before its softmax, or let the factory return "
-            "dfshield.classifiers.LogProbabilities(model)"
+            "logits: return the logits before its softmax, or give "
+            "dfshield.classifiers.LogProbabilities(model) in its place"
         )

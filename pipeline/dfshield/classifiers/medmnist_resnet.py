@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.classifiers.cifar_resnet import he_initialise
@@ -34,8 +33,8 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut = _projection(in_channels, channels, stride)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        """Return the features after this block."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features after this block: (n, c, h, w) to (n, c2, h2, w2)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return F.relu(out + self.shortcut(x))
@@ -56,8 +55,8 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(self.expansion * channels)
         self.shortcut = _projection(in_channels, self.expansion * channels, stride)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
-        """Return the features after this block."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features after this block: (n, c, h, w) to (n, c2, h2, w2)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -105,8 +104,8 @@ class MedmnistResNet(nn.Module):
         self.linear = nn.Linear(512 * expansion, num_classes)
         he_initialise(self)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Return the logits of normalised images."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n, k) of normalised images (n, c, h, w)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         logits: Tensor = self.linear(out.mean(dim=(2, 3)))

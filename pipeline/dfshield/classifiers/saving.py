@@ -10,7 +10,8 @@ from typing import cast
 import safetensors.torch
 import torch
 
-from dfshield.classifiers.base import Architecture, Classifier
+from dfshield.classifiers.architecture import Architecture
+from dfshield.classifiers.base import WRAPPED, Classifier
 from dfshield.classifiers.behaviour import Behaviour
 from dfshield.classifiers.sources import assemble
 from dfshield.classifiers.weights import Weights, decimals, fit_weights, read_weights
@@ -35,7 +36,8 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
         card: text of the model card, written as ``README.md``.
 
     Raises:
-        InputError: if the folder cannot be written; nothing is left half-written.
+        InputError: if the folder cannot be written, nothing is left half-written; for what is no
+            `Classifier` or was made by `Classifier.wrap`: nothing says how to build it again.
     """
     folder = Path(folder)
     files = {} if card is None else {CARD_FILE: card.encode()}
@@ -48,7 +50,17 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
 
 
 def serialised(classifier: Classifier) -> dict[str, bytes]:
-    """Return the files that `save` writes, by name, in the order in which they are written."""
+    """Return the files that `save` writes, by name, in the order in which they are written.
+
+    Raises:
+        InputError: for a classifier that cannot be built again; see `save`.
+    """
+    if not isinstance(classifier, Classifier):
+        raise InputError(_not_saved(f"a {type(classifier).__name__} is no Classifier"))
+    if classifier.architecture.source.startswith(WRAPPED):
+        raise InputError(
+            _not_saved(f"{classifier.architecture.source} was made by Classifier.wrap")
+        )
     # One metadata key: with more, the order of the header's bytes would vary.
     weights = safetensors.torch.save(classifier.tensors(), metadata={"format": "pt"})
     fingerprint, behaviour = classifier.identity()
@@ -63,6 +75,14 @@ def serialised(classifier: Classifier) -> dict[str, bytes]:
         config["behaviour"] = behaviour.to_json()
     text = json.dumps(config, indent=2) + "\n"
     return {WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
+
+
+def _not_saved(why: str) -> str:
+    return (
+        f"classifier: {why}, and nothing says how to build it again: let a function of a module "
+        'return the network, make dfshield.classifiers.build("python:MODULE:FUNCTION", ...), give '
+        "its network the weights by load_state_dict, and save that"
+    )
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dfshield.classifiers.base import Architecture, Classifier
+from dfshield.classifiers.architecture import Architecture, image_shape
+from dfshield.classifiers.base import Classifier
 from dfshield.classifiers.contained import contained
 from dfshield.classifiers.families import (
     FAMILIES,
@@ -14,10 +15,11 @@ from dfshield.classifiers.families import (
     download_pytorchcv,
     suggest,
 )
-from dfshield.classifiers.logits import float32_logits
+from dfshield.classifiers.logits import answer_to
+from dfshield.classifiers.normalisation import require_normalisation, unnormalised
 from dfshield.classifiers.one_process import unsynced
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
-from dfshield.errors import InputError, one_line
+from dfshield.errors import InputError
 from dfshield.seeds import torch_generators
 
 
@@ -123,16 +125,7 @@ def assemble(
 def _check_logits(classifier: Classifier) -> None:
     source, wanted = classifier.architecture.source, (2, classifier.num_classes)
     images = torch.zeros(2, *classifier.input_shape, device=classifier.mean.device)
-    try:
-        with torch.no_grad():
-            logits = float32_logits(classifier.network, classifier.normalise(images))
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    except Exception as error:
-        raise InputError(
-            f"{source} fails on images of shape {tuple(images.shape)}: "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
+    logits = answer_to(classifier.network, classifier.normalise(images), source)
     if tuple(logits.shape) != wanted:
         raise InputError(
             f"{source} gives logits of shape {tuple(logits.shape)} for images of shape "
@@ -158,17 +151,14 @@ def _architecture(
     class_names: Sequence[str] | None,
     options: Mapping[str, object] | None,
 ) -> Architecture:
-    shape = family.input_shape if input_shape is None else tuple(input_shape)
-    if shape is None or len(shape) != 3:
-        raise InputError(f"input_shape: {source} needs (channels, height, width), got {shape}")
+    shape = family.input_shape if input_shape is None else image_shape(input_shape)
+    if shape is None:
+        raise InputError(f"input_shape: {source} needs (channels, height, width) of one image")
     if num_classes is None:
         num_classes = len(class_names) if class_names else family.num_classes(name)
     if num_classes is None:
         raise InputError(f"num_classes: {source} needs the number of classes")
-    channels, height, width = shape
-    return Architecture(
-        source, options or {}, (channels, height, width), num_classes, tuple(class_names or ())
-    )
+    return Architecture(source, options or {}, shape, num_classes, tuple(class_names or ()))
 
 
 def _weights(source: str, name: str, weights: str | Path | None) -> Weights | None:
@@ -211,31 +201,13 @@ def _normalisation(
         said = f"mean {list(mean)} and std {list(std)}, those of its family"
         return mean, std, f"{architecture.source}: images are normalised by {said}"
     if architecture.source.startswith("python:"):
-        return (
-            (0.0,) * channels,
-            (1.0,) * channels,
-            f"{architecture.source} is given images in [0, 1] as they are (mean 0, std 1), since "
-            "no mean and std are given: give both if it takes normalised images",
-        )
+        return (0.0,) * channels, (1.0,) * channels, unnormalised(architecture.source)
     if file is not None:
         raise InputError(
             f"mean, std: {file.path} does not say how its training images were normalised: "
             f"give both, {channels} numbers each"
         )
     return (0.5,) * channels, (0.5,) * channels, ""
-
-
-def require_normalisation(key: str, values: Sequence[float]) -> None:
-    """Check that a mean or a standard deviation lies on the [0, 1] scale of the images.
-
-    Raises:
-        InputError: naming the key, if one does not.
-    """
-    if not all(0 <= value <= 1 for value in values):
-        raise InputError(
-            f"{key}: {list(values)} must lie in [0, 1], the scale of the images: divide what is "
-            "meant for pixels of 0 to 255 by 255"
-        )
 
 
 def _same(

@@ -1,5 +1,6 @@
 """The inversion engine: images from a classifier by gradient descent on the pixels."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -9,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfshield.acceleration import Acceleration
-from dfshield.classifiers import Classifier, require_hardenable
-from dfshield.errors import DfshieldError, InputError
+from dfshield.attacks.settings import at_least, positive
+from dfshield.classifiers import Classifier, require_hardenable, require_module
+from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.seeds import Stage
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
@@ -45,8 +47,8 @@ class Inversion:
     losses under different shifts. It is denormalised and clipped to [0, 1].
 
     Args:
-        teacher: the classifier to invert. It is used as it is: switch it to eval mode on the device
-            of choice and do not train it meanwhile. Its weights are frozen here.
+        teacher: the classifier to invert, on the device of choice. A copy is inverted, in eval
+            mode, with the weights that it has now; the classifier itself is left as it is.
         iterations: optimisation steps per batch.
         learning_rate: Adam's.
         jitter: largest shift per axis, in pixels.
@@ -57,8 +59,12 @@ class Inversion:
             whatever is asked for. Others, a short last one, are computed without.
 
     Raises:
-        InputError: if the teacher has no BatchNorm layer with running statistics, weights that are
-            not float32, or probabilities for logits; for an unknown rule of the labels.
+        InputError: if the teacher is no `Classifier` (`Classifier.wrap` makes one of any module),
+            has no BatchNorm layer with running statistics, weights that are not float32, or
+            probabilities for logits; for an unknown rule of the labels or a number that cannot be.
+
+    Attributes:
+        teacher: the copy.
     """
 
     def __init__(
@@ -76,11 +82,11 @@ class Inversion:
         if labels not in get_args(LabelRule):
             known = ", ".join(get_args(LabelRule))
             raise InputError(f"labels: {labels!r} is unknown: known are {known}")
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.iterations = at_least(1, iterations, "iterations")
+        self.learning_rate = positive(learning_rate, "learning_rate")
+        self.jitter = at_least(0, jitter, "jitter")
+        self.teacher = _copy_of(teacher)
         require_hardenable(self.teacher)
-        self.iterations = iterations
-        self.learning_rate = learning_rate
-        self.jitter = jitter
         self.labels: LabelRule = labels
         self.coefficients = coefficients or CoefficientSampler()
         self.acceleration = acceleration or Acceleration()
@@ -111,6 +117,7 @@ class Inversion:
         )
         return made
 
+    @torch.enable_grad()
     def synthesize_together(
         self,
         *,
@@ -127,7 +134,7 @@ class Inversion:
         made before.
 
         Args:
-            seed: the run's seed.
+            seed: the run's seed, from 0.
             batches: global indices of the batches.
             size: images in each.
             stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced under every rule.
@@ -135,13 +142,17 @@ class Inversion:
             on_iteration: called after each iteration; see `OnIteration`.
 
         Raises:
+            InputError: for a seed, an index or a size that cannot be, or no batch.
             DfshieldError: if the optimisation diverges.
         """
+        at_least(1, size, "size")
+        if not batches:
+            raise InputError("batches: there is no batch to synthesize")
         draws = [
             draw_batch(
                 seed=seed,
                 stage=stage,
-                batch=batch,
+                batch=at_least(0, batch, "batch"),
                 size=size,
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
@@ -204,3 +215,28 @@ class Inversion:
         return self._together[shape].optimise(
             draws, learning_rate=self.learning_rate, resume=resume, on_iteration=on_iteration
         )
+
+
+def _copy_of(teacher: Classifier) -> Classifier:
+    """Return a copy in eval mode, its weights frozen.
+
+    Raises:
+        InputError: for what is no classifier, or cannot be copied.
+    """
+    if not isinstance(teacher, Classifier):
+        require_module(teacher, "teacher")
+        raise InputError(
+            f"teacher: a {type(teacher).__name__} does not say what its images are: give "
+            "dfshield.classifiers.Classifier.wrap(module, input_shape=..., mean=..., std=...)"
+        )
+    try:
+        with torch.no_grad():  # else torch.jit's copies come with a history
+            twin = copy.deepcopy(teacher)
+    except Exception as error:
+        raise InputError(
+            f"teacher: {teacher.architecture.source} cannot be copied: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+    for module in twin.modules():  # not by eval(), which may be bound to what was copied
+        module.training = False
+    return twin.requires_grad_(False)
