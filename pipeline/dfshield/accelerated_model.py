@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.acceleration import Acceleration, in_one_layout, works
-from dfshield.attacks import frozen
+from dfshield.attacks import frozen, in_float32
 from dfshield.classifiers import batchnorm_layers
 from dfshield.fused_batchnorm import fuse, fusible
 
@@ -37,7 +37,7 @@ class AcceleratedModel(nn.Module):
         acceleration: Acceleration,
     ) -> None:
         super().__init__()
-        self._twin = _twin_of(model)
+        self._twin = in_float32(_twin_of(model))
         self._full_size = full_size
         self._acceleration = acceleration
         self._device = next(model.parameters()).device

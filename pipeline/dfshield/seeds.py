@@ -5,12 +5,30 @@ run's seed and its place in the run: not on the number of workers, not on the or
 an interruption. Global generators are never touched.
 """
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
 import torch
+
+from dfshield.errors import InputError
+
+
+def whole_seed(seed: int) -> int:
+    """Return a seed, checked to be a whole number from 0.
+
+    Raises:
+        InputError: if it is not.
+    """
+    try:
+        whole = operator.index(seed)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise InputError(f"seed: {seed!r} must be a whole number of at least 0")
+    return whole
 
 
 class Stage(IntEnum):
@@ -33,13 +51,17 @@ def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:
         stage: which part of the pipeline draws.
         index: further coordinates, for example the global batch index.
     """
-    return np.random.default_rng(np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index)))
+    return np.random.default_rng(_sequence(run_seed, stage, *index))
 
 
 def derived_seed(run_seed: int, stage: Stage, *index: int) -> int:
     """Return a seed in [0, 2**31) for a library that takes only an integer."""
-    sequence = np.random.SeedSequence(run_seed, spawn_key=(int(stage), *index))
+    sequence = _sequence(run_seed, stage, *index)
     return int(sequence.generate_state(1, np.uint32)[0] >> 1)
+
+
+def _sequence(run_seed: int, stage: Stage, *index: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(whole_seed(run_seed), spawn_key=(int(stage), *index))
 
 
 @contextmanager

@@ -171,17 +171,20 @@ def hooks(module):
     return [m for m in module.modules() if m._forward_pre_hooks or m._forward_hooks]
 
 
-def test_the_teacher_is_left_as_it_was(tiny_teacher):
+@pytest.mark.parametrize("training", [False, True])
+def test_the_teacher_is_left_as_it_was(tiny_teacher, training):
+    tiny_teacher.train(training).requires_grad_(True)
     before = tiny_teacher.fingerprint()
-    calls = []
-    Inversion(tiny_teacher, iterations=3).synthesize(
-        seed=0, batch=0, size=4, on_iteration=lambda *_: calls.append(len(hooks(tiny_teacher)))
-    )
-    assert calls == [3, 3, 3]  # one hook on each BatchNorm layer, in each iteration
-    assert hooks(tiny_teacher) == []
+    seen = []
+
+    def look(*_):
+        seen.append((hooks(tiny_teacher), tiny_teacher.training))
+
+    Inversion(tiny_teacher, iterations=3).synthesize(seed=0, batch=0, size=4, on_iteration=look)
+    assert seen == 3 * [([], training)]
     assert tiny_teacher.fingerprint() == before
-    assert not tiny_teacher.training
-    assert all(parameter.grad is None for parameter in tiny_teacher.parameters())
+    assert all(module.training == training for module in tiny_teacher.modules())
+    assert all(p.grad is None and p.requires_grad for p in tiny_teacher.parameters())
 
 
 def test_hooks_are_removed_when_an_iteration_is_interrupted(tiny_teacher):
@@ -191,7 +194,7 @@ def test_hooks_are_removed_when_an_iteration_is_interrupted(tiny_teacher):
     inversion = Inversion(tiny_teacher, iterations=3)
     with pytest.raises(KeyboardInterrupt):
         inversion.synthesize(seed=0, batch=0, size=4, on_iteration=interrupt)
-    assert hooks(tiny_teacher) == []
+    assert hooks(inversion.teacher) == []
 
 
 def test_a_teacher_without_running_statistics_is_refused(make_teacher):

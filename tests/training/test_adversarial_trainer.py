@@ -165,7 +165,7 @@ def test_an_epoch_covers_every_image_once_in_an_order_of_its_own(make_student, i
 )
 def test_numbers_of_mini_batches_and_updates(num_images, batch_size, num_batches, batches, updates):
     trainer = make_trainer(
-        nn.Linear(1, 4),
+        nn.Sequential(nn.Flatten(), nn.Linear(1, 4)),
         torch.zeros(num_images, 1, 1, 1),
         batch_size=batch_size,
         num_batches=num_batches,

@@ -237,5 +237,5 @@ def test_a_tau_outside_the_unit_interval_is_refused(tau):
 
 def test_a_step_without_a_mini_batch_is_refused():
     refiner = GradRefine(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
-    with pytest.raises(RuntimeError, match="accumulate"):
+    with pytest.raises(InputError, match="accumulate"):
         refiner.step()

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
@@ -14,10 +15,19 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.models import in_float32, logits_of
 from dfshield.attacks.settings import nearest
-from dfshield.classifiers import PROBABILITIES, Classifier, are_probabilities, frozen
+from dfshield.classifiers import (
+    PROBABILITIES,
+    Classifier,
+    are_probabilities,
+    frozen,
+    gradients,
+    require_module,
+)
 from dfshield.classifiers.logits import dtype_of
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import DfshieldWarning, InputError
+from dfshield.pixels import require_images
+from dfshield.seeds import whole_seed
 
 _ASKED = 16
 """Images whose answers decide whether they are probabilities."""
@@ -30,8 +40,10 @@ def check_shape(model: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
     """Check the images' shape against a `Classifier`'s ``input_shape``.
 
     Raises:
-        InputError: if they differ.
+        InputError: if they differ, or for what is no module or no tensor of images.
     """
+    require_module(model)
+    require_images(x)
     expected = model.input_shape if isinstance(model, Classifier) else tuple(x.shape[1:])
     if tuple(x.shape[1:]) != expected:
         raise InputError(
@@ -71,6 +83,11 @@ def whole_labels(y: Tensor) -> Int[Tensor, " n"]:
     Raises:
         InputError: for those of another type or shape.
     """
+    if not isinstance(y, Tensor):
+        remedy = ": torch.from_numpy makes one" if isinstance(y, np.ndarray) else ""
+        raise InputError(
+            f"labels: must be a torch tensor (images,), but are a {type(y).__name__}{remedy}"
+        )
     if y.ndim != 1 or y.is_floating_point():
         raise InputError(
             f"labels must be whole numbers of shape (images,), but these are {y.dtype} of shape "
@@ -195,12 +212,14 @@ class Attack(ABC):
             InputError: for images or labels that the model cannot have, or a model whose logits
                 carry no gradient.
         """
+        check_shape(model, x)
+        whole_seed(seed)
         if len(x) == 0:
-            return self._nothing(model, x, y)
+            return self._nothing(x, y)
         x = check_images(model, x)
         model = in_float32(model)
         with frozen(model):
-            with torch.enable_grad():
+            with gradients() if self.needs_gradient else torch.enable_grad():
                 logits = model(x[:1].clone().requires_grad_())
             if are_probabilities(logits) and are_probabilities(logits_of(model, x[:_ASKED])):
                 warnings.warn(PROBABILITIES, DfshieldWarning, stacklevel=3)
@@ -219,8 +238,7 @@ class Attack(ABC):
         x_adv[outside] = project(x_adv[outside], x[outside], eps=self.eps, norm=self.norm)
         return Outcome(x_adv, outcome.queries)
 
-    def _nothing(self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Tensor) -> Outcome:
-        check_shape(model, x)
+    def _nothing(self, x: Float[Tensor, "n c h w"], y: Tensor) -> Outcome:
         if len(y):
             raise InputError(f"there are 0 images but {len(y)} labels")
         return Outcome(x.detach().clone(), None)

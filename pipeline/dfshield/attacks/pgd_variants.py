@@ -8,7 +8,7 @@ from dfshield.attacks.gradient import PGD
 from dfshield.attacks.losses import kl_divergence
 from dfshield.attacks.models import identity_of, in_float32, logits_of, on_device
 from dfshield.attacks.settings import one_of
-from dfshield.classifiers import frozen
+from dfshield.classifiers import frozen, require_module
 from dfshield.errors import InputError
 
 TERMS = ("a", "b", "c")
@@ -69,6 +69,7 @@ class ObjectivePGD(PGD):
         )
         self.terms = one_of(TERMS, terms, "terms")
         self.leading = one_of(("teacher", "student"), leading, "leading")
+        require_module(teacher, "teacher")
         self.teacher = teacher
         self._identity = identity_of(teacher)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.models import identity_of, logits_of, on_device
+from dfshield.classifiers import require_module
 from dfshield.errors import InputError
 
 
@@ -50,6 +51,7 @@ class Transfer(Attack):
             raise InputError(f"inner: {inner!r} needs a model of its own; name another attack")
         self.inner = make_attack(inner, eps=eps, norm=norm, **options)
         self.inner.spare_broken = False
+        require_module(source, "source")
         self.source = source
         self._identity = identity_of(source)
 

@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from dfshield import __version__
 from dfshield.attacks import Norm, check_images
+from dfshield.attacks.settings import at_least
 from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
 from dfshield.audit.landscape import landscape, smooth_loss
 from dfshield.audit.subject import Subject, differentiable
-from dfshield.classifiers import Classifier
+from dfshield.classifiers import Classifier, require_module
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images
-from dfshield.seeds import torch_generators
+from dfshield.seeds import torch_generators, whole_seed
 
 NUM_CHECKS = 16
 """Lines of an audit."""
@@ -63,6 +64,11 @@ def audit(
         InputError: for images or labels that the model cannot have.
     """
     started = time.perf_counter()
+    require_module(model)
+    if source is not None:
+        require_module(source, "source")
+    at_least(1, slice_size, "slice_size")
+    whole_seed(seed)
     taken = as_images(images)
     x, y = taken.tensors(slice(None))
     device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)

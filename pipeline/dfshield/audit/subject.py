@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dfshield.attacks import Attack, Norm, frozen, in_float32, make_attack
 from dfshield.audit.comparison import Broken
+from dfshield.classifiers import gradients
 from dfshield.evaluation import (
     NON_FINITE,
     SliceResult,
@@ -38,7 +39,7 @@ class WithoutGradient(nn.Module):
 def differentiable(model: nn.Module, x: Float[Tensor, "n c h w"]) -> nn.Module:
     """Return the model in float32, with a gradient of zero where it has none."""
     model = in_float32(model)
-    with frozen(model), torch.enable_grad():
+    with frozen(model), gradients():
         logits: Tensor = model(x[:1].clone().requires_grad_())
     return model if logits.requires_grad else WithoutGradient(model)
 

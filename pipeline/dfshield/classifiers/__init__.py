@@ -26,7 +26,7 @@ from dfshield.classifiers.logits import (
     same_logits,
 )
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
-from dfshield.classifiers.modes import frozen, modes_kept
+from dfshield.classifiers.modes import frozen, gradients, modes_kept
 from dfshield.classifiers.saving import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -57,6 +57,7 @@ __all__ = [
     "describe",
     "float32_logits",
     "frozen",
+    "gradients",
     "load",
     "load_state",
     "modes_kept",

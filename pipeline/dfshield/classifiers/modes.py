@@ -1,9 +1,12 @@
-"""Using a model without leaving a trace in its flags."""
+"""Using a model without leaving a trace in its flags, whatever flags torch itself is in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+
+from dfshield.errors import InputError
 
 
 @contextmanager
@@ -34,3 +37,16 @@ def frozen(model: nn.Module) -> Iterator[None]:
         finally:
             for parameter, requires_grad in flags:
                 parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Let gradients be computed in the block, also where the caller has switched them off.
+
+    Raises:
+        InputError: inside of torch.inference_mode, which nothing within can lift.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError("this computes gradients: call it outside of torch.inference_mode()")
+    with torch.enable_grad():
+        yield

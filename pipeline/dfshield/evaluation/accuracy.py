@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks import Attack, whole_labels
-from dfshield.classifiers import Classifier
+from dfshield.attacks.settings import at_least
+from dfshield.classifiers import Classifier, require_module
 from dfshield.errors import InputError
 from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
+from dfshield.pixels import require_images
 from dfshield.seeds import Stage, derived_seed
 
 
@@ -67,14 +69,21 @@ def as_images(images: Images | tuple[Tensor, Tensor]) -> Images:
     """Return a pair of images in [0, 1], (n, c, h, w), and labels, (n,), as an image set.
 
     Raises:
-        InputError: if there are not as many labels as images, or labels that are none.
+        InputError: for what is neither, or if there are not as many labels as images.
     """
-    if not isinstance(images, tuple):
+    if isinstance(images, Images):
         return images
+    if not isinstance(images, tuple | list) or len(images) != 2:
+        raise InputError(
+            "images: must be an image set or a pair of tensors (images, labels), but is a "
+            f"{type(images).__name__}"
+        )
     x, y = images
+    require_images(x)
+    y = whole_labels(y)
     if len(x) != len(y):
         raise InputError(f"there are {len(x)} images but {len(y)} labels")
-    return _Tensors(x, whole_labels(y))
+    return _Tensors(x, y)
 
 
 def slice_bounds(num_images: int, slice_size: int) -> list[slice]:
@@ -83,8 +92,7 @@ def slice_bounds(num_images: int, slice_size: int) -> list[slice]:
     Raises:
         InputError: for a size below 1.
     """
-    if slice_size < 1:
-        raise InputError(f"slice_size: {slice_size!r} must be at least 1")
+    at_least(1, slice_size, "slice_size")
     return [
         slice(start, min(start + slice_size, num_images))
         for start in range(0, num_images, slice_size)
@@ -152,6 +160,11 @@ def evaluate_slices(
     Raises:
         InputError: for images or labels that the model cannot have.
     """
+    require_module(model)
+    if attack is not None and not isinstance(attack, Attack):
+        raise InputError(
+            f"attack: must be an Attack such as dfshield.attacks.PGD(eps=0.03), but is {attack!r}"
+        )
     bounds = slice_bounds(len(images), slice_size)
     if not bounds:
         raise InputError("there is no image to evaluate")

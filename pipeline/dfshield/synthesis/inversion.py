@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dfshield.acceleration import Acceleration
 from dfshield.attacks.settings import at_least, positive
-from dfshield.classifiers import Classifier, require_hardenable, require_module
+from dfshield.classifiers import Classifier, gradients, require_hardenable, require_module
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.seeds import Stage
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
@@ -117,7 +117,7 @@ class Inversion:
         )
         return made
 
-    @torch.enable_grad()
+    @gradients()
     def synthesize_together(
         self,
         *,

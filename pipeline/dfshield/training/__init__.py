@@ -13,9 +13,10 @@ from dfshield.training.objectives import (
     kl_divergence,
 )
 from dfshield.training.perturbation import InnerMaximization
+from dfshield.training.records import UpdateRecord
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable
-from dfshield.training.trainer import AdversarialTrainer, UpdateRecord
+from dfshield.training.trainer import AdversarialTrainer
 
 __all__ = [
     "AdversarialTrainer",

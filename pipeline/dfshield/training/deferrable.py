@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.classifiers import batchnorm_layers
+from dfshield.classifiers import answer_of, batchnorm_layers
 from dfshield.errors import InputError
 from dfshield.seeds import torch_generators
 from dfshield.training.batchnorm import DeferredBatchNorm
@@ -63,7 +63,7 @@ def _outcome(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return what a train-mode pass gives: buffers, those of counts apart, and logits."""
     model.train()
     with torch_generators(0, images.device):
-        logits = model(images)
+        logits = answer_of(model, images)
     # Which number of passes has been counted is used by a cumulative average alone.
     counts = {
         f"{name}.num_batches_tracked"
@@ -71,7 +71,7 @@ def _outcome(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         if layer.momentum is not None
     }
     outcome = {name: buffer for name, buffer in model.named_buffers() if name not in counts}
-    return {"the logits": logits, **outcome} if isinstance(logits, Tensor) else outcome
+    return {"the logits": logits, **outcome}
 
 
 def _deferred_outcome(model: nn.Module, images: Tensor) -> dict[str, Tensor]:

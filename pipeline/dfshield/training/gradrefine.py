@@ -49,7 +49,7 @@ class GradRefine:
         group: the workers whose mini-batches are refined together; None is this one alone.
 
     Raises:
-        InputError: if ``tau`` lies outside [0, 1].
+        InputError: if ``tau`` lies outside [0, 1], or there is no optimizer.
     """
 
     def __init__(
@@ -57,6 +57,10 @@ class GradRefine:
     ) -> None:
         if not 0 <= tau <= 1:
             raise InputError(f"tau: {tau!r} must lie in [0, 1]")
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(
+                f"optimizer: must be a torch.optim.Optimizer, but is a {type(optimizer).__name__}"
+            )
         self.optimizer = optimizer
         self.tau = tau
         self.group: WorkerGroup = group or SingleWorker()
@@ -98,13 +102,20 @@ class GradRefine:
             The agreement rate: the share of parameters whose gradient passed the threshold.
 
         Raises:
+            InputError: if none was accumulated.
             DfshieldError: if a gradient of any worker is not finite; the weights are then
-                unchanged.
+                unchanged, and the gradients forgotten.
         """
+        try:
+            return self._step()
+        finally:
+            self.reset()
+
+    def _step(self) -> float:
         if self.group.size > 1:
             self._share()
         if self.num_accumulated == 0:
-            raise RuntimeError("GradRefine.step() without a call of accumulate()")
+            raise InputError("GradRefine.step(): there is no gradient: call accumulate() before it")
         threshold = math.ceil(Fraction(str(self.tau)) * self.num_accumulated)
         passes = self._signs.abs() >= threshold
         majority = torch.where(self._signs > 0, self._positive, self._negative)
@@ -115,9 +126,7 @@ class GradRefine:
             )
         self._give_gradients(refined)
         self.optimizer.step()
-        rate = passes.double().mean().item()
-        self._reset()
-        return rate
+        return passes.double().mean().item()
 
     def _share(self) -> None:
         """Replace this worker's accumulators and counts by those of the whole group."""
@@ -137,7 +146,8 @@ class GradRefine:
             if has:
                 parameter.grad = piece.reshape(parameter.shape).to(parameter.dtype)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget the gradients that were accumulated since the last step."""
         self.num_accumulated = 0
         self._has_gradient = [False] * len(self._parameters)
         self._buffer.zero_()

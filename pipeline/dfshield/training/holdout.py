@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from dfshield.attacks import frozen
+from dfshield.attacks import frozen, in_float32
 from dfshield.pixels import as_floats
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.perturbation import InnerMaximization
+from dfshield.training.requirements import require_student, require_surrogate
 
 COLLAPSE_SHARE = 0.95
 
@@ -58,7 +59,13 @@ def holdout_metrics(
         generator: gives, for the index of a chunk, what its start is drawn from.
         batch_size: images per chunk.
         group: the workers that measure together; None is this one alone.
+
+    Raises:
+        InputError: for a student, images or logits that are none, or do not fit.
     """
+    require_student(student)
+    require_surrogate(images, teacher_logits)
+    student = in_float32(student)
     group = group or SingleWorker()
     device = next(student.parameters()).device
     own: list[tuple[int, Tensor, Tensor]] = []

@@ -135,7 +135,13 @@ class TradesObjective(Objective):
         teacher: Float[Tensor, "n k"],  # noqa: ARG002
         labels: Int[Tensor, " n"],
     ) -> Losses:
-        """Return the TRADES loss; see the class and `Objective`."""
+        """Return the TRADES loss; see the class and `Objective`.
+
+        Raises:
+            InputError: for a label that is none of the classes.
+        """
+        if int(labels.max()) >= clean.shape[1] or int(labels.min()) < 0:
+            raise InputError(f"labels: must lie in 0..{clean.shape[1] - 1}, the student's classes")
         fidelity = F.cross_entropy(clean, labels)
         smooth = self.beta * kl_divergence(clean, adversarial)
         return Losses(fidelity + smooth, fidelity, smooth.new_zeros(()), smooth)

@@ -8,8 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.attacks import NORMS, Norm, frozen, in_float32, normalise_gradient, project
+from dfshield.attacks.settings import at_least
+from dfshield.classifiers import gradients, require_module
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
+from dfshield.pixels import require_images
 from dfshield.training.objectives import kl_divergence
 
 START_SCALE = 0.001
@@ -46,9 +49,7 @@ class InnerMaximization:
             raise InputError(f"norm: {norm!r} is unknown: known are {', '.join(NORMS)}")
         self.eps = parse_epsilon(eps)
         self.norm: Norm = norm
-        if steps < 1:
-            raise InputError(f"steps: {steps!r} must be at least 1")
-        self.steps = steps
+        self.steps = at_least(1, steps, "steps")
         default = self.eps / 4 if norm == "linf" else 2 * self.eps / steps
         self.step = default if step is None else parse_epsilon(step, key="step")
 
@@ -69,6 +70,7 @@ class InnerMaximization:
         (adversarial,) = self.together(student, [images], generators=[generator])
         return adversarial
 
+    @gradients()
     def together(
         self,
         student: nn.Module,
@@ -83,6 +85,9 @@ class InnerMaximization:
         Raises:
             InputError: if the student's logits have no gradient with respect to the images.
         """
+        require_module(student, "student")
+        for batch in batches:
+            require_images(batch)
         student = in_float32(student)
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
-from dfshield.classifiers import load_state
+from dfshield.attacks.settings import at_least, positive
+from dfshield.classifiers import float32_logits, load_state, require_module
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators
 
@@ -77,8 +78,19 @@ def train_supervised(
         The metrics of the kept epoch.
 
     Raises:
+        InputError: for a classifier, images or numbers that cannot be, naming the argument; for
+            answers that are no logits.
         DfshieldError: if the loss or the outputs stop being finite.
     """
+    require_module(classifier, "classifier")
+    for key, images in (("train", train), ("validation", validation)):
+        if not isinstance(images, LabelledImages) or len(images) == 0:
+            raise InputError(
+                f"{key}: must be an image set, such as dfshield.datasets.ImageSet, with images"
+            )
+    at_least(1, epochs, "epochs")
+    at_least(1, batch_size, "batch_size")
+    positive(learning_rate, "learning_rate")
     device = next(classifier.parameters()).device
     stepper = _optimizer(classifier, optimizer, learning_rate, weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
@@ -98,8 +110,7 @@ def train_supervised(
             best_state = {k: v.detach().clone() for k, v in classifier.state_dict().items()}
         if on_epoch is not None:
             on_epoch(metrics)
-    if best is None:
-        raise ValueError("epochs must be at least 1")
+    assert best is not None  # there was an epoch
     load_state(classifier, best_state)
     classifier.eval()
     return best
@@ -132,7 +143,8 @@ def _train_epoch(
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
         images, labels = train.tensors(rows)
-        loss = F.cross_entropy(model(images.to(device)), labels.to(device))
+        logits = float32_logits(model, images.to(device))
+        loss = F.cross_entropy(logits, labels.to(device))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -164,7 +176,8 @@ def validate(
     with frozen(model), torch.no_grad():
         for first in range(0, len(images), batch_size):
             batch, labels = images.tensors(slice(first, first + batch_size))
-            probabilities.append(model(batch.to(device)).softmax(dim=1).double().cpu())
+            logits = float32_logits(model, batch.to(device))
+            probabilities.append(logits.softmax(dim=1).double().cpu())
             expected.append(labels)
     scores, truth = torch.cat(probabilities).numpy(), torch.cat(expected).numpy()
     if not np.isfinite(scores).all():

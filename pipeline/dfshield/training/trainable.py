@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfshield.classifiers import float32_logits
 from dfshield.errors import InputError, one_line
 from dfshield.seeds import torch_generators
 
@@ -25,9 +26,9 @@ def require_trainable(model: nn.Module, images: Float[Tensor, "n c h w"], *, nam
     trial = copy.deepcopy(model).requires_grad_(True).train()
     try:
         with torch.enable_grad(), torch_generators(0, images.device):
-            logits = trial(images)
+            logits = float32_logits(trial, images)
             if logits.requires_grad:
-                logits.float().sum().backward()
+                torch.autograd.backward(logits.sum())
     except InputError as error:
         raise InputError(f"{name} in train mode: {error}") from None
     except Exception as error:

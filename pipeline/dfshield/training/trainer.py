@@ -1,9 +1,9 @@
 """Images to student: the epoch loop of the adversarial training, one update at a time."""
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,37 +12,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.acceleration import Acceleration
-from dfshield.classifiers import float32_logits, load_state
+from dfshield.attacks.settings import at_least
+from dfshield.classifiers import (
+    float32_logits,
+    gradients,
+    load_state,
+    modes_kept,
+    require_logits,
+)
+from dfshield.errors import InputError, one_line
 from dfshield.pixels import as_floats
-from dfshield.seeds import Stage, derived_seed, generator, torch_generators
+from dfshield.seeds import Stage, derived_seed, generator, torch_generators, whole_seed
 from dfshield.training.accelerated import accelerated
-from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
+from dfshield.training.batchnorm import DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.objectives import Losses, Objective
 from dfshield.training.perturbation import InnerMaximization
-
-
-@dataclass(frozen=True)
-class UpdateRecord:
-    """What one update did. Losses are means over its mini-batches, weighted as in the objective."""
-
-    epoch: int
-    update: int
-    loss: float
-    loss_clean: float
-    loss_robust: float
-    loss_smooth: float
-    agreement_rate: float
-    ends_epoch: bool
-
-
-class _MiniBatch(NamedTuple):
-    """What is left of a mini-batch once its gradient is accumulated."""
-
-    batch: int
-    losses: Float[Tensor, "4"]  # total, clean, robust, smooth
-    records: BatchNormRecords
+from dfshield.training.records import MiniBatch, UpdateRecord
+from dfshield.training.requirements import require_training
 
 
 class AdversarialTrainer:
@@ -85,6 +73,10 @@ class AdversarialTrainer:
 
     Attributes:
         attacked: the student as attacks in training see it.
+
+    Raises:
+        InputError: for a student without weights to train or logits to train on, data, an optimizer
+            or numbers that cannot be, naming the argument.
     """
 
     def __init__(
@@ -106,6 +98,15 @@ class AdversarialTrainer:
         acceleration: Acceleration | None = None,
         batches_per_pass: int = 1,
     ) -> None:
+        self.batch_size = at_least(1, batch_size, "batch_size")
+        require_training(
+            student,
+            optimizer,
+            images=images,
+            labels=labels,
+            teacher_logits=teacher_logits,
+            batch_size=batch_size,
+        )
         self.student = student
         self.images = images
         self.labels = labels
@@ -113,17 +114,16 @@ class AdversarialTrainer:
         self.optimizer = optimizer
         self.objective = objective
         self.inner = inner
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.num_batches = num_batches
-        self.seed = seed
+        self.epochs = at_least(1, epochs, "epochs")
+        self.num_batches = at_least(1, num_batches, "num_batches")
+        self.seed = whole_seed(seed)
         self.group: WorkerGroup = group or SingleWorker()
         self.epoch = 0
         self.update = 0  # within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._batchnorm = DeferredBatchNorm(student)
         self._device = next(student.parameters()).device
-        self._batches_per_pass = batches_per_pass
+        self._batches_per_pass = at_least(1, batches_per_pass, "batches_per_pass")
         self._fast = accelerated(
             student,
             image_shape=tuple(images.shape[1:]),
@@ -155,9 +155,28 @@ class AdversarialTrainer:
     def step(self) -> UpdateRecord:
         """Do the next update: one group of mini-batches.
 
+        The student is in the mode in which it was afterwards. A step that fails leaves its weights
+        and BatchNorm buffers as they were before it, and no gradient.
+
         Raises:
+            InputError: if all epochs are over, or the student answers in train mode with what is no
+                logits.
             DfshieldError: if the training diverges, on every worker alike.
         """
+        if self.done:
+            raise InputError(f"epochs: all {self.epochs} are over, no step is left (see `done`)")
+        with modes_kept(self.student), gradients():
+            self.student.zero_grad(set_to_none=True)  # what the caller has left
+            try:
+                return self._step()
+            except BaseException:
+                self._refine.reset()
+                self._batchnorm.take()
+                raise
+            finally:
+                self.student.zero_grad(set_to_none=True)
+
+    def _step(self) -> UpdateRecord:
         order = generator(self.seed, Stage.TRAINING, self.epoch).permutation(len(self.images))
         first = self.update * self.num_batches
         batches = range(first, min(first + self.num_batches, self.batches_per_epoch))
@@ -175,7 +194,7 @@ class AdversarialTrainer:
             epoch, update, total, clean, robust, smooth, rate, ends_epoch=self.update == 0
         )
 
-    def _accumulate(self, batches: range, order: np.ndarray) -> list[_MiniBatch]:
+    def _accumulate(self, batches: range, order: np.ndarray) -> list[MiniBatch]:
         """Attack the mini-batches, as many together as may be, and add up their gradients."""
         done = []
         for first in range(0, len(batches), self._batches_per_pass):
@@ -195,7 +214,7 @@ class AdversarialTrainer:
                 with torch_generators(self._torch_seed(k), self._device):
                     losses = self._backward(index, x, x_adv)
                 self._refine.accumulate()
-                done.append(_MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
+                done.append(MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
         return done
 
     def _pixels(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
@@ -224,19 +243,24 @@ class AdversarialTrainer:
         if self._fast is None:
             with self._batchnorm.recording():
                 clean, robust = (float32_logits(self.student, x) for x in (images, adversarial))
+                self._look_at(clean)
                 return clean, robust
         logits = []
         for x in (images, adversarial):
             z, records = self._fast.train_pass(x)
             self._batchnorm.add(records)
             logits.append(z)
+        self._look_at(logits[0])
         return logits[0], logits[1]
 
-    def _gather(self, own: list[_MiniBatch]) -> list[_MiniBatch]:
+    def _look_at(self, logits: Float[Tensor, "n k"]) -> None:
+        """Check the first answers in train mode; those in eval mode are known to be logits."""
+        if self.updates_done == 0:
+            require_logits(logits, "student: in train mode it")
+
+    def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""
-        sent = [
-            _MiniBatch(batch, losses.cpu(), records.to("cpu")) for batch, losses, records in own
-        ]
+        sent = [MiniBatch(batch, losses.cpu(), records.to("cpu")) for batch, losses, records in own]
         return sorted(chain.from_iterable(self.group.all_gather(sent)), key=lambda m: m.batch)
 
     def _advance(self) -> None:
@@ -254,8 +278,18 @@ class AdversarialTrainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a trainer that was built with the same arguments."""
-        load_state(self.student, state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
-        self.update = state["update"]
+        """Take over the state of a trainer that was built with the same arguments; it is copied.
+
+        Raises:
+            InputError: for what is no such state.
+        """
+        try:
+            epoch, update = state["epoch"], state["update"]
+            load_state(self.student, state["student"])
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                "state: is none of a trainer with the same student and optimizer: "
+                f"{type(error).__name__}: {one_line(error)}"
+            ) from error
+        self.epoch, self.update = epoch, update
