@@ -11,17 +11,10 @@ from dfshield.attacks.ball import (
     project,
     random_start,
 )
-from dfshield.attacks.base import (
-    RANGE_TOLERANCE,
-    Attack,
-    Outcome,
-    QueryAttack,
-    check_images,
-    check_labels,
-    whole_labels,
-)
+from dfshield.attacks.base import Attack, Outcome, QueryAttack
 from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.gradient import FGSM, PGD
+from dfshield.attacks.inputs import RANGE_TOLERANCE, check_images, check_labels, whole_labels
 from dfshield.attacks.latent import Latent
 from dfshield.attacks.models import in_float32
 from dfshield.attacks.noise import Noise

@@ -1,11 +1,12 @@
 """What an audit is made of: checks with a verdict, and the report that holds them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from dfshield.attacks import Norm
+from dfshield.brief import BriefModel, Shown
 from dfshield.evaluation import DataInfo, read_kept
 
 FORMAT_VERSION = 1
@@ -19,7 +20,7 @@ ATHALYE = "Athalye et al. (2018), section 3.1"
 CARLINI = "Carlini et al. (2019)"
 
 
-class Check(BaseModel):
+class Check(BriefModel):
     """One line of the audit.
 
     Attributes:
@@ -41,8 +42,12 @@ class Check(BaseModel):
     evidence: Evidence
     source: str
 
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Return what to show of it."""
+        yield from (("key", self.key), ("verdict", self.verdict), ("finding", self.finding))
 
-class Landscape(BaseModel):
+
+class Landscape(BriefModel):
     """The loss around the images: mean over them, on a grid of a plane, and along its two axes.
 
     At ``x + u * r * g + v * r * d``: g the direction of steepest ascent of the cross-entropy at x,
@@ -68,7 +73,7 @@ class Landscape(BaseModel):
     gradient_agreement: tuple[float, ...]
 
 
-class AuditReport(BaseModel):
+class AuditReport(BriefModel):
     """All checks of one model on one set of images, and everything needed to repeat them.
 
     Attributes:
@@ -97,6 +102,21 @@ class AuditReport(BaseModel):
     landscape: Landscape
     seconds: float
     versions: Mapping[str, str]
+
+    def __repr_args__(self) -> Iterator[tuple[str, object]]:
+        """Return what to show of it; ``print`` shows the lines as well."""
+        yield from (("model", self.model), ("verdict", self.verdict), ("norm", self.norm))
+        yield "eps", Shown(f"{self.eps:.4g}")
+        yield "num_images", self.data.num_images
+        for verdict in ("fail", "warn", "not run"):
+            keys = [check.key for check in self.checks if check.verdict == verdict]
+            if keys:
+                yield verdict.replace(" ", "_"), keys
+
+    def __str__(self) -> str:
+        """Return verdict, key and finding of every check, a line each."""
+        lines = [f"{check.verdict:8}{check.key:19}{check.finding}" for check in self.checks]
+        return "\n".join([repr(self), *lines])
 
     @property
     def verdict(self) -> Verdict:

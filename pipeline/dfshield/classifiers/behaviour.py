@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfshield.brief import Brief
 from dfshield.classifiers.logits import SAME_LOGITS, answer_of, dtype_of, same_logits
 from dfshield.errors import InputError
 from dfshield.seeds import torch_generators
@@ -41,8 +42,8 @@ def probe_images(shape: tuple[int, int, int]) -> Float[Tensor, "n c h w"]:
     return torch.from_numpy(noise)
 
 
-@dataclass(frozen=True, eq=False)
-class Behaviour:
+@dataclass(frozen=True, eq=False, repr=False)
+class Behaviour(Brief):
     """Answers to the probe batch.
 
     Attributes:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dfshield.brief import Brief
 from dfshield.errors import InputError, one_line
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
@@ -40,8 +41,8 @@ _UNREADABLE = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
+@dataclass(frozen=True, eq=False, repr=False)
+class Weights(Brief):
     """What a weights file holds.
 
     Attributes:

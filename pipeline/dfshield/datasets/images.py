@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dfshield.brief import Brief
 from dfshield.datasets.arrays import as_labels, as_pixels
 from dfshield.errors import InputError
 from dfshield.pixels import as_floats
@@ -23,8 +24,8 @@ _VALIDATION_SEED = 10
 _ROWS_PER_HASH = 1024
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet(Brief):
     """Labelled images of one size.
 
     Arrays are checked and brought to the shapes and types below when the set is made; grey images

@@ -11,12 +11,9 @@ from dfshield.evaluation.kept_json import read_kept
 from dfshield.evaluation.records import ImageRecords, image_records, worst_case
 from dfshield.evaluation.results import (
     COLLAPSE_SHARE,
-    WORST_CASE,
     DataInfo,
     EvaluationResult,
     mean_and_spread,
-    summarise,
-    summarise_worst_case,
     wilson_interval,
 )
 from dfshield.evaluation.robustbench import is_robustbench, robustbench_entry
@@ -27,6 +24,7 @@ from dfshield.evaluation.slices import (
     margins,
     robust_images,
 )
+from dfshield.evaluation.summary import WORST_CASE, summarise, summarise_worst_case
 
 __all__ = [
     "COLLAPSE_SHARE",

@@ -13,8 +13,9 @@ from dfshield.attacks import Attack, whole_labels
 from dfshield.attacks.settings import at_least
 from dfshield.classifiers import Classifier, require_module
 from dfshield.errors import InputError
-from dfshield.evaluation.results import DataInfo, EvaluationResult, summarise
+from dfshield.evaluation.results import DataInfo, EvaluationResult
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
+from dfshield.evaluation.summary import summarise
 from dfshield.pixels import require_images
 from dfshield.seeds import Stage, derived_seed
 
@@ -163,7 +164,8 @@ def evaluate_slices(
     require_module(model)
     if attack is not None and not isinstance(attack, Attack):
         raise InputError(
-            f"attack: must be an Attack such as dfshield.attacks.PGD(eps=0.03), but is {attack!r}"
+            f"attack: must be an Attack such as dfshield.attacks.PGD(eps=0.03), but is a "
+            f"{type(attack).__name__}"
         )
     bounds = slice_bounds(len(images), slice_size)
     if not bounds:

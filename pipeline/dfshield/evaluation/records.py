@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dfshield.brief import Brief
 from dfshield.errors import InputError
 from dfshield.evaluation.slices import SliceResult
 
@@ -14,8 +15,8 @@ CLEAN = "clean"
 """What has "broken" an image that is answered wrong as it is."""
 
 
-@dataclass(frozen=True, eq=False)
-class ImageRecords:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageRecords(Brief):
     """Every image of an evaluation under one attack, or under several; arrays of equal length.
 
     Attributes:

@@ -25,6 +25,7 @@ from dfshield.attacks import (
     in_float32,
     perturbation_norm,
 )
+from dfshield.brief import Brief
 from dfshield.classifiers import PROBABILITIES, are_probabilities, same_logits
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
 from dfshield.evaluation.kept_json import first_problem
@@ -34,8 +35,8 @@ NON_FINITE = -1
 """The prediction of an image whose logits are not finite."""
 
 
-@dataclass(frozen=True)
-class SliceResult:
+@dataclass(frozen=True, repr=False)
+class SliceResult(Brief):
     """What became of the images of one slice, in their order.
 
     ``adversarial_predictions`` and ``adversarial_margins`` come from a fresh forward pass over the

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from dfshield.brief import Brief
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
 from dfshield.report.outcome import SeedOutcome, Training, training_of
 from dfshield.report.scores import (
@@ -23,8 +24,8 @@ from dfshield.report.views import Synthesis, Teacher, Threat, checked
 from dfshield.unmeasured import unmeasured
 
 
-@dataclass(frozen=True)
-class ReportData:
+@dataclass(frozen=True, repr=False)
+class ReportData(Brief):
     """All that the page shows.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from dfshield.brief import Brief
 from dfshield.errors import InputError
 
 ImageDtype = Literal["float32", "float16", "uint8"]
@@ -15,8 +16,8 @@ ImageDtype = Literal["float32", "float16", "uint8"]
 _RANGE_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class PartArrays:
+@dataclass(frozen=True, eq=False, repr=False)
+class PartArrays(Brief):
     """Some images of the surrogate data set with all that is known of them, one row per image.
 
     Attributes:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from dfshield.brief import BriefModel
 from dfshield.errors import InputError
 from dfshield.storage.arrays import ImageDtype
 from dfshield.storage.filesystem import Folder, MissingFileError
@@ -61,7 +62,7 @@ class Part(BaseModel):
         return range(self.first_batch, self.first_batch + self.num_batches)
 
 
-class Manifest(BaseModel):
+class Manifest(BriefModel):
     """What a surrogate data set is: written once when the job is planned, and when it grows.
 
     Attributes:

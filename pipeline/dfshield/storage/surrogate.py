@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from dfshield.brief import Brief
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder
 from dfshield.storage.manifest import Manifest, Part, Split, read_manifest
@@ -18,8 +19,8 @@ from dfshield.storage.parts import check_part, read_part
 from dfshield.storage.tables import part_arrays
 
 
-@dataclass(frozen=True, eq=False)
-class SurrogateTensors:
+@dataclass(frozen=True, eq=False, repr=False)
+class SurrogateTensors(Brief):
     """Images of a surrogate data set on one device.
 
     Attributes:
@@ -156,8 +157,8 @@ class PartVerdict:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class VerifyReport:
+@dataclass(frozen=True, repr=False)
+class VerifyReport(Brief):
     """What ``verify`` found of a data set.
 
     Attributes:

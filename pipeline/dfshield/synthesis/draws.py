@@ -6,14 +6,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from dfshield.brief import Brief
 from dfshield.seeds import Stage, generator
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 
 LabelRule = Literal["per_batch", "random", "balanced"]
 
 
-@dataclass(frozen=True, eq=False)
-class BatchDraws:
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchDraws(Brief):
     """The random part of one batch.
 
     Attributes:

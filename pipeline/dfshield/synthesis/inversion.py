@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dfshield.acceleration import Acceleration
 from dfshield.attacks.settings import at_least, positive
+from dfshield.brief import Brief
 from dfshield.classifiers import Classifier, gradients, require_hardenable, require_module
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.seeds import Stage
@@ -20,8 +21,8 @@ from dfshield.synthesis.plain import InversionState, OnIteration, optimise
 from dfshield.synthesis.together import Together
 
 
-@dataclass(frozen=True, eq=False)
-class SynthesizedBatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class SynthesizedBatch(Brief):
     """One batch of surrogate images, on the CPU.
 
     Attributes:

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfshield.brief import Brief
 from dfshield.classifiers import answer_of
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
 
 
-@dataclass(frozen=True, eq=False)
-class InversionState:
+@dataclass(frozen=True, eq=False, repr=False)
+class InversionState(Brief):
     """Where the optimisation of a pass stands: all that its remaining iterations depend on.
 
     Attributes:

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfshield.brief import Brief
 from dfshield.classifiers import batchnorm_layers
 from dfshield.fused_batchnorm import fusible
 
 
-@dataclass(frozen=True, eq=False)
-class BatchNormRecords:
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchNormRecords(Brief):
     """Batch statistics of train-mode passes, in their order.
 
     Attributes:

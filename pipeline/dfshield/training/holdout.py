@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen, in_float32
+from dfshield.brief import Brief
 from dfshield.pixels import as_floats
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.perturbation import InnerMaximization
@@ -18,8 +19,8 @@ from dfshield.training.requirements import require_student, require_surrogate
 COLLAPSE_SHARE = 0.95
 
 
-@dataclass(frozen=True)
-class HoldoutMetrics:
+@dataclass(frozen=True, repr=False)
+class HoldoutMetrics(Brief):
     """Metrics of one epoch on the synthetic hold-out.
 
     Attributes:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, TypeAlias
 
+from dfshield.brief import Brief
+
 State: TypeAlias = Literal["done", "stopped", "failed", "interrupted", "running", "waiting"]
 
 
@@ -51,8 +53,8 @@ class SweepTrial:
         return value if value is not None and isfinite(value) else None
 
 
-@dataclass(frozen=True)
-class SweepData:
+@dataclass(frozen=True, repr=False)
+class SweepData(Brief):
     """A sweep, finished or not.
 
     Attributes:

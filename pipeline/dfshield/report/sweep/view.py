@@ -4,6 +4,7 @@ from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from itertools import groupby
 
+from dfshield.brief import Brief
 from dfshield.report.sweep.axes import Axis, axes_of, describe, identity
 from dfshield.report.sweep.choice import (
     ProxyAgreement,
@@ -17,8 +18,8 @@ from dfshield.report.sweep.settings import Measure, Setting, judged_by, settings
 from dfshield.report.sweep.trials import SweepData
 
 
-@dataclass(frozen=True)
-class SweepView:
+@dataclass(frozen=True, repr=False)
+class SweepView(Brief):
     """A sweep, worked out.
 
     Attributes:

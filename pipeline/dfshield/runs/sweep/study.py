@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from dfshield.brief import Brief
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.events import Monitor
@@ -20,8 +21,8 @@ from dfshield.storage import Folder, SurrogateDataset, part_table
 _SECONDS_AN_HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Study:
+@dataclass(frozen=True, repr=False)
+class Study(Brief):
     """The trials of a sweep that are still to be done.
 
     Attributes:
