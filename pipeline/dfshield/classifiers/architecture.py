@@ -85,6 +85,8 @@ def image_shape(shape: Sequence[int] | None) -> tuple[int, int, int]:
     """Return the shape of an image, checked to be (c, h, w)."""
     try:
         channels, height, width = (operator.index(side) for side in shape or ())
+        if min(channels, height, width) < 1:
+            raise ValueError
     except (TypeError, ValueError):
         raise InputError(
             f"input_shape: {shape} must be (channels, height, width) of one image, such as "

@@ -13,7 +13,7 @@ def per_channel(key: str, values: Sequence[float], channels: int) -> list[float]
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != channels or not all(map(math.isfinite, numbers)):
-        given = numbers or values
+        given = " ".join(str(numbers or values).split())
         raise InputError(f"{key}: {given} must be {channels} finite numbers, one per channel")
     return numbers
 

@@ -26,7 +26,12 @@ from dfshield.attacks import (
     perturbation_norm,
 )
 from dfshield.brief import Brief
-from dfshield.classifiers import PROBABILITIES, are_probabilities, same_logits
+from dfshield.classifiers import (
+    PROBABILITIES,
+    are_probabilities,
+    require_module,
+    same_logits,
+)
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
 from dfshield.evaluation.kept_json import first_problem
 from dfshield.seeds import torch_generators
@@ -128,6 +133,7 @@ def evaluate_slice(
         DfshieldError: when the attack returns images outside its ball or outside [0, 1].
     """
     started = time.perf_counter()
+    require_module(model)
     device = _device(model)
     x, y = check_images(model, x).to(device), y.to(device)
     model = in_float32(model)

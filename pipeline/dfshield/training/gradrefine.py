@@ -55,8 +55,8 @@ class GradRefine:
     def __init__(
         self, optimizer: Optimizer, *, tau: float = 0.5, group: WorkerGroup | None = None
     ) -> None:
-        if not 0 <= tau <= 1:
-            raise InputError(f"tau: {tau!r} must lie in [0, 1]")
+        if not isinstance(tau, int | float) or not 0 <= tau <= 1:
+            raise InputError(f"tau: {tau!r} must be a number in [0, 1]")
         if not isinstance(optimizer, Optimizer):
             raise InputError(
                 f"optimizer: must be a torch.optim.Optimizer, but is a {type(optimizer).__name__}"

@@ -88,6 +88,12 @@ class InnerMaximization:
         require_module(student, "student")
         for batch in batches:
             require_images(batch)
+        for generator in generators:
+            if not isinstance(generator, np.random.Generator):
+                raise InputError(
+                    "generator: must be a numpy.random.Generator, such as "
+                    f"numpy.random.default_rng(0), but is a {type(generator).__name__}"
+                )
         student = in_float32(student)
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))

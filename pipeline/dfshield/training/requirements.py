@@ -51,15 +51,23 @@ def _require_optimizable(student: nn.Module, optimizer: Optimizer) -> None:
                 f"student: {name} is {str(weight.dtype).removeprefix('torch.')}, but the training "
                 "computes in float32: give student.float(), and make the optimizer after that"
             )
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(
-            f"optimizer: must be a torch.optim.Optimizer, but is a {type(optimizer).__name__}"
-        )
+    require_kind(optimizer, Optimizer, "optimizer")
     if not any(id(w) in weights for group in optimizer.param_groups for w in group["params"]):
         raise InputError(
             "optimizer: holds no weight of the student that takes a gradient: make it over "
             "student.parameters()"
         )
+
+
+def require_kind(given: object, kind: type, key: str) -> None:
+    """Check that what was given for an argument is of its kind.
+
+    Raises:
+        InputError: naming the argument, if it is not.
+    """
+    if not isinstance(given, kind):
+        what = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise InputError(f"{key}: must be of the kind {kind.__name__}, but is {what}")
 
 
 def require_surrogate(images: Tensor, teacher_logits: Tensor, labels: Tensor | None = None) -> None:

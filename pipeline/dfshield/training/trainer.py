@@ -30,7 +30,7 @@ from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.objectives import Losses, Objective
 from dfshield.training.perturbation import InnerMaximization
 from dfshield.training.records import MiniBatch, UpdateRecord
-from dfshield.training.requirements import require_training
+from dfshield.training.requirements import require_kind, require_training
 
 
 class AdversarialTrainer:
@@ -112,6 +112,8 @@ class AdversarialTrainer:
         self.labels = labels
         self.teacher_logits = teacher_logits
         self.optimizer = optimizer
+        require_kind(objective, Objective, "objective")
+        require_kind(inner, InnerMaximization, "inner")
         self.objective = objective
         self.inner = inner
         self.epochs = at_least(1, epochs, "epochs")
