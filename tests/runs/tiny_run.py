@@ -92,6 +92,11 @@ def write_config(folder: Path, tree: dict = TINY, **changes: object) -> Path:
     return path
 
 
+def hardening(folder, source, **changes):
+    """A configuration whose teacher is what ``source`` names."""
+    return write_config(folder, **{"teacher": {"source": str(source)}, **changes})
+
+
 def call(*args: object) -> Answer:
     """Call the command line in this process."""
     out, err, argv = io.StringIO(), io.StringIO(), sys.argv
@@ -223,6 +228,15 @@ def tiny(finished, tmp_path):
         return config
 
     return make
+
+
+@pytest.fixture
+def run(finished, tmp_path, monkeypatch):
+    """A finished run at ``runs/tiny`` of the current folder, which is also the user's home."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path / "runs" / "tiny"
 
 
 @pytest.fixture
