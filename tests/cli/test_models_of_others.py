@@ -132,3 +132,29 @@ def test_a_run_is_audited_with_its_teacher_as_surrogate(tiny):
 @pytest.mark.parametrize("command", ["audit", "evaluate"])
 def test_what_is_wrong_is_said_in_one_line(own, command, arguments, said):
     assert said in call(command, *arguments).refusal()
+
+
+@pytest.mark.parametrize(
+    ("out", "folder", "name"),
+    [
+        ("my results", "my results", "my-results"),
+        ("Größe 3/ünd", "Größe 3/ünd", "nd"),
+        ("deep/er/", "deep/er", "er"),
+        ("./.hidden", ".hidden", "hidden"),
+        ("2026-01-31", "2026-01-31", "2026-01-31"),
+        ("007", "007", "007"),
+    ],
+)
+def test_the_folder_is_the_one_given(own, out, folder, name):
+    answer = succeed("evaluate", *own, "--num-images", 20, "--out", out, *QUICK, "--json")
+    (*_, result) = json.loads(answer.out)["results"]
+    assert result["model"] == name
+    assert (Path(folder) / "evaluation").is_dir()
+    assert not Path("evaluations").exists()
+
+
+def test_a_file_in_its_place_is_one_line(own, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    line = call("evaluate", *own, "--num-images", 20, "--out", "taken", *QUICK).refusal()
+    assert line == "Error: --out: taken is a file: name a folder for the results"
+    assert (tmp_path / "taken").read_text() == "mine"

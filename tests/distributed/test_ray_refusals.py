@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_trained_is_refused_before_any_part(home, tmp_pat
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("cluster.address=5", "cluster.address: Input should be a valid string"),
+        ("cluster.address=5", "cluster.address: text was expected (got 5)"),
         ("cluster.address=''", "cluster.address: String should have at least 1 character"),
         ("cluster.num_workers=two", "cluster.num_workers: Input should be a valid integer"),
         ("cluster.num_workers=0", "cluster.num_workers: Input should be greater than"),

@@ -47,25 +47,35 @@ def _audit_run(
 def _audit_standalone(
     options: ModelOptions, overrides: Sequence[str]
 ) -> "list[tuple[AuditReport, Folder]]":
-    with working(lambda: options.settings(overrides)) as (settings, executor, observer):
+    with working(lambda: options.settings(overrides), options.layout) as parts:
+        settings, executor, observer = parts
         from dfshield.runs.auditing import audit_stage
         from dfshield.runs.standalone import standalone
 
         with standalone(
-            settings, surrogate=options.surrogate, executor=executor, observer=observer
+            settings,
+            options.layout(settings),
+            surrogate=options.surrogate,
+            executor=executor,
+            observer=observer,
         ) as (context, subject):
             return [audit_stage(context, settings.seed, subject)]
 
 
 def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_json: bool) -> None:
     """Measure a model of any origin, clean and under attack, and print the results."""
-    with working(lambda: options.settings(overrides)) as (settings, executor, observer):
+    with working(lambda: options.settings(overrides), options.layout) as parts:
+        settings, executor, observer = parts
         from dfshield.cli.tables import print_results
         from dfshield.runs.evaluation import evaluation_stage
         from dfshield.runs.standalone import standalone
 
         with standalone(
-            settings, surrogate=options.surrogate, executor=executor, observer=observer
+            settings,
+            options.layout(settings),
+            surrogate=options.surrogate,
+            executor=executor,
+            observer=observer,
         ) as (context, subject):
             results = evaluation_stage(context, settings.seed, [subject])
         folder = context.layout.evaluation(settings.seed)

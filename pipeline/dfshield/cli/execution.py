@@ -16,7 +16,7 @@ from dfshield.cli.machine_output import print_json
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
-    from dfshield.runs import Executor, Observer, Tracker
+    from dfshield.runs import Executor, Observer, RunLayout, Tracker
 
 EXIT_INTERRUPTED = 130
 
@@ -79,9 +79,15 @@ def at_work(
 @contextmanager
 def working(
     make_settings: "Callable[[], Config]",
+    place: "Callable[[Config], RunLayout] | None" = None,
 ) -> "Iterator[tuple[Config, Executor, TerminalObserver | LineObserver]]":
-    """Do as `at_work`, with a configuration that need not come from a file."""
-    from dfshield.runs import ignore_stop_signals, stop_signals_as_interrupt
+    """Do as `at_work`, with a configuration that need not come from a file.
+
+    Args:
+        make_settings: returns it.
+        place: tells where its files lie; None: where those of a run do.
+    """
+    from dfshield.runs import RunLayout, ignore_stop_signals, stop_signals_as_interrupt
 
     observer = new_observer()
     settings = make_settings()
@@ -89,7 +95,7 @@ def working(
         with (
             _no_trace_of_matplotlib(),
             stop_signals_as_interrupt(),
-            _executor(settings, observer) as executor,
+            _executor(settings, (place or RunLayout.of)(settings), observer) as executor,
         ):
             yield settings, executor, observer
     except KeyboardInterrupt:
@@ -145,10 +151,10 @@ def _no_trace_of_matplotlib() -> Iterator[None]:
 
 
 @contextmanager
-def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
+def _executor(config: "Config", layout: "RunLayout", observer: "Observer") -> "Iterator[Executor]":
     """Give what does the work; Ray is started only when there is any."""
     from dfshield.distributed import RayExecutor
-    from dfshield.runs import InProcessExecutor, RunLayout
+    from dfshield.runs import InProcessExecutor
 
     address = chosen_address(config.cluster)
     if address == "none":
@@ -156,7 +162,7 @@ def _executor(config: "Config", observer: "Observer") -> "Iterator[Executor]":
         return
     with RayExecutor(
         address,
-        folder=RunLayout.of(config).root,
+        folder=layout.root,
         num_workers=config.cluster.num_workers,
         min_workers=config.cluster.min_workers,
         gpus_per_worker=config.cluster.gpus_per_worker,

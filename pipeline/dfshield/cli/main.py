@@ -63,6 +63,7 @@ def run(
 ) -> None:
     """Do everything: teacher, synthesize, train, evaluate, report.
 
+    Without evaluation.data there is no evaluation: the report says what synthetic images tell.
     Continues where it stopped; does nothing when all is done.
 
     Example: dfshield run examples/digits.yaml seed=1 name=digits-1

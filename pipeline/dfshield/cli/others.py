@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from dfshield.errors import InputError
 
 if TYPE_CHECKING:
     from dfshield.config import Config
+    from dfshield.runs import RunLayout
+    from dfshield.storage import Folder
 
 FOLDER = "evaluations"
 
@@ -62,9 +64,10 @@ class ModelOptions:
                 f"--weights: is missing: {model} brings none, as a python: factory or a folder may"
             )
         find_factories_here()
-        out = Path(self.out) if self.out else Path(FOLDER, name)
+        if self.out:
+            name = _file_name(self._root().parent()[1])
         tree: dict[str, Any] = {
-            "name": out.name,
+            "name": name,
             "seed": self.seed or 0,
             "teacher": {"source": model, "weights": self.weights},
             "threat": {"eps": _number(self.eps or "8/255"), "norm": self.norm or "linf"},
@@ -73,12 +76,34 @@ class ModelOptions:
                 "num_images": self.num_images,
             },
             "audit": {} if self.num_images is None else {"num_images": self.num_images},
-            "storage": {"path": str(out.parent)},
+            "storage": {"path": FOLDER},
             "cluster": {"address": "none"},
         }
         for override in overrides:
             apply_override(tree, override)
         return config_from(tree, where="options")
+
+    def layout(self, settings: "Config") -> "RunLayout":
+        """Return where results go: to the folder given, whatever it is called."""
+        from dfshield.runs import RunLayout
+
+        layout = RunLayout.of(settings)
+        return layout if self.out is None else replace(layout, root=self._root())
+
+    def _root(self) -> "Folder":
+        from dfshield.storage import Folder
+
+        assert self.out is not None
+        try:
+            folder = Folder.at(self.out)
+        except InputError as error:
+            raise InputError(f"--out: {error}") from None
+        if folder.local is None:
+            return folder
+        if Path(folder.local).is_file():
+            raise InputError(f"--out: {self.out} is a file: name a folder for the results")
+        # The name of ".", of "..", and of what ends in a slash.
+        return Folder.at(os.path.normpath(folder.local))
 
     def refuse_with_config(self) -> None:
         """Refuse options that only go with --model.
@@ -104,6 +129,11 @@ def _number(text: str) -> float | str:
 def _name_of(model: str) -> str:
     """Return a name for files: the last part of a source, ``resnet20_cifar10`` say."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._") or "model"
+
+
+def _file_name(folder: str) -> str:
+    """Return what results in a folder are called: as it is, where that is a name for files."""
+    return folder if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", folder) else _name_of(folder)
 
 
 def _found(model: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The command ``verify``."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -58,7 +59,9 @@ def _repair(location: str, *, discard: Sequence[Resynthesis] = ()) -> None:
             comparison.discard()
     parent, name = run.parent()
     with run.as_path(CONFIG_FILE) as path:
-        place = [f"storage.path={parent}", f"name={name}", "storage.sink=parquet"]
+        # In quotes: YAML would make something else of some paths.
+        place = [f"storage.path={json.dumps(str(parent))}", f"name={json.dumps(name)}"]
+        place.append("storage.sink=parquet")
         execute(str(path / CONFIG_FILE), place, ("synthesize",))
 
 

@@ -78,7 +78,7 @@ def _parse(text: str) -> Any:
     try:
         return read_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
-        # A ValueError is a date, or a number, that looks like one and is none.
+        # A ValueError is what looks like a number and is none.
         raise InputError(f"not valid YAML: {one_line(error)}") from None
 
 
@@ -161,6 +161,10 @@ def _describe(error: ValidationError) -> str:
             messages.append(_list_expected(problem["loc"]))
         elif problem["type"] == "missing":
             messages.append(f"{key}: this key is required")
+        elif problem["type"] == "string_type":
+            read = problem["input"]
+            hint = "" if isinstance(read, list | dict) else ": put it in quotes"
+            messages.append(f"{key}: text was expected (got {read!r}){hint}")
         elif problem["type"] == "model_type":
             messages.append(f"{key}: a section of settings was expected (got {problem['input']!r})")
         else:

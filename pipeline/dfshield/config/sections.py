@@ -173,6 +173,7 @@ class TeacherConfig(Section):
     train: TeacherTraining | None = None
     trust_python: bool = Field(
         False,
+        exclude=True,  # a permission, which no run keeps
         description="Call the python: factory that a folder names; --trust-python says the same.",
     )
 

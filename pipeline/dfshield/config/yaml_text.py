@@ -31,7 +31,10 @@ class WrittenNumber(float):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where PyYAML silently keeps the last."""
+    """Safe YAML that refuses a key given twice, where PyYAML silently keeps the last.
+
+    A date stays text, as in YAML 1.2: it may be a name, and nothing here is a date.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -43,6 +46,12 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.YAMLError(f"the key {key.value!r} is given twice (line {line})")
                 seen.add(key.value)
         return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Dumper(yaml.SafeDumper):

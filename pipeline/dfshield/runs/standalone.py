@@ -32,12 +32,18 @@ _OF_ANY_SHAPE = ("python:", "dfshield:")
 
 @contextlib.contextmanager
 def standalone(
-    config: Config, *, surrogate: str | None, executor: Executor, observer: Observer
+    config: Config,
+    layout: RunLayout,
+    *,
+    surrogate: str | None,
+    executor: Executor,
+    observer: Observer,
 ) -> Iterator[tuple[RunContext, Subject]]:
     """Give the place and the model of a measurement without a run, for the block.
 
     Args:
-        config: names model, weights, images, threat model and folder.
+        config: names model, weights, images and threat model.
+        layout: the folder of model and results.
         surrogate: the folder of another classifier of the same images, or a run, or None.
         executor: who works.
         observer: who watches.
@@ -47,7 +53,6 @@ def standalone(
             at work in.
     """
     attacks_of(config)
-    layout = RunLayout.of(config)
     log = EventLog(layout.root)
     context = RunContext(config, layout, executor, observer, log)
     with Lease(layout.root, on_beat=log.flush):

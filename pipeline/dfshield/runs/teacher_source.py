@@ -113,7 +113,7 @@ def teacher_identity(config: Config, record: Mapping[str, Any] | None) -> dict[s
     if saved is not None:
         return {"teacher": saved}
     teacher = config.teacher
-    identity = teacher.model_dump(mode="json", exclude={"weights", "train", "trust_python"})
+    identity = teacher.model_dump(mode="json", exclude={"weights", "train"})
     if teacher.train is not None:
         train = teacher.train.model_dump(mode="json", exclude={"data": {"path"}})
         return {"teacher": {**identity, "train": train}, "seed": config.all_seeds[0]}

@@ -64,6 +64,7 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
         InputError: if the configuration with these values is refused, naming the key.
     """
     tree = config.model_dump(mode="json", exclude={"sweep", "seeds"})
+    tree["teacher"]["trust_python"] = config.teacher.trust_python  # which no dump holds
     objective = values.get("training.objective.name")
     if objective not in (None, config.training.objective.name):
         tree["training"]["objective"] = {}  # settings of one mean nothing to another
@@ -92,7 +93,7 @@ def source_key(config: Config) -> str:
     of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine"}
     return identity_hash(
         {
-            "teacher": config.teacher.model_dump(mode="json", exclude={"trust_python"}),
+            "teacher": config.teacher.model_dump(mode="json"),
             "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
             "storage": config.storage.image_dtype,
             "seed": config.seed,

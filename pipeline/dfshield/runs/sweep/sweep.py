@@ -174,7 +174,6 @@ class Sweep:
         for key in ("data", "checkpoint_every", "engine"):
             tree["training"].pop(key)
         tree["synthesis"].pop("engine")
-        tree["teacher"].pop("trust_python")
         teacher = teacher_identity(self.config, read_record(self.run_layout.teacher))["teacher"]
         if "fingerprint" in teacher:
             tree["teacher"] = teacher
