@@ -70,6 +70,7 @@ def test_stays_in_ball_and_range(attack, trained_net, images):
 
 def test_model_and_global_generators_are_left_as_they_were(attack, trained_net, images):
     model = trained_net
+    model.zero_grad()  # what other tests of the session have left
     model.train()
     model[1].eval()
     model[0].weight.requires_grad_(False)
