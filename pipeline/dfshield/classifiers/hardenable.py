@@ -5,6 +5,7 @@ import torch
 from dfshield.classifiers.base import Classifier, batchnorm_layers
 from dfshield.classifiers.behaviour import probe_images
 from dfshield.classifiers.logits import require_logits
+from dfshield.classifiers.modes import gradients
 from dfshield.errors import InputError
 from dfshield.seeds import torch_generators
 
@@ -64,7 +65,7 @@ def require_hardenable(classifier: Classifier) -> None:
     source = classifier.architecture.source
     device = classifier.mean.device
     images = probe_images(classifier.input_shape)[:4].to(device).requires_grad_()
-    with torch.enable_grad(), torch_generators(0, device):
+    with gradients(), torch_generators(0, device):
         logits = classifier(images)
     require_logits(logits, source)
     if not logits.requires_grad:
