@@ -145,7 +145,12 @@ def test_training_curves_take_gaps():
         {"epoch": 0, "update": 1, "loss": 1.0, "agreement_rate": None},
         {
             "epoch": 0,
-            "holdout": {"agreement_clean": 0.1, "agreement_pgd": 0.1, "collapsed": True},
+            "holdout": {
+                "agreement_clean": 0.1,
+                "agreement_pgd": 0.1,
+                "histogram": [20, 0],
+                "collapsed": True,
+            },
         },
     ]
     assert decoded(training_curves(history)).size
