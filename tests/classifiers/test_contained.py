@@ -75,6 +75,7 @@ def state():
         "deterministic": torch.get_deterministic_debug_mode(),
         "threads": torch.get_num_threads(),
         "autocast": torch.is_autocast_enabled("cpu"),
+        "autocast to": torch.get_autocast_dtype("cpu"),
         "anomalies": torch.is_anomaly_enabled(),
         "products": torch.get_float32_matmul_precision(),
         "numpy": np.geterr(),
@@ -110,6 +111,17 @@ def test_what_a_module_sets_ends_with_it(factory, kind, place):
         # Fresh weights come from our seed, be it the first time that the module is imported.
         assert torch.equal(first.network[0].weight, plain.network[0].weight)
     assert torch.equal(first.network[0].weight, second.network[0].weight)
+
+
+def test_autocast_that_a_module_does_not_leave_keeps_no_old_weights(factory):
+    made(factory(at_import=STATEMENTS["autocast"]))
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    for value in (1.0, 3.0):
+        with torch.autocast("cpu", torch.bfloat16):
+            product = torch.ones(1, 2) @ weight
+        assert product.tolist() == [[2 * value] * 2]
+        with torch.no_grad():
+            weight.fill_(3.0)
 
 
 def test_the_default_type_of_a_module_is_its_factory_s_every_time(factory):

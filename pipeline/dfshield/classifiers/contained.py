@@ -12,6 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
+
+def _autocast_depth() -> int:
+    depth = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return depth
+
+
+def _leave_autocast(depth: int) -> None:
+    """Go back to a depth of nested autocasts, which above 0 keep weights as they once were cast."""
+    while _autocast_depth() > depth:
+        torch.autocast_decrement_nesting()
+    if depth == 0:
+        torch.clear_autocast_cache()
+
+
 # How each setting is read and written. The gradient's mode is kept by `torch.inference_mode`.
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -23,10 +38,19 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (_autocast_depth, _leave_autocast),
+    (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     *(
         (
             lambda device=device: torch.is_autocast_enabled(device),
             lambda enabled, device=device: torch.set_autocast_enabled(device, enabled),
+        )
+        for device in ("cpu", "cuda")
+    ),
+    *(
+        (
+            lambda device=device: torch.get_autocast_dtype(device),
+            lambda dtype, device=device: torch.set_autocast_dtype(device, dtype),
         )
         for device in ("cpu", "cuda")
     ),
