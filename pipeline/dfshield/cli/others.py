@@ -133,7 +133,9 @@ def _name_of(model: str) -> str:
 
 def _file_name(folder: str) -> str:
     """Return what results in a folder are called: as it is, where that is a name for files."""
-    return folder if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", folder) else _name_of(folder)
+    from dfshield.config import NAME
+
+    return folder if re.fullmatch(NAME, folder) else _name_of(folder)
 
 
 def _found(model: str) -> tuple[str, str]:

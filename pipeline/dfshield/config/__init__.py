@@ -28,8 +28,10 @@ from dfshield.config.sections import (
     names_folder,
 )
 from dfshield.config.sweep import AxisConfig, SweepConfig
+from dfshield.config.values import NAME
 
 __all__ = [
+    "NAME",
     "PRESETS",
     "AttackConfig",
     "AuditConfig",

@@ -1,6 +1,6 @@
 """The whole configuration, and what its sections must fit together in."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -10,21 +10,20 @@ from dfshield.config.sections import (
     ClusterConfig,
     EvaluationConfig,
     Section,
-    Seed,
     StorageConfig,
     SynthesisConfig,
     TeacherConfig,
-    Text,
     ThreatConfig,
     TrainingConfig,
 )
 from dfshield.config.sweep import SweepConfig
+from dfshield.config.values import Name, Seed
 
 
 class Config(Section):
     """The whole configuration of a run."""
 
-    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     preset: str | None = Field(
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
-from dfshield.config.sections import Count, Positive, Section, Seed, Text
+from dfshield.config.sections import Section
+from dfshield.config.values import Count, Name, Positive, Seed
 from dfshield.config.yaml_text import WrittenNumber
 
 Bounds = tuple[float, float]
@@ -94,7 +95,7 @@ def _by_path(value: Any) -> Any:
 class SweepConfig(Section):
     """One student for every setting and seed, of one surrogate data set where that can be."""
 
-    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+    name: Name = Field(
         "sweep", description="Its folder in the run's folder is sweeps/NAME. Default: the preset's."
     )
     preset: str | None = Field(
