@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ray_head import PACKAGE, gone_within, processes, running_head
-from tiny_run import call, contents, ended, run_of, start, write_config
+from tiny_run import call, contents, ended, odd_teacher, run_of, start, write_config
 
 import dfshield
 
@@ -111,13 +111,7 @@ def test_more_workers_than_cpus_is_one_line_and_ends_its_ray(home, tmp_path):
 @pytest.mark.ray
 @pytest.mark.parametrize("kind", ["nothing in train mode", "softmax in train mode"])
 def test_a_model_that_cannot_be_trained_is_refused_before_any_part(home, tmp_path, kind):
-    teacher = {
-        "source": "python:odd_factories:make",
-        "options": {"kind": kind},
-        "input_shape": [1, 8, 8],
-        "num_classes": 10,
-    }
-    config = write_config(tmp_path, teacher=teacher)
+    config = write_config(tmp_path, teacher=odd_teacher(kind))
     changes = {"PYTHONPATH": f"{ODD_FACTORIES}:{PACKAGE}"}
     assert "train mode" in refused(home, "run", config, "cluster.address=local", **changes)
     run = run_of(config)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import call, run_of, write_config
+from tiny_run import call, odd_teacher, run_of, write_config
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
 
@@ -26,13 +26,7 @@ KINDS = (*PRECISIONS, *PROBABILITIES, *LOGITS, *STRUCTURES, *NO_LOGITS, "softmax
 @pytest.mark.parametrize("kind", KINDS)
 def test_run(kind, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "classifiers")
-    teacher = {
-        "source": "python:odd_factories:make",
-        "options": {"kind": kind},
-        "input_shape": [1, 8, 8],
-        "num_classes": 10,
-    }
-    config = write_config(tmp_path, teacher=teacher)
+    config = write_config(tmp_path, teacher=odd_teacher(kind))
     doctor = call("doctor", config, "--json")
     failed = [c["told"] for c in json.loads(doctor.out) if c["verdict"] == "failed"]
     assert list(tmp_path.iterdir()) == [config]

@@ -97,6 +97,16 @@ def hardening(folder, source, **changes):
     return write_config(folder, **{"teacher": {"source": str(source)}, **changes})
 
 
+def odd_teacher(kind: str) -> dict[str, object]:
+    """The teacher of a configuration that is one of tests/classifiers/odd_factories.py."""
+    return {
+        "source": "python:odd_factories:make",
+        "options": {"kind": kind},
+        "input_shape": [1, 8, 8],
+        "num_classes": 10,
+    }
+
+
 def call(*args: object) -> Answer:
     """Call the command line in this process."""
     out, err, argv = io.StringIO(), io.StringIO(), sys.argv

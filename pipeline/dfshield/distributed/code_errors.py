@@ -45,12 +45,10 @@ def repeated(reason: str) -> str:
 
 
 def _origin(error: Exception) -> str | None:
-    frames = [
-        (frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
-    if isinstance(error, torch.AcceleratorError | ray.exceptions.RayError) or not frames:
+    if isinstance(error, torch.AcceleratorError | ray.exceptions.RayError):
         return None
-    file, line = frames[-1]
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    file = frame.f_code.co_filename
     if Path(file).is_relative_to(_COLLECTIVES):
         return None
     return f"{type(error).__qualname__} at {file}:{line}"

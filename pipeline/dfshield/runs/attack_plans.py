@@ -11,7 +11,7 @@ from torch import nn
 from dfshield.attacks import ATTACKS, Attack, make_attack
 from dfshield.config import AttackConfig, Config, expand
 from dfshield.errors import InputError
-from dfshield.runs.classifier_folder import classifier_folder, load_classifier
+from dfshield.runs.classifier_folder import load_classifier, named_classifier
 from dfshield.storage import Folder
 
 _WITH_STEP = ("pgd", "pgd-objective")
@@ -119,10 +119,5 @@ def _named(location: object, config: Config, *, key: str) -> str:
         raise InputError(
             f"{key}: {location!r} must be the folder of a classifier; left out, it is the run's own"
         )
-    path = expand(location, key=key)
-    try:
-        folder = classifier_folder(path)
-        load_classifier(folder, trust_python=config.teacher.trust_python)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-    return folder.uri
+    trusted = config.teacher.trust_python
+    return named_classifier(expand(location, key=key), key=key, trust_python=trusted).uri

@@ -64,6 +64,20 @@ def classifier_folder(location: str | Path) -> Folder:
     )
 
 
+def named_classifier(location: str | Path, *, key: str, trust_python: bool) -> Folder:
+    """Return the folder of a classifier that can be loaded: what is wrong shows before any work.
+
+    Raises:
+        InputError: naming the key.
+    """
+    try:
+        folder = classifier_folder(location)
+        load_classifier(folder, trust_python=trust_python)
+    except InputError as error:
+        raise type(error)(f"{key}: {error}") from None
+    return folder
+
+
 def _holds_classifier(folder: Folder) -> bool:
     # One of both is enough: what the folder lacks is said when it is loaded.
     return folder.exists(WEIGHTS_FILE) or folder.exists(CONFIG_FILE)

@@ -10,9 +10,9 @@ from typing import Any
 
 from dfshield.classifiers import WEIGHTS_FILE, Classifier
 from dfshield.config import Config
-from dfshield.errors import ChangedCodeError, InputError
+from dfshield.errors import ChangedCodeError
 from dfshield.runs.attack_plans import attacks_of
-from dfshield.runs.classifier_folder import classifier_folder, load_classifier, save_classifier
+from dfshield.runs.classifier_folder import load_classifier, named_classifier, save_classifier
 from dfshield.runs.context import RunContext
 from dfshield.runs.event_log import EventLog
 from dfshield.runs.events import Observer
@@ -69,18 +69,11 @@ def _subject(context: RunContext, surrogate: str | None) -> Subject:
         context.observer.say(remark)
     if not _is_kept(context, folder, model):
         save_classifier(model, folder)
-    other = None if surrogate is None else _surrogate(config, surrogate)
+    other = None
+    if surrogate is not None:
+        trusted = config.teacher.trust_python
+        other = named_classifier(surrogate, key="--surrogate", trust_python=trusted)
     return Subject(config.name, folder, load_classifier(folder), surrogate=other)
-
-
-def _surrogate(config: Config, location: str) -> Folder:
-    """Return the folder of another classifier; what is wrong with it shows before any work."""
-    try:
-        folder = classifier_folder(location)
-        load_classifier(folder, trust_python=config.teacher.trust_python)
-    except InputError as error:
-        raise type(error)(f"--surrogate: {error}") from None
-    return folder
 
 
 def _is_kept(context: RunContext, folder: Folder, model: Classifier) -> bool:
