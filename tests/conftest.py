@@ -53,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def mortal() -> list[str]:
+    """How a command begins that may do no more than permissions say: root may do anything."""
+    caps = "--bounding-set=-dac_override,-dac_read_search"
+    return ["setpriv", caps] if not os.geteuid() else []
+
+
+@pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data that DFSHIELD_DATA names; tests skip only when it is unset."""
     folder = os.environ.get("DFSHIELD_DATA")

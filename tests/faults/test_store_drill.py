@@ -1,6 +1,5 @@
 """Rows of the drill: object stores that fail, two drivers at once, disks full or closed to us."""
 
-import os
 import signal
 import subprocess
 import time
@@ -201,14 +200,10 @@ def test_read_only_disk(disturbed, small_disk):
     job.account_for()
 
 
-# Root may write everywhere, unless this is taken from it.
-MORTAL = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if not os.geteuid() else []
-
-
 @pytest.mark.drill
-def test_permission_lost(disturbed):
+def test_permission_lost(disturbed, mortal):
     job = disturbed("disk: permission lost")
-    program = [*MORTAL, *STARTED]
+    program = [*mortal, *STARTED]
     process = start("synthesize", job.config, command=program)
     wait_until(job.ripe, process)
     folders = [p for p in (job.run, *job.run.rglob("*")) if p.is_dir()]
