@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dfshield.config import Config, load_config
-from dfshield.runs.attack_plans import attacks_of
+from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.sweep.plan import listed_trials, source_key
 
 FOLDER = Path(__file__).parents[1] / "examples"

@@ -17,7 +17,7 @@ from measuring import CASES, by_turns, classifier, peak_megabytes, row, show, st
 from reference import ReferenceTraining
 from torch import nn
 
-from dfshield.acceleration import Acceleration
+from dfshield.engine.acceleration import Acceleration
 from dfshield.training import AdversarialTrainer, GradRefine, InnerMaximization, SoftLabelObjective
 
 NUM_BATCHES, EPS = 20, 4 / 255

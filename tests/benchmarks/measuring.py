@@ -14,10 +14,10 @@ from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfshield.acceleration import Acceleration
 from dfshield.classifiers import Classifier, build
+from dfshield.engine.acceleration import Acceleration
 from dfshield.runs import InProcessExecutor
-from dfshield.runs.engine_plan import multiplies_bfloat16
+from dfshield.runs.execution.engine_choice import multiplies_bfloat16
 
 CASES = {
     "resnet20": ("pytorchcv:resnet20_cifar10", (3, 32, 32), 10),

@@ -31,8 +31,8 @@ import dfshield
 from dfshield.config import Config, SynthesisConfig, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor, StageName
-from dfshield.runs.part_checkpoint import PartCheckpoint, PartState
-from dfshield.runs.synthesis_task import SynthesisTask, inversion_of, make_part
+from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
+from dfshield.runs.work.synthesis import SynthesisTask, inversion_of, make_part
 from dfshield.storage import Folder, read_manifest, write_part
 
 WORKERS, ROUNDS, WARM_UP = (1, 2, 4), 9, 2

@@ -11,7 +11,7 @@ import pytest
 import ray
 from tiny_run import call, ended, start, write_config
 
-from dfshield.distributed.doctor import known_vulnerabilities
+from dfshield.distributed.cluster.doctor import known_vulnerabilities
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "distributed"))
 from ray_head import running_head

@@ -7,8 +7,8 @@ import yaml
 
 from dfshield.config import config_from, dump_config, load_config
 from dfshield.config.yaml_text import read_yaml, write_yaml
-from dfshield.runs.attack_plans import attacks_of
 from dfshield.runs.identity import differences
+from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.sweep.plan import listed_trials
 
 MINIMAL = """

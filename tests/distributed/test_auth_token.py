@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dfshield.distributed.auth_token import prepare_token
+from dfshield.distributed.cluster.auth_token import prepare_token
 from dfshield.errors import InputError
 
 

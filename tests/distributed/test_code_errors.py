@@ -9,7 +9,7 @@ import torch.distributed as dist
 from contract_tasks import UnpicklableError
 from ray import cloudpickle
 
-from dfshield.distributed.code_errors import CodeError
+from dfshield.distributed.workers.code_errors import CodeError
 
 
 def divide(number):

@@ -10,8 +10,9 @@ import pytest
 from contract_tasks import BadStart, Square, Sum
 from test_executor_contract import Recorder
 
-from dfshield.distributed import group, pool
-from dfshield.distributed.letters import Letters
+from dfshield.distributed.training import group
+from dfshield.distributed.workers import pool
+from dfshield.distributed.workers.messages import Letters
 from dfshield.errors import DfshieldError, InputError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from dfshield.distributed import head
-from dfshield.distributed.head import Head
+from dfshield.distributed.cluster import head
+from dfshield.distributed.cluster.head import Head
 from dfshield.errors import DfshieldError
 
 

@@ -13,7 +13,7 @@ from ray_head import descendants, gone_within, living
 
 LOCAL = """
 import json, os, signal, logging
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.cluster.session import RaySession
 root = logging.getLogger()
 before = (root.level, list(root.handlers), signal.getsignal(signal.SIGTERM))
 said = []
@@ -40,7 +40,7 @@ print(json.dumps({"said": said, "worker": worker, "mask": mask, "nodes": nodes, 
 
 LASTING = """
 import os, time
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.cluster.session import RaySession
 session = RaySession("local", log=lambda _: None)
 session.start()
 import ray
@@ -123,7 +123,7 @@ def test_no_process_of_a_local_ray_outlives_its_driver(home, number):
 
 STARTED_UNDER_SIGNALS = """
 import os, signal, threading
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.cluster.session import RaySession
 import ray
 seen = []
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script

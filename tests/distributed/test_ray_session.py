@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from ray_head import running_head
 
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.cluster.session import RaySession
 from dfshield.errors import InputError
 
 
@@ -31,8 +31,8 @@ def head_without_dfshield(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 JOIN = """
 import json, sys
-from dfshield.distributed.session import RaySession
-from dfshield.distributed.survey import survey
+from dfshield.distributed.cluster.session import RaySession
+from dfshield.distributed.cluster.survey import survey
 from dfshield.errors import DfshieldError
 from dfshield.storage import Folder
 {before}
@@ -105,7 +105,7 @@ def test_a_missing_ray_is_said_with_what_installs_it(home, drive):
     script = """
 import sys
 sys.modules["ray"] = None
-from dfshield.distributed.session import RaySession
+from dfshield.distributed.cluster.session import RaySession
 from dfshield.errors import InputError
 try:
     RaySession("local", log=print).start()
@@ -184,8 +184,8 @@ def test_a_node_without_dfshield_is_named(head_without_dfshield, drive, tmp_path
 )
 def test_a_node_that_cannot_do_its_part_is_named(head, drive, ask, words):
     after = f"""
-    from dfshield.distributed.node_report import Probe, ask_nodes
-    from dfshield.distributed.session import Node
+    from dfshield.distributed.cluster.node_report import Probe, ask_nodes
+    from dfshield.distributed.cluster.session import Node
     nodes, uri = session.nodes(), Folder.at("store").uri
     say = lambda reports: print(*(report.storage for report in reports))
     write = lambda name: Folder.at(uri).write_bytes(name, b"x")

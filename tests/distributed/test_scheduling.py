@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 # The command line, with a training group that looks for room every two seconds.
 IMPATIENT = """
 from dfshield.cli.main import main
-from dfshield.distributed import group
+from dfshield.distributed.training import group
 group.SECONDS_BETWEEN_RESIZES = 2.0
 main()
 """

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from dfshield.distributed.work_queue import WorkQueue
+from dfshield.distributed.workers.work_queue import WorkQueue
 
 
 def shards(*sizes):

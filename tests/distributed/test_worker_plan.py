@@ -2,8 +2,8 @@
 
 import pytest
 
-from dfshield.distributed.plan import NoRoomError, plan_workers
-from dfshield.distributed.session import Node
+from dfshield.distributed.cluster.session import Node
+from dfshield.distributed.cluster.worker_plan import NoRoomError, plan_workers
 
 
 @pytest.fixture(autouse=True)

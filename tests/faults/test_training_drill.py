@@ -20,7 +20,7 @@ from tiny_run import (
     write_config,
 )
 
-from dfshield.runs.event_log import read_events
+from dfshield.runs.watching.event_log import read_events
 from dfshield.storage import Folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
 
 from odd_factories import plain
 
-from dfshield.acceleration import Acceleration
 from dfshield.attacks import ATTACKS, PGD, make_attack
 from dfshield.audit import audit
 from dfshield.classifiers import Classifier, build, require_hardenable, save
+from dfshield.engine.acceleration import Acceleration
 from dfshield.evaluation import evaluate
 from dfshield.synthesis import Inversion
 from dfshield.training import (

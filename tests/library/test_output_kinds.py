@@ -23,9 +23,9 @@ from odd_factories import (
     plain,
 )
 
-from dfshield.acceleration import Acceleration
 from dfshield.classifiers import Classifier
 from dfshield.datasets import ImageSet
+from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
 from dfshield.synthesis import Inversion
 from dfshield.training import (

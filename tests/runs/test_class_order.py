@@ -8,9 +8,9 @@ from dfshield.classifiers import build
 from dfshield.config import Config
 from dfshield.datasets import ImageSet, load_images
 from dfshield.errors import InputError
-from dfshield.runs.classes import match_classes, unnamed
-from dfshield.runs.real_images import real_images
-from dfshield.runs.realdata import fitted
+from dfshield.runs.inputs.class_matching import match_classes, unnamed
+from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.runs.inputs.real_data import fitted
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGITS = load_images("digits")

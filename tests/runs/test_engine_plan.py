@@ -11,13 +11,13 @@ from dfshield.attacks import FGSM, PGD, AutoAttack
 from dfshield.classifiers import build
 from dfshield.config import EngineConfig
 from dfshield.runs import Engine
-from dfshield.runs.engine_plan import (
+from dfshield.runs.execution.engine_choice import (
     COMPILING_PAYS,
     multiplies_bfloat16,
     multiply_adds,
     planned_engine,
 )
-from dfshield.runs.measuring import attack_engine
+from dfshield.runs.work.measuring import attack_engine
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 AUTO = EngineConfig()

@@ -3,8 +3,8 @@
 import pytest
 
 from dfshield.errors import DfshieldError, InputError
-from dfshield.runs import event_log
-from dfshield.runs.event_log import EVENTS_FOLDER, EventLog, read_events
+from dfshield.runs.watching import event_log
+from dfshield.runs.watching.event_log import EVENTS_FOLDER, EventLog, read_events
 from dfshield.storage import Folder
 
 

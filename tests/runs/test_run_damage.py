@@ -7,9 +7,9 @@ import pytest
 from tiny_run import call, contents, run_of, succeed
 
 from dfshield.errors import InputError
-from dfshield.runs.event_log import read_events
 from dfshield.runs.identity import STAGE_FILE, finish, read_record
-from dfshield.runs.shards import shard_picture, shard_summaries, summarise_shards
+from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries, summarise_shards
 from dfshield.storage import Folder, SurrogateDataset
 
 RECORD = {"format_version": 1, "identity": {}, "done": False}

@@ -3,7 +3,7 @@
 import pytest
 from tiny_run import run_of
 
-from dfshield.runs.synthesis_status import synthesis_progress
+from dfshield.runs.watching.synthesis_status import synthesis_progress
 from dfshield.storage import Folder, read_manifest
 
 

@@ -8,7 +8,7 @@ from tiny_run import run_of, stamps
 
 from dfshield.config import load_config
 from dfshield.runs import Engine, InProcessExecutor, SilentMonitor, Worker
-from dfshield.runs.synthesis_task import SynthesisTask
+from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import Folder, read_manifest, write_manifest
 
 

@@ -22,7 +22,7 @@ from tiny_run import (
 
 from dfshield.config import load_config
 from dfshield.runs import Run, SilentObserver, StageName, metrics, tracking
-from dfshield.runs.metrics import EventMetrics
+from dfshield.runs.watching.metrics import EventMetrics
 
 RATES = ("synthesis/images_per_second", "train/updates_per_second")
 TRAINING = ("loss", "loss_clean", "loss_robust", "loss_smooth", "agreement_rate")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfshield.runs.shards import shard_picture, shard_summaries, summarise_shards
+from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries, summarise_shards
 from dfshield.storage import (
     Folder,
     PartError,

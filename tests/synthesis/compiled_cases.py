@@ -4,7 +4,7 @@ import pytest
 from test_together import check_company, check_going_on, check_losses_against_the_plain_path
 
 from conftest import make_teacher, tiny_teacher
-from dfshield.acceleration import Acceleration
+from dfshield.engine.acceleration import Acceleration
 
 __all__ = ["make_teacher", "tiny_teacher"]
 

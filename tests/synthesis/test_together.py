@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from dfshield.acceleration import Acceleration
 from dfshield.classifiers import build
+from dfshield.engine.acceleration import Acceleration
 from dfshield.seeds import Stage
 from dfshield.synthesis import CoefficientSampler, Inversion, Together, draw_batch, optimise
-from dfshield.synthesis.together import GroupStatistics
+from dfshield.synthesis.batched import GroupStatistics
 
 CPU = torch.device("cpu")
 
@@ -175,7 +175,7 @@ def test_passes_of_several_batches_give_each_its_own_images(teacher):
 def test_without_a_compiler_it_is_done_all_the_same(tmp_path):
     script = (
         "import torch, warnings\n"
-        "from dfshield.acceleration import Acceleration\n"
+        "from dfshield.engine.acceleration import Acceleration\n"
         "from dfshield.classifiers import build\n"
         "from dfshield.synthesis import Inversion\n"
         "teacher = build('dfshield:resnet8', input_shape=(1, 8, 8), num_classes=3, mean=[0.5],\n"

@@ -7,9 +7,9 @@ from test_accelerated import assert_same, trained
 from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
-from dfshield.accelerated_model import AcceleratedModel
-from dfshield.acceleration import Acceleration
 from dfshield.attacks import PGD
+from dfshield.engine.accelerated_model import AcceleratedModel
+from dfshield.engine.acceleration import Acceleration
 
 __all__ = ["images", "make_student"]
 

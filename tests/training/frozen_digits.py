@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import nn
 
-from dfshield.acceleration import Acceleration
 from dfshield.attacks import PGD
 from dfshield.classifiers import Architecture, Classifier
+from dfshield.engine.acceleration import Acceleration
 from dfshield.synthesis import Inversion
 from dfshield.training import (
     AdversarialTrainer,

@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from dfshield.acceleration import Acceleration
+from dfshield.engine.acceleration import Acceleration
 from dfshield.training import (
     AdversarialTrainer,
     DeferredBatchNorm,

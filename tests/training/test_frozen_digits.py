@@ -8,7 +8,7 @@ import pytest
 import torch
 from frozen_digits import check_digits, student_of, surrogate, trained_teacher
 
-from dfshield.acceleration import Acceleration
+from dfshield.engine.acceleration import Acceleration
 
 PATHS = {"plain": Acceleration(), "bfloat16": Acceleration("bfloat16")}
 

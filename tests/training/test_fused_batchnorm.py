@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfshield.fused_batchnorm import fuse, fusible, moments, shifted_sums
+from dfshield.engine.fused_batchnorm import fuse, fusible, moments, shifted_sums
 
 
 def layer_and_features(kind, *, affine, seed=0):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from odd_batchnorms import ODD, REFUSED, first_buffers, make
 
-from dfshield.acceleration import Acceleration
 from dfshield.classifiers import batchnorm_layers
+from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.fused_batchnorm import fusible
 from dfshield.errors import InputError
-from dfshield.fused_batchnorm import fusible
 from dfshield.seeds import Stage, generator
 from dfshield.training import (
     AdversarialTrainer,

@@ -49,8 +49,8 @@ def _audit_standalone(
 ) -> "list[tuple[AuditReport, Folder]]":
     with working(lambda: options.settings(overrides), options.layout) as parts:
         settings, executor, observer = parts
-        from dfshield.runs.auditing import audit_stage
-        from dfshield.runs.standalone import standalone
+        from dfshield.runs.external_model import standalone
+        from dfshield.runs.stages.audit import audit_stage
 
         with standalone(
             settings,
@@ -67,8 +67,8 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
     with working(lambda: options.settings(overrides), options.layout) as parts:
         settings, executor, observer = parts
         from dfshield.cli.tables import print_results
-        from dfshield.runs.evaluation import evaluation_stage
-        from dfshield.runs.standalone import standalone
+        from dfshield.runs.external_model import standalone
+        from dfshield.runs.stages.evaluate import evaluation_stage
 
         with standalone(
             settings,

@@ -18,7 +18,7 @@ from dfshield.cli.machine_output import print_json
 from dfshield.errors import DfshieldError
 
 if TYPE_CHECKING:
-    from dfshield.runs.doctor import Check
+    from dfshield.runs.doctor.machine import Check
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -38,15 +38,15 @@ def doctor_command(
 def _checks(
     config: str | None, overrides: Sequence[str], templates: Sequence[str]
 ) -> "list[Check]":
-    from dfshield.distributed.doctor import examine_cluster, examine_ray
-    from dfshield.runs.doctor import (
+    from dfshield.distributed.cluster.doctor import examine_cluster, examine_ray
+    from dfshield.runs.doctor.machine import (
         check,
         examine_machine,
         examine_run,
         examine_template,
         existing_folder,
     )
-    from dfshield.runs.teacher_doctor import examine_teacher
+    from dfshield.runs.doctor.teacher import examine_teacher
 
     found = [c for template in templates for c in examine_template(Path(template))]
     found += examine_machine()

@@ -147,7 +147,7 @@ def _found(model: str) -> tuple[str, str]:
         InputError: if there is none.
     """
     from dfshield.config import expand
-    from dfshield.runs.teacher_source import model_folder
+    from dfshield.runs.inputs.teacher_source import model_folder
 
     location = expand(model, key="--model")
     try:

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from dfshield.distributed.plan import WorkerPlan, plan_workers
-from dfshield.distributed.session import Node, RaySession
-from dfshield.distributed.survey import survey
+from dfshield.distributed.cluster.session import Node, RaySession
+from dfshield.distributed.cluster.survey import survey
+from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
 from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
 
 if TYPE_CHECKING:
-    from dfshield.distributed.letters import Letters
-    from dfshield.distributed.pool import WorkerPool
-    from dfshield.distributed.room import Room
+    from dfshield.distributed.cluster.capacity import Room
+    from dfshield.distributed.workers.messages import Letters
+    from dfshield.distributed.workers.pool import WorkerPool
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -80,7 +80,7 @@ class RayExecutor:
         if self._crew is not None:
             self._crew.pool.release()
             if self._crew.ends_coordinator and self._crew.room.head.answers():
-                from dfshield.distributed.coordinator import end_idle_coordinator
+                from dfshield.distributed.cluster.coordinator import end_idle_coordinator
 
                 end_idle_coordinator()
             self._crew = None
@@ -109,7 +109,7 @@ class RayExecutor:
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job with a Ray Train worker group; see `dfshield.runs.Executor`."""
         crew = self._started()
-        from dfshield.distributed.group import run_group
+        from dfshield.distributed.training.group import run_group
 
         crew.pool.release()  # the group needs their GPUs
         crew.room.head.wait()
@@ -135,7 +135,7 @@ class RayExecutor:
     def run_trials(self, study: Study, *, monitor: Monitor, ended: Ended) -> None:
         """Run the trials of a sweep with Ray Tune; see `dfshield.runs.sweep.TrialRunner`."""
         crew = self._started()
-        from dfshield.distributed.trials import run_trials
+        from dfshield.distributed.trials.runner import run_trials
 
         crew.pool.release()  # the trials need their GPUs
         sweep = study.config.sweep
@@ -160,12 +160,12 @@ class RayExecutor:
 
     def fetch(self, kept: object) -> Any:
         """Bring what a worker kept into this process."""
-        from dfshield.distributed.worker import fetch
+        from dfshield.distributed.workers.worker import fetch
 
         return fetch(kept)
 
     def _nodes_and_plan(self, gpus_per_worker: float | None) -> tuple[tuple[Node, ...], WorkerPlan]:
-        from dfshield.distributed.waiting import when_there_is_room
+        from dfshield.distributed.cluster.waiting import when_there_is_room
 
         wait = 0.0 if self._session.local else self._wait
 
@@ -201,12 +201,12 @@ class RayExecutor:
     def _started(self) -> "_Crew":
         if self._crew is None:
             self._session.start()
-            from dfshield.distributed.coordinator import coordinator
-            from dfshield.distributed.head import Head
-            from dfshield.distributed.letters import Letters
-            from dfshield.distributed.members import Members
-            from dfshield.distributed.pool import WorkerPool
-            from dfshield.distributed.room import Room
+            from dfshield.distributed.cluster.capacity import Room
+            from dfshield.distributed.cluster.coordinator import coordinator
+            from dfshield.distributed.cluster.head import Head
+            from dfshield.distributed.workers.messages import Letters
+            from dfshield.distributed.workers.pool import WorkerPool
+            from dfshield.distributed.workers.pool_member import Members
 
             # A trial, whose workers are planned, leaves it to its sweep.
             joined = not self._session.local and self._planned is None

@@ -1,32 +1,32 @@
 """The pipeline itself: stages, identities, events, status, and who executes the work."""
 
-from dfshield.runs.events import Monitor, Observer, SilentMonitor, SilentObserver
-from dfshield.runs.executor import (
-    Done,
-    Engine,
-    Executor,
-    GroupJob,
-    GroupWorker,
-    InProcessExecutor,
-    Job,
-    Task,
-    Worker,
-    raise_failures,
-)
-from dfshield.runs.interrupt import (
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.interrupt import (
     StopRequest,
     deferred_interrupt,
     ignore_stop_signals,
     stop_signals_as_interrupt,
     stop_signals_go_to,
 )
+from dfshield.runs.execution.protocol import (
+    Done,
+    Executor,
+    GroupJob,
+    GroupWorker,
+    Job,
+    Task,
+    Worker,
+    raise_failures,
+)
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.metrics import Point
 from dfshield.runs.pipeline import Run, StageName
 from dfshield.runs.planning import StagePlan, plan_stage
-from dfshield.runs.status import run_status
-from dfshield.runs.tracking import Tracker
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
+from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
+from dfshield.runs.watching.metrics import Point
+from dfshield.runs.watching.status import run_status
+from dfshield.runs.watching.tracking import Tracker
 
 __all__ = [
     "Done",

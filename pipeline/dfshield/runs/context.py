@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from dfshield.config import Config
-from dfshield.runs.event_log import EventLog
-from dfshield.runs.events import Monitor, Observer, RunMonitor
-from dfshield.runs.executor import Executor
+from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.layout import RunLayout
+from dfshield.runs.watching.event_log import EventLog
+from dfshield.runs.watching.events import Monitor, Observer, RunMonitor
 
 
 @dataclass(frozen=True)

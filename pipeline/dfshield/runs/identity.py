@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from dfshield.errors import InputError
-from dfshield.runs.executor import Engine
+from dfshield.runs.execution.engine import Engine
 from dfshield.storage import Folder
 
 STAGE_FILE = "stage.json"

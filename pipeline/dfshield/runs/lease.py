@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from dfshield.errors import DfshieldError, InputError
-from dfshield.runs.event_log import now
-from dfshield.runs.interrupt import interrupt_main_thread
+from dfshield.runs.execution.interrupt import interrupt_main_thread
+from dfshield.runs.watching.event_log import now
 from dfshield.storage import Folder
 
 LEASE_FILE = "lease.json"

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 from dfshield.config import Config, dump_config
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.attack_plans import attacks_of
-from dfshield.runs.auditing import audit_stage
 from dfshield.runs.context import RunContext
-from dfshield.runs.evaluation import evaluation_stage, subject_of
-from dfshield.runs.event_log import EventLog
-from dfshield.runs.events import Observer, SilentObserver
-from dfshield.runs.executor import Executor, InProcessExecutor
+from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.protocol import Executor
+from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.layout import CONFIG_FILE, RunLayout
 from dfshield.runs.lease import Holder, Lease
-from dfshield.runs.metrics import EventMetrics
-from dfshield.runs.real_images import require_evaluation_data
-from dfshield.runs.reporting import PAGE, report_stage
-from dfshield.runs.student import student_is_done, training_stage
-from dfshield.runs.synthesis import synthesis_stage
-from dfshield.runs.teacher import teacher_stage
-from dfshield.runs.trackers import openers_of
-from dfshield.runs.tracking import Tracker, Tracking
+from dfshield.runs.stages.audit import audit_stage
+from dfshield.runs.stages.evaluate import evaluation_stage, subject_of
+from dfshield.runs.stages.report import PAGE, report_stage
+from dfshield.runs.stages.synthesize import synthesis_stage
+from dfshield.runs.stages.teacher import teacher_stage
+from dfshield.runs.stages.train import student_is_done, training_stage
+from dfshield.runs.watching.event_log import EventLog
+from dfshield.runs.watching.events import Observer, SilentObserver
+from dfshield.runs.watching.metrics import EventMetrics
+from dfshield.runs.watching.trackers import openers_of
+from dfshield.runs.watching.tracking import Tracker, Tracking
 from dfshield.storage import Folder
 
 if TYPE_CHECKING:

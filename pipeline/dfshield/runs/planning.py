@@ -12,15 +12,16 @@ import torch
 from dfshield.classifiers import Classifier
 from dfshield.config import Config
 from dfshield.errors import InputError
-from dfshield.runs.classifier_folder import load_classifier
-from dfshield.runs.executor import Engine, InProcessExecutor
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.identity import read_record
+from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.teacher_source import imported_teacher
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.student import training_engine
-from dfshield.runs.student_job import make_trainer
-from dfshield.runs.synthesis import synthesis_engine
-from dfshield.runs.synthesis_task import inversion_of
-from dfshield.runs.teacher_source import imported_teacher
+from dfshield.runs.stages.synthesize import synthesis_engine
+from dfshield.runs.stages.train import training_engine
+from dfshield.runs.work.synthesis import inversion_of
+from dfshield.runs.work.training import make_trainer
 from dfshield.storage import SurrogateTensors
 from dfshield.synthesis import InversionState
 

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from dfshield.classifiers import Classifier
 from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
-from dfshield.runs.classifier_folder import load_classifier
-from dfshield.runs.engine_plan import planned_engine
-from dfshield.runs.events import Observer
-from dfshield.runs.executor import InProcessExecutor
+from dfshield.runs.execution.engine_choice import planned_engine
+from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.identity import resumed_engine
+from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.layout import seed_folders
-from dfshield.runs.synthesis_task import STAGES, inversion_of, passes_of, rows_of, stored_batch
+from dfshield.runs.watching.events import Observer
+from dfshield.runs.work.synthesis import STAGES, inversion_of, passes_of, rows_of, stored_batch
 from dfshield.seeds import Stage, generator
 from dfshield.storage import (
     MANIFEST,

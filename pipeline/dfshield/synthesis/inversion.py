@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.acceleration import Acceleration
 from dfshield.attacks.settings import at_least, positive
 from dfshield.brief import Brief
 from dfshield.classifiers import Classifier, gradients, require_hardenable, require_module
+from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.seeds import Stage
+from dfshield.synthesis.batched import Together
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
 from dfshield.synthesis.plain import InversionState, OnIteration, optimise
-from dfshield.synthesis.together import Together
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -5,6 +5,7 @@ from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
 from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
+from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import (
     Losses,
     Objective,
@@ -12,7 +13,6 @@ from dfshield.training.objectives import (
     TradesObjective,
     kl_divergence,
 )
-from dfshield.training.perturbation import InnerMaximization
 from dfshield.training.records import UpdateRecord
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable

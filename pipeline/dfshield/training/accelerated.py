@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.accelerated_model import AcceleratedModel, accelerable
-from dfshield.acceleration import Acceleration, in_one_layout, works
+from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
+from dfshield.engine.acceleration import Acceleration, in_one_layout, works
 from dfshield.training.batchnorm import BatchNormRecords
 
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.brief import Brief
 from dfshield.classifiers import batchnorm_layers
-from dfshield.fused_batchnorm import fusible
+from dfshield.engine.fused_batchnorm import fusible
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,7 +13,7 @@ from dfshield.attacks import frozen, in_float32
 from dfshield.brief import Brief
 from dfshield.pixels import as_floats
 from dfshield.training.group import SingleWorker, WorkerGroup
-from dfshield.training.perturbation import InnerMaximization
+from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.requirements import require_student, require_surrogate
 
 COLLAPSE_SHARE = 0.95

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dfshield.acceleration import Acceleration
 from dfshield.attacks.settings import at_least
 from dfshield.classifiers import (
     float32_logits,
@@ -20,6 +19,7 @@ from dfshield.classifiers import (
     modes_kept,
     require_logits,
 )
+from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
 from dfshield.pixels import as_floats
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators, whole_seed
@@ -27,8 +27,8 @@ from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
+from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import Losses, Objective
-from dfshield.training.perturbation import InnerMaximization
 from dfshield.training.records import MiniBatch, UpdateRecord
 from dfshield.training.requirements import require_kind, require_training
 

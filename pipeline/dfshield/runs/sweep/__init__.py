@@ -1,6 +1,5 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
-from dfshield.runs.event_log import read_events
 from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, values_told
 from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
@@ -16,6 +15,7 @@ from dfshield.runs.sweep.status import is_sweep, sweep_status
 from dfshield.runs.sweep.study import Ended, InProcessRunner, Study, TrialRunner, in_memory
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.runs.sweep.trial import Source, run_trial
+from dfshield.runs.watching.event_log import read_events
 
 __all__ = [
     "Ended",

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from dfshield.config import Config
 from dfshield.errors import InputError
-from dfshield.runs.attack_plans import attacks_of
+from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.sweep.plan import Values
 from dfshield.runs.sweep.record import TrialRecord
 

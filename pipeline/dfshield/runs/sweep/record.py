@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfshield.errors import InputError
-from dfshield.runs.event_log import read_events
-from dfshield.runs.history import kept_epoch, read_history
+from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.storage import Folder
 from dfshield.unmeasured import UNMEASURED
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dfshield.config import Config, dump_config
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.identity import flatten
-from dfshield.runs.reporting import PAGE, package_versions
+from dfshield.runs.stages.report import PAGE, package_versions
 from dfshield.runs.sweep.metrics import metric_of
 from dfshield.runs.sweep.plan import Trial
 from dfshield.runs.sweep.record import TrialRecord

@@ -5,11 +5,11 @@ from statistics import fmean
 from typing import Any
 
 from dfshield.config import Config, config_from, parse_yaml
-from dfshield.runs.event_log import read_events
 from dfshield.runs.lease import driver_state
 from dfshield.runs.sweep.metrics import BestSoFar, metric_of
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
 from dfshield.runs.sweep.record import read_trials, remarks_on
+from dfshield.runs.watching.event_log import read_events
 from dfshield.storage import Folder
 
 SWEEP_FILE = "sweep.yaml"

@@ -11,11 +11,11 @@ import pyarrow as pa
 from dfshield.brief import Brief
 from dfshield.config import Config
 from dfshield.errors import InputError
-from dfshield.runs.events import Monitor
-from dfshield.runs.executor import Executor
+from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.sweep.plan import Trial, source_key, training_seeds
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.trial import Source, run_trial
+from dfshield.runs.watching.events import Monitor
 from dfshield.storage import Folder, SurrogateDataset, part_table
 
 _SECONDS_AN_HOUR = 3600.0

@@ -7,17 +7,16 @@ from typing import Any
 from dfshield.config import Config, dump_config, expand
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.attack_plans import attacks_of
-from dfshield.runs.classifier_folder import load_classifier
-from dfshield.runs.event_log import EventLog
-from dfshield.runs.events import Observer, RunMonitor, SilentObserver
-from dfshield.runs.executor import Executor
+from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import STAGE_FILE, claim, flatten, read_record
+from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.evaluation_images import real_images, require_evaluation_data
+from dfshield.runs.inputs.teacher_source import teacher_identity
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.pipeline import Run, StageName
-from dfshield.runs.real_images import real_images, require_evaluation_data
-from dfshield.runs.student import images_of_training
+from dfshield.runs.stages.train import images_of_training
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
 from dfshield.runs.sweep.record import TrialRecord, read_trials
@@ -26,7 +25,8 @@ from dfshield.runs.sweep.results import write_results
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
 from dfshield.runs.sweep.trial import Source, run_trial
-from dfshield.runs.teacher_source import teacher_identity
+from dfshield.runs.watching.event_log import EventLog
+from dfshield.runs.watching.events import Observer, RunMonitor, SilentObserver
 from dfshield.storage import Folder, SurrogateDataset
 
 SWEEPS = "sweeps"

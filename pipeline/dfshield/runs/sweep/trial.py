@@ -8,8 +8,7 @@ import torch
 
 from dfshield.errors import DfshieldError, one_line
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.event_log import now
-from dfshield.runs.executor import Executor
+from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import flatten
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run, StageName
@@ -24,6 +23,7 @@ from dfshield.runs.sweep.record import (
     trial_folder,
     worked_seconds,
 )
+from dfshield.runs.watching.event_log import now
 from dfshield.storage import Folder
 
 OnEpoch = Callable[[int, Mapping[str, Any]], None]

@@ -1,0 +1,1 @@
+"""The cluster: starting or joining Ray, its nodes, its capacity."""

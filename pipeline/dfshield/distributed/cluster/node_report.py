@@ -1,0 +1,157 @@
+"""What the machines of a cluster say about themselves, asked with one small task on each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, no_type_check
+
+from dfshield import __version__
+from dfshield.distributed.cluster.session import Node
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A file that lies in a folder which all machines are to share.
+
+    Attributes:
+        uri: the folder.
+        marker: name of the file.
+        nonce: its content.
+    """
+
+    uri: str
+    marker: str
+    nonce: bytes
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What is known of one node.
+
+    Attributes:
+        node: which.
+        unusable: why no dfshield can work there; the fields below are then empty.
+        lost: whether that is because the node did not answer.
+        versions: of python (major.minor), torch, dfshield and ray.
+        gpus: how many torch sees there.
+        cuda: version of CUDA that torch was built for, or an empty string.
+        skew: seconds by which its clock surely differs from the driver's.
+        free_bytes: on the disk where Ray keeps its files.
+        storage: why the folder cannot be used from there; empty if it can.
+    """
+
+    node: Node
+    unusable: str = ""
+    lost: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    gpus: int = 0
+    cuda: str = ""
+    skew: float = 0.0
+    free_bytes: int = 0
+    storage: str = ""
+
+
+def ask_nodes(nodes: Sequence[Node], probe: Probe | None) -> list[NodeReport]:
+    """Return one report a node, all nodes being asked at once.
+
+    Args:
+        nodes: whom to ask; none of them needs a free CPU or GPU.
+        probe: the file that each is to find and to write beside; None asks for none.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote
+    @no_type_check  # what checks types at run time would wrap it in what cannot be sent
+    def look(version: str, probe: tuple[str, str, bytes] | None) -> dict[str, object]:
+        # Sent as it stands, since a function inside a function is: a node without dfshield, or
+        # with one that lacks this module, can run it and say so.
+        import platform
+        import shutil
+        import tempfile
+        import time
+
+        try:
+            import torch
+
+            import dfshield
+            from dfshield.storage import Folder
+        except ImportError as error:
+            return {"unusable": f"dfshield cannot be imported there ({error}): install it"}
+        found = {
+            "versions": {
+                "dfshield": dfshield.__version__,
+                "python": ".".join(platform.python_version_tuple()[:2]),
+                "torch": str(torch.__version__),
+                "ray": ray.__version__,
+            },
+            "gpus": torch.cuda.device_count(),
+            "cuda": str(torch.version.cuda or ""),
+            "free_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
+            "clock": time.time(),
+        }
+        if probe is None or dfshield.__version__ != version:
+            return found  # its storage may be another
+        uri, marker, nonce = probe
+        try:
+            folder = Folder.at(uri)
+            if not folder.exists(marker) or folder.read_bytes(marker) != nonce:
+                return found | {
+                    "storage": f"storage.path {folder} is another folder there than here: give "
+                    "one that all machines share"
+                }
+            own = f"{marker}-{ray.get_runtime_context().get_node_id()}"
+            folder.write_bytes(own, nonce)
+            folder.delete(own)
+        except dfshield.errors.DfshieldError as error:
+            found["storage"] = f"storage.path cannot be written there: {error}"
+        return found
+
+    sent = time.time()
+    plain = None if probe is None else (probe.uri, probe.marker, probe.nonce)
+    refs = [
+        look.options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
+            # The task asks for no GPU, which a busy cluster would make it wait for; clusters can
+            # be told to hide the GPUs from such tasks.
+            runtime_env={"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}},
+        ).remote(__version__, plain)
+        for node in nodes
+    ]
+    return [_answer(node, ref, sent) for node, ref in zip(nodes, refs, strict=True)]
+
+
+def _answer(node: Node, ref: "ObjectRef[dict[str, Any]]", sent: float) -> NodeReport:
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+    try:
+        found = ray.get(ref, timeout=_TIMEOUT_S)
+    except GetTimeoutError:
+        told = (
+            f"it did not answer within {_TIMEOUT_S:.0f} s: look at its load with `ray status`, or "
+            "remove it from the cluster"
+        )
+        return NodeReport(node, told, lost=True)
+    except RayTaskError as error:
+        told = f"it cannot run dfshield's tasks: {_last_line(error)}: install the packages of this"
+        return NodeReport(node, f"{told} machine there")
+    except RayError as error:
+        told = f"it was lost: {_last_line(error)}: give the same command again"
+        return NodeReport(node, told, lost=True)
+    if "clock" in found:
+        clock = found.pop("clock")
+        found["skew"] = max(0.0, sent - clock, clock - time.time())
+    return NodeReport(node, **found)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[-1].split()) if lines else type(error).__name__

@@ -1,0 +1,294 @@
+"""Starting a Ray on this machine, joining one that runs, and leaving either without a trace."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dfshield.distributed.cluster.auth_token import prepare_token
+from dfshield.distributed.cluster.processes import ProcessGroup, undisturbed
+from dfshield.errors import DfshieldError, InputError, one_line
+
+LOCAL = "local"
+AUTO = "auto"
+
+_CONNECT_TIMEOUT_S = 5.0
+_START_HINT = (
+    "free memory and disk space in its temporary folder (RAY_TMPDIR), or set cluster.address=none"
+)
+
+# Read by Ray while it starts; whatever the user has set stays.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+# A Ray of this process alone: workers stay in the `ProcessGroup` that is ended with it, also those
+# that have yet to find out that their raylet is gone; and none is started before it has work.
+_OWN = {
+    "RAY_process_group_cleanup_enabled": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
+# One attempt of 40 s to reach the cluster's GCS, where Ray makes 20.
+_PROMPT = {"RAY_gcs_server_port_wait_time_s": "1"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster that is alive.
+
+    Attributes:
+        id: Ray's hexadecimal id.
+        host: name of the machine.
+        cpus: logical CPUs that Ray counts there.
+        gpus: logical GPUs that Ray counts there.
+    """
+
+    id: str
+    host: str
+    cpus: int
+    gpus: int
+
+
+class RaySession:
+    """A connection to Ray, open between `start` and `close`.
+
+    A local Ray is started without dashboard and without a word on the terminal, and ends with this
+    process, however that ends. A Ray that was joined, or that this process had already initialised,
+    is left running.
+
+    Args:
+        address: ``local`` starts a Ray on this machine, even when RAY_ADDRESS is set; ``auto``
+            joins the one of RAY_ADDRESS, or else the one that runs on this machine; ``host:port``
+            joins that one.
+        log: called with one line when Ray is being started or has been joined.
+
+    Attributes:
+        local: whether this session started a Ray of its own.
+    """
+
+    def __init__(self, address: str, *, log: Callable[[str], None]) -> None:
+        self.address = address
+        self._log = log
+        self._connected = False
+        self._owned = False
+        self.local = False
+        self._processes: ProcessGroup | None = None
+
+    def start(self) -> None:
+        """Start or join Ray; nothing happens when that is done.
+
+        Raises:
+            InputError: for an address that cannot be used or does not answer, a missing or wrong
+                token, a cluster of another Ray or Python version, or when Ray is not installed.
+            DfshieldError: when Ray does not start on this machine.
+        """
+        if self._connected:
+            return
+        target = self._target()
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "ray":
+                raise
+            raise InputError(
+                "Ray is not installed: pip install 'ray[default,train,tune]', or work in this "
+                "process with cluster.address=none"
+            ) from None
+        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), undisturbed():
+            if ray.is_initialized():
+                self._log("Using the Ray that this process has initialised")
+            elif target == LOCAL:
+                self._start_local()
+            else:
+                self._join(target)
+            self._connected = True
+
+    def close(self) -> None:
+        """Leave Ray, and end it if this session started it; nothing happens when that is done."""
+        if not self._connected:
+            return
+        self._connected = False
+        if self._owned:
+            self._owned = self.local = False
+            self._shutdown()
+
+    def _shutdown(self) -> None:
+        import ray
+
+        with undisturbed():
+            ray.shutdown()
+            if self._processes is not None:
+                self._processes.kill()
+                self._processes = None
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the machines of the cluster that are alive, in a fixed order."""
+        import ray
+
+        known: Callable[[], list[dict[str, Any]]] = ray.nodes
+        found = [
+            Node(
+                id=node["NodeID"],
+                host=node["NodeManagerHostname"],
+                cpus=int(node["Resources"].get("CPU", 0)),
+                gpus=int(node["Resources"].get("GPU", 0)),
+            )
+            for node in known()
+            if node["Alive"]
+        ]
+        return tuple(sorted(found, key=lambda node: (node.host, node.id)))
+
+    @property
+    def gcs_address(self) -> str:
+        """``host:port`` of the cluster's GCS."""
+        import ray
+
+        return str(ray.get_runtime_context().gcs_address)
+
+    def _target(self) -> str:
+        """Return ``local``, ``auto`` (only to look on this machine) or ``host:port``."""
+        address = self.address
+        source = f"cluster.address={address}"
+        if address == AUTO and os.environ.get("RAY_ADDRESS"):
+            address = os.environ["RAY_ADDRESS"]
+            source = f"RAY_ADDRESS={address}"
+            if address == LOCAL:
+                raise InputError(f"{source} names no Ray to join: set cluster.address=local")
+        if address.startswith("ray://"):
+            raise InputError(
+                f"{source}: Ray Client cannot drive this: use `ray job submit`, or run on a "
+                "machine of the cluster and give host:port"
+            )
+        if address.startswith(("http://", "https://")):
+            raise InputError(
+                f"{source} is a dashboard, where `ray job submit` works; to run on a machine of "
+                "the cluster itself, give auto there, without RAY_ADDRESS, or host:port"
+            )
+        if address not in (LOCAL, AUTO):
+            _split(address, source)
+        return address
+
+    def _start_local(self) -> None:
+        import ray
+
+        self._log("Starting Ray on this machine")
+        prepare_token()
+        self._processes = ProcessGroup()
+        try:
+            with self._processes.joined_by_children():
+                ray.init(
+                    address=LOCAL,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
+        except Exception as error:
+            self._shutdown()
+            raise DfshieldError(
+                f"Ray did not start on this machine: {one_line(error)}: {_START_HINT}"
+            ) from error
+        except BaseException:
+            self._shutdown()
+            raise
+        self._owned = self.local = True
+
+    def _join(self, target: str) -> None:
+        import ray
+        from ray.exceptions import RayError
+
+        if target != AUTO:
+            _reach(target)
+        try:
+            with _mute_stderr():
+                ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False)
+        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+            self._shutdown()
+            raise InputError(_why_not_joined(target, error)) from error
+        except BaseException:
+            self._shutdown()
+            raise
+        self._owned = True
+        where = ray.get_runtime_context().gcs_address
+        self._log(f"Joined the Ray at {where}: {len(self.nodes())} node(s)")
+
+
+def _split(address: str, source: str) -> tuple[str, int]:
+    hint = "write local, auto, none or host:port"
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InputError(f"{source}: {error}: {hint}") from None
+    if host is None or not port or parts.netloc != address:
+        raise InputError(f"{source} is no address of a Ray: {hint}")
+    return host, port
+
+
+def _reach(address: str) -> None:
+    """Fail in seconds where Ray would try for a quarter of an hour."""
+    try:
+        socket.create_connection(_split(address, address), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise InputError(
+            f"no Ray answers at {address}: {one_line(error)}: give the address that `ray start "
+            "--head` printed, or set cluster.address=local"
+        ) from None
+
+
+def _why_not_joined(target: str, error: BaseException) -> str:
+    shown = "this machine" if target == AUTO else target
+    texts = []
+    cause: BaseException | None = error
+    while cause is not None:
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(texts)
+    if "Version mismatch" in text:
+        return f"the Ray at {shown} differs from the one here: {one_line(error)}"
+    if "uthentication token" in text:
+        return (
+            f"the Ray at {shown} refuses or lacks a token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
+        )
+    if "No node info found" in text:
+        return (
+            f"this machine is no node of the Ray at {shown}: run `ray start --address` here, or "
+            "run on the cluster with `ray job submit`"
+        )
+    if target == AUTO and "Could not find" in text:
+        return (
+            "cluster.address=auto finds no Ray on this machine: set RAY_ADDRESS=host:port or "
+            "cluster.address=local"
+        )
+    return (
+        f"the Ray at {shown} cannot be joined: {one_line(error)}: give the port of its GCS (6379 "
+        "unless chosen otherwise), not the dashboard's or Ray Client's"
+    )
+
+
+@contextmanager
+def _defaults(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables that are not set, for the block."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Keep Ray's C++ from writing to the terminal why it cannot connect: the error says it."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,1 @@
+"""The training as an elastic group of workers."""

@@ -1,0 +1,1 @@
+"""The trials of a sweep under Ray Tune."""

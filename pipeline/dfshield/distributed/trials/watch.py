@@ -1,0 +1,181 @@
+"""The driver beside Ray Tune at work: what of a sweep's trials is recorded, told and stopped."""
+
+import json
+import math
+import queue
+import threading
+import time
+from typing import Any
+
+from ray import tune
+from ray._raylet import PlacementGroupID
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial as TuneTrial
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from dfshield.distributed.cluster.head import Head
+from dfshield.distributed.training.group import GROUP_STARTED
+from dfshield.distributed.workers.lost_workers import reason_of
+from dfshield.distributed.workers.pool import SECONDS_BETWEEN_LOOKS
+from dfshield.errors import DfshieldError, one_line
+from dfshield.runs import Monitor
+from dfshield.runs.sweep import (
+    Ended,
+    Study,
+    TrialRecord,
+    make_trial,
+    measured_so_far,
+    read_events,
+    read_trial,
+    trial_folder,
+)
+from dfshield.storage import Folder
+
+POLL_S = 0.5
+SECONDS_TO_STOP = 15.0
+
+
+class _OfThisProcess:
+    """What Tune also writes to its own files, which nobody reads: it is empty there."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Told(_OfThisProcess, Callback):
+    """Passes on which trials have ended, from Tune's thread to the driver's."""
+
+    def __init__(self, news: "queue.SimpleQueue[tuple[str, TuneTrial]]") -> None:
+        self._news = news
+
+    def on_trial_complete(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial that has ended, or was stopped."""
+        self._news.put(("complete", info["trial"]))
+
+    def on_trial_recover(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial whose process died, and which begins again."""
+        self._news.put(("recover", info["trial"]))
+
+    def on_trial_error(self, *_: Any, **info: Any) -> None:
+        """Take notice of a trial whose process died too often."""
+        self._news.put(("error", info["trial"]))
+
+
+class StopAll(_OfThisProcess, Stopper):
+    """Ends all trials when it is asked to."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+
+    def __call__(self, *_: Any) -> bool:
+        """Leave single trials to the scheduler."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether it was asked to."""
+        return self._stopping.is_set()
+
+
+def free_the_gpus(folder: Folder) -> None:
+    """Take back what the workers of a trial had reserved, which has ended, well or not.
+
+    Ray Train leaves that to its controller, which dies with the trial's process, or else to a
+    helper that needs Ray's dashboard. Other trials would wait in vain.
+
+    Args:
+        folder: of the trial.
+    """
+    for event in read_events(folder):
+        if event["event"] == GROUP_STARTED:
+            placement = PlacementGroupID(bytes.fromhex(event["placement_group"]))
+            remove_placement_group(PlacementGroup(placement))
+
+
+class Watch:
+    """The driver beside Tune at work.
+
+    Args:
+        study: the sweep.
+        head: of the cluster.
+        monitor: who is told.
+        ended: told of every trial that has ended.
+    """
+
+    def __init__(self, study: Study, head: Head, monitor: Monitor, ended: Ended) -> None:
+        self.head = head
+        self.last_look = time.monotonic()
+        self.root = Folder.at(study.root)
+        self.config = study.config
+        self.monitor = monitor
+        self.ended = ended
+        self.news: queue.SimpleQueue[tuple[str, TuneTrial]] = queue.SimpleQueue()
+        self.stopping = threading.Event()
+        self.error: Exception | None = None
+        self.deadline = study.deadline()
+
+    def until_ended(self, tuner: tune.Tuner) -> None:
+        """Return when all trials have ended, or the time is over.
+
+        Raises:
+            DfshieldError: if Tune itself failed, or the cluster is gone.
+        """
+        thread = threading.Thread(
+            target=self._fit, args=(tuner,), name="dfshield-tune", daemon=True
+        )
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(POLL_S)
+                self.tell()
+                if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
+                    self.last_look = time.monotonic()
+                    self.head.answers()
+                if time.monotonic() > self.deadline:
+                    self.deadline = math.inf
+                    self.stopping.set()
+                    self.monitor.say("sweep.max_hours are over: the next command goes on")
+        except BaseException:
+            self.stopping.set()
+            thread.join(SECONDS_TO_STOP)
+            raise
+        self.tell()
+        if self.error is not None:
+            raise DfshieldError(f"Ray Tune failed: {one_line(self.error)}") from self.error
+
+    def _fit(self, tuner: tune.Tuner) -> None:
+        try:
+            tuner.fit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver tells of it
+            self.error = error
+
+    def tell(self) -> None:
+        """Record and tell what has happened since the last time."""
+        while not self.news.empty():
+            what, tune_trial = self.news.get()
+            point = json.loads(tune_trial.config["point"])
+            name = make_trial(self.config, point["values"], point["seed"]).name
+            record = read_trial(self.root, name)
+            if record is None:
+                continue  # it was stopped before it began
+            free_the_gpus(trial_folder(self.root, name))
+            if what == "recover":
+                reason = reason_of(tune_trial.get_pickled_error())
+                self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)
+                self.monitor.say(f"{name}: its process was lost; it goes on on another")
+                continue
+            if not record.ended:
+                if self.stopping.is_set():
+                    continue  # the next command goes on with it
+                record = self._cut_off(record, tune_trial, failed=what == "error")
+            self.ended(record)
+
+    def _cut_off(self, record: TrialRecord, trial: TuneTrial, *, failed: bool) -> TrialRecord:
+        update: dict[str, Any] = measured_so_far(trial_folder(self.root, record.name))
+        if failed:
+            update |= {"state": "failed", "reason": reason_of(trial.get_pickled_error())}
+        else:
+            told = f"behind the others after epoch {update['epochs']}"
+            update |= {"state": "stopped", "reason": told}
+        record = record.model_copy(update=update)
+        record.write(self.root)
+        return record

@@ -1,0 +1,1 @@
+"""Workers that make units of work, and the messages they send."""

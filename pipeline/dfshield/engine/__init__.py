@@ -1,0 +1,1 @@
+"""How the same mathematics is computed: precision, compiled passes, fused BatchNorm."""

@@ -1,0 +1,103 @@
+"""The fast path of a classifier's eval-mode passes: compiled, in lower precision, channels last."""
+
+import copy
+import warnings
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfshield.attacks import frozen, in_float32
+from dfshield.classifiers import batchnorm_layers
+from dfshield.engine.acceleration import Acceleration, in_one_layout, works
+from dfshield.engine.fused_batchnorm import fuse, fusible
+
+
+class AcceleratedModel(nn.Module):
+    """A model whose eval-mode passes are computed faster; weights and buffers are the model's own.
+
+    It is called as the model is, and computes by the weights that it had when it was put into eval
+    mode. Batches of ``full_size`` images are compiled, for fixed shapes. Others, as a short last
+    one, are computed by the same code without.
+
+    Args:
+        model: takes images in [0, 1]; it is not touched. Its BatchNorm layers must be `fusible`.
+        image_shape: (c, h, w).
+        full_size: images in a batch that is worth compiling for.
+        acceleration: what is allowed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        image_shape: tuple[int, ...],
+        full_size: int,
+        acceleration: Acceleration,
+    ) -> None:
+        super().__init__()
+        self._twin = in_float32(_twin_of(model))
+        self._full_size = full_size
+        self._acceleration = acceleration
+        self._device = next(model.parameters()).device
+        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
+        self._hold(not model.training)
+        self._eval_pass = acceleration.compile(self._logits)
+        images = torch.zeros(full_size, *image_shape, device=self._device)
+        if acceleration.compiled and not works(lambda: self._try_eval(images), "this classifier"):
+            self._eval_pass = self._logits
+
+    def train(self, mode: bool = True) -> "AcceleratedModel":
+        """Change the mode; in eval mode, weights and buffers count as they are now."""
+        super().train(mode)
+        self._hold(not mode)
+        return self
+
+    def _hold(self, held: bool) -> None:
+        for layer in self._layers:
+            layer.hold(held)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Return the logits of images in [0, 1], in eval mode."""
+        whole = len(images) == self._full_size
+        logits: Tensor = (self._eval_pass if whole else self._logits)(in_one_layout(images))
+        return logits
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with self._acceleration.autocast(self._device):
+            logits: Tensor = self._twin(images)
+        return logits.float()
+
+    def _try_eval(self, images: Tensor) -> None:
+        with frozen(self):
+            attacked = images.clone().requires_grad_()
+            torch.autograd.grad(self(attacked).sum(), [attacked])
+
+
+def accelerable(model: nn.Module, acceleration: Acceleration, *, otherwise: str) -> bool:
+    """Return whether a model's passes can, and may, be computed faster.
+
+    Args:
+        model: what is to be computed.
+        acceleration: what is allowed; nothing, maybe.
+        otherwise: what becomes of a model with a BatchNorm layer of a class with a forward pass of
+            its own, for the warning.
+    """
+    if acceleration.plain:
+        return False
+    for name, layer in batchnorm_layers(model):
+        if not fusible(layer):
+            warnings.warn(
+                f"{name} is a {type(layer).__name__}, which normalises in a way of its own: "
+                f"{otherwise}",
+                stacklevel=2,
+            )
+            return False
+    return True
+
+
+def _twin_of(model: nn.Module) -> nn.Module:
+    """Return a copy of the modules that has the same weights and buffers, not copies of them."""
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, shared)

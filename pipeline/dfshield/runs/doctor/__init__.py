@@ -1,0 +1,1 @@
+"""What `dfshield doctor` checks on this machine and of the teacher."""

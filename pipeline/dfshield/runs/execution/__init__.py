@@ -1,0 +1,1 @@
+"""Who does the work, and how numbers are computed: the protocol, this process, the engine."""

@@ -1,0 +1,57 @@
+"""Which engine work is planned with: what is asked for, and otherwise what pays."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfshield.classifiers import Classifier
+from dfshield.config import EngineConfig
+from dfshield.runs.execution.engine import Engine
+
+COMPILING_PAYS = 5e12
+"""Multiply-adds of forward passes from which compiling, up to a minute a worker, is worth it."""
+
+
+def multiply_adds(classifier: Classifier) -> float:
+    """Return the multiply-adds of one image's forward pass: convolutions and matrix products."""
+    image = torch.zeros(1, *classifier.input_shape, device=classifier.mean.device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        classifier(image)
+    return float(counter.get_total_flops() / 2)
+
+
+def planned_engine(
+    here: Engine, options: EngineConfig, *, work: float, bound: dict[str, Any] | None = None
+) -> Engine:
+    """Return the engine for some work.
+
+    Left to itself, work on CPUs is compiled when there is enough of it, and then computes in
+    bfloat16 where the processor multiplies in it. On GPUs it stays plain: no run has shown yet that
+    the fast path is right there, so it has to be asked for.
+
+    Args:
+        here: the plain engine of this place.
+        options: what is asked for; what is left open is what the work was begun with.
+        work: multiply-adds of all forward passes of the work.
+        bound: the engine that the work was begun with, as it was recorded; None if it begins.
+    """
+    if bound is not None:
+        begun = Engine.from_json(bound)
+        precision, compiled, together = begun.precision, begun.compiled, begun.batches_per_pass
+    else:
+        compiled = here.device == "cpu" and work >= COMPILING_PAYS
+        precision = "bfloat16" if compiled and multiplies_bfloat16() else "float32"
+        together = 1
+    return replace(
+        here,
+        precision=precision if options.precision == "auto" else options.precision,
+        compiled=compiled if options.compile == "auto" else options.compile,
+        batches_per_pass=options.batches_per_pass or together,
+    )
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether this machine's processor has instructions for products in bfloat16."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

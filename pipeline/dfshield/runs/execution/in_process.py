@@ -1,0 +1,96 @@
+"""The executor of one process, without Ray."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from dfshield.errors import DfshieldError, InputError
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.interrupt import deferred_interrupt
+from dfshield.runs.execution.protocol import (
+    Done,
+    GroupJob,
+    GroupWorker,
+    Job,
+    Result,
+    Task,
+    Unit,
+    Worker,
+    raise_failures,
+)
+from dfshield.runs.watching.events import Monitor
+from dfshield.training import SingleWorker
+
+
+class InProcessExecutor:
+    """Does everything in this process, one unit after the other, on one device, without Ray."""
+
+    def engine(self) -> Engine:
+        """Return this process's engine: the GPU if there is one, all cores otherwise."""
+        return Engine(
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+        )
+
+    def map(
+        self,
+        task: Task[Unit, Result],
+        groups: Sequence[Sequence[Unit]],
+        *,
+        engine: Engine,
+        monitor: Monitor,
+    ) -> Iterator[Done[Unit, Result]]:
+        """Yield the units in order; see `Executor`."""
+        units = [unit for group in groups for unit in group]
+        if not units:
+            return
+        kept: list[object] = []
+        failures: list[DfshieldError] = []
+        work = task.prepare(_worker(engine, monitor, kept.append))
+        for unit in units:
+            kept.clear()
+            told = {"worker": Done.worker, "unit": task.label(unit)}
+            monitor.emit("unit_started", **told)
+            try:
+                result = work(unit)
+            except InputError:
+                raise
+            except DfshieldError as error:
+                failures.append(error)
+                monitor.emit("unit_failed", **told, reason=str(error))
+                continue
+            monitor.emit("unit_done", **told)
+            yield Done(unit, result, kept.pop() if kept else None)
+        raise_failures(failures)
+
+    def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
+        """Do the job here; see `Executor`."""
+        return job.run(_worker(engine, monitor, lambda _: None))
+
+    def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
+        """Do the job here, as a group of one; see `Executor`."""
+        engine.bind()
+        with deferred_interrupt() as stop:
+            job.run(
+                GroupWorker(
+                    device=torch.device(engine.device),
+                    monitor=monitor,
+                    group=SingleWorker(),
+                    fetch=self.fetch,
+                    report=lambda _: None,
+                    stop_requested=lambda: stop.requested,
+                )
+            )
+        if stop.requested:
+            raise KeyboardInterrupt
+
+    def fetch(self, kept: object) -> Any:
+        """Return it as it is: nothing leaves this process."""
+        return kept
+
+
+def _worker(engine: Engine, monitor: Monitor, keep: Callable[[object], None]) -> Worker:
+    engine.bind()
+    return Worker(device=torch.device(engine.device), monitor=monitor, keep=keep)

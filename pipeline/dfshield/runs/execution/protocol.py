@@ -1,0 +1,168 @@
+"""Who does the work: the protocol between the pipeline and whatever runs its units."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import torch
+
+from dfshield.errors import DfshieldError
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.watching.events import Monitor
+from dfshield.training import WorkerGroup
+
+Unit = TypeVar("Unit", bound=Hashable)
+Result = TypeVar("Result")
+UnitContra = TypeVar("UnitContra", bound=Hashable, contravariant=True)
+ResultCo = TypeVar("ResultCo", covariant=True)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a task learns about the process it runs in.
+
+    Attributes:
+        device: the torch device to compute on.
+        monitor: who is told how it goes; progress is counted in the task's own unit.
+        keep: takes what is too large to travel with a unit's result; it stays where it was made,
+            and comes out as `Done.kept`.
+        preempted: whether this machine is about to be taken away: keep what would be a pity to
+            lose.
+    """
+
+    device: torch.device
+    monitor: Monitor
+    keep: Callable[[object], None]
+    preempted: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class GroupWorker:
+    """What a job that several workers share learns about the one it runs in.
+
+    Attributes:
+        device: the torch device to compute on.
+        monitor: who is told how it goes; only that of rank 0 listens.
+        group: all the workers of the job.
+        fetch: turns a `Done.kept` into what was kept.
+        report: takes the metrics of an epoch; every worker has to call it equally often.
+        stop_requested: whether somebody asked the job to stop; may differ between workers.
+        preempted: whether the machine of any worker is about to be taken away; tells rank 0.
+    """
+
+    device: torch.device
+    monitor: Monitor
+    group: WorkerGroup
+    fetch: Callable[[object], Any]
+    report: Callable[[Mapping[str, Any]], None]
+    stop_requested: Callable[[], bool]
+    preempted: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Done(Generic[Unit, ResultCo]):
+    """One unit that is done.
+
+    Attributes:
+        unit: which.
+        result: what it returned.
+        kept: what it gave to `Worker.keep`, or a reference to it; None if nothing.
+        worker: the name of who did it.
+    """
+
+    unit: Unit
+    result: ResultCo
+    kept: object = None
+    worker: str = "driver"
+
+
+@runtime_checkable
+class Task(Protocol[UnitContra, ResultCo]):
+    """Work of independent units. Picklable; knows nothing of who executes it."""
+
+    def prepare(self, worker: Worker) -> Callable[[UnitContra], ResultCo]:
+        """Load what all units need, once per worker, and return the function that does one."""
+        ...
+
+    def label(self, unit: UnitContra) -> str:
+        """Return how people call a unit."""
+        ...
+
+
+@runtime_checkable
+class Job(Protocol[ResultCo]):
+    """Work that is one piece, for one worker. Picklable."""
+
+    def run(self, worker: Worker) -> ResultCo:
+        """Do it."""
+        ...
+
+
+@runtime_checkable
+class GroupJob(Protocol):
+    """Work that is one piece, for any number of workers together. Picklable.
+
+    It may be started again after a failure, and goes on from what it has written itself.
+    """
+
+    @property
+    def max_workers(self) -> int:
+        """How many workers have something to do."""
+        ...
+
+    def run(self, worker: GroupWorker) -> None:
+        """Do this worker's share of it, until done or until any worker is asked to stop."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs tasks and jobs somewhere."""
+
+    def engine(self) -> Engine:
+        """Return the engine that new work would be planned with here."""
+        ...
+
+    def map(
+        self,
+        task: Task[Unit, Result],
+        groups: Sequence[Sequence[Unit]],
+        *,
+        engine: Engine,
+        monitor: Monitor,
+    ) -> Iterator[Done[Unit, Result]]:
+        """Do every unit under an engine and yield each when it is done, in any order.
+
+        The units of a group are for one worker, which does them in order; a worker that would be
+        idle helps another one with its group.
+
+        Raises:
+            InputError: as soon as a unit raises one: what is wrong would be wrong for all.
+            DfshieldError: at the end, if a unit could not be done while others could.
+        """
+        ...
+
+    def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
+        """Do one job under an engine."""
+        ...
+
+    def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
+        """Do one job with as many workers as there are.
+
+        Raises:
+            KeyboardInterrupt: if it was stopped by SIGINT or SIGTERM, after the job has ended in
+                its own time; a second signal does not wait for that.
+        """
+        ...
+
+    def fetch(self, kept: object) -> Any:
+        """Turn a `Done.kept` into what was kept."""
+        ...
+
+
+def raise_failures(failures: Sequence[DfshieldError]) -> None:
+    """Raise the first of the errors that units ended with, saying how many more there are."""
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise DfshieldError(f"{failures[0]} (and {len(failures) - 1} more like it)")

@@ -1,0 +1,123 @@
+"""The attacks that a configuration asks for, before the models that some of them need are there."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from dfshield.attacks import ATTACKS, Attack, make_attack
+from dfshield.config import AttackConfig, Config, expand
+from dfshield.errors import InputError
+from dfshield.runs.inputs.classifier_folder import load_classifier, named_classifier
+from dfshield.storage import Folder
+
+_WITH_STEP = ("pgd", "pgd-objective")
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """An attack with its hyper-parameters, picklable.
+
+    Attributes:
+        key: where the configuration asks for it, for errors.
+        name: in the registry.
+        options: its hyper-parameters.
+        needs: the keyword of another model that it works with, or None.
+        other: the folder of that model.
+    """
+
+    key: str
+    name: str
+    options: Mapping[str, Any]
+    needs: str | None
+    other: str | None = None
+
+    def build(self, device: torch.device | str = "cpu") -> Attack:
+        """Return the attack, with the model that it needs loaded onto ``device``.
+
+        Raises:
+            InputError: for a hyper-parameter that makes no sense, naming it.
+        """
+        if self.needs is None:
+            return self._made({})
+        if self.other is None:
+            raise InputError(
+                f"{self.key}: {self.name} needs a {self.needs}, and there is none here"
+            )
+        return self._made({self.needs: load_classifier(Folder.at(self.other), device=device)})
+
+    def preview(self) -> Attack:
+        """Return the attack without the model that it needs: for its label and its settings.
+
+        Raises:
+            InputError: as `build`.
+        """
+        return self._made({} if self.needs is None else {self.needs: nn.Identity()})
+
+    def averaging(self) -> "AttackPlan":
+        """Return the plan for a model that draws random numbers.
+
+        AutoAttack becomes its version ``rand``, unless the configuration names one.
+        """
+        if self.name != "autoattack" or "version" in self.options:
+            return self
+        return replace(self, options={**self.options, "version": "rand"})
+
+    def _made(self, models: Mapping[str, nn.Module]) -> Attack:
+        try:
+            return make_attack(self.name, **{**self.options, **models})
+        except InputError as error:
+            raise InputError(f"{self.key}: {error}") from None
+
+
+def attack_plans(config: Config) -> list[AttackPlan]:
+    """Return the attacks of the evaluation; norm, eps and step default to the threat model's.
+
+    Raises:
+        InputError: for an unknown attack, or for another model that cannot be had.
+    """
+    return [
+        _plan(attack, config, key=f"evaluation.attacks.{index}")
+        for index, attack in enumerate(config.evaluation.attacks)
+    ]
+
+
+def attacks_of(config: Config) -> list[Attack]:
+    """Return the attacks of the evaluation for their labels and settings, not to be run.
+
+    Raises:
+        InputError: for an unknown attack or option, naming it.
+    """
+    return [plan.preview() for plan in attack_plans(config)]
+
+
+def _plan(attack: AttackConfig, config: Config, *, key: str) -> AttackPlan:
+    kind, threat = ATTACKS.get(attack.name), config.threat
+    options: dict[str, Any] = {}
+    # An attack with an eps of its own, such as unbounded PGD, has none of the threat model's.
+    if kind is None or inspect.signature(kind).parameters["eps"].default is inspect.Parameter.empty:
+        options = {"eps": threat.eps, "norm": threat.norm}
+        if attack.name in _WITH_STEP and threat.step is not None and "eps" not in attack.options:
+            options["step"] = threat.step
+    needs, other = kind.needs_model if kind is not None else None, None
+    options |= attack.options
+    if needs in options:
+        other = _named(options.pop(needs), config, key=f"{key}.{needs}")
+    return AttackPlan(key, attack.name, options, needs, other)
+
+
+def _named(location: object, config: Config, *, key: str) -> str:
+    """Return the folder of another model; what is wrong with it shows before any work.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not isinstance(location, str):
+        raise InputError(
+            f"{key}: {location!r} must be the folder of a classifier; left out, it is the run's own"
+        )
+    trusted = config.teacher.trust_python
+    return named_classifier(expand(location, key=key), key=key, trust_python=trusted).uri

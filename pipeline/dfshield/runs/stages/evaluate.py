@@ -1,0 +1,183 @@
+"""Stage ``evaluate``: teacher and student on real images, clean and under every attack."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from dfshield.classifiers import WEIGHTS_FILE
+from dfshield.evaluation import (
+    WORST_CASE,
+    DataInfo,
+    EvaluationResult,
+    is_robustbench,
+    robustbench_entry,
+    summarise_worst_case,
+    worst_case,
+)
+from dfshield.runs.context import RunContext
+from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
+from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.evaluation_images import RealImages, real_images
+from dfshield.runs.inputs.training_overlap import disclosed
+from dfshield.runs.stages.teacher import load_teacher
+from dfshield.runs.stages.train import student_is_done, trained_student
+from dfshield.runs.work.measuring import (
+    Subject,
+    measured,
+    read_records,
+    read_result,
+    write_result,
+)
+from dfshield.storage import Folder, identity_hash
+
+ROBUSTBENCH = "robustbench"
+INDEX = "index.txt"
+"""Names of the results of the last evaluation; the folder may hold those of earlier settings."""
+
+
+def evaluation_stage(
+    context: RunContext, seed: int, subjects: Sequence[Subject] = ()
+) -> list[EvaluationResult]:
+    """Measure models under every attack; what has been measured is not repeated.
+
+    A model that answers the same clean images differently when asked twice meets AutoAttack in its
+    version ``rand``, unless the configuration names another.
+
+    Args:
+        context: of the run.
+        seed: of the evaluation.
+        subjects: the models; by default those of the configuration, teacher and student.
+
+    Returns:
+        One result per model and attack, clean first; then, for every threat model with several
+        attacks, what they come to together.
+    """
+    models = list(subjects) or [
+        subject_of(context, name, seed) for name in context.config.evaluation.models
+    ]
+    images = real_images(
+        context.config, models[0].classifier, num_images=context.config.evaluation.num_images
+    )
+    images = disclosed(context.config, images, context.observer)
+    by_model = {model.name: _all_attacks(context, seed, model, images) for model in models}
+    folder = context.layout.evaluation(seed)
+    for model, results in zip(models, by_model.values(), strict=True):
+        _write_robustbench(context, folder, model, results)
+    # Attack by attack, the models of each side by side.
+    listed = [
+        pair for row in zip(*(r.items() for r in by_model.values()), strict=True) for pair in row
+    ]
+    for results in by_model.values():
+        listed += _worst_cases(folder, results)
+    listed = [(name, _telling(folder, name, result, images.info)) for name, result in listed]
+    index = "".join(f"{name}\n" for name, _ in listed).encode()
+    if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
+        folder.write_bytes(INDEX, index)
+    return [result for _, result in listed]
+
+
+def subject_of(context: RunContext, name: str, seed: int) -> Subject:
+    """Return the run's ``teacher`` or ``student`` as a model to measure, the other its surrogate.
+
+    Raises:
+        InputError: if there is none yet.
+    """
+    teacher = context.layout.teacher
+    if name == "student":
+        folder = trained_student(context, seed)
+        return Subject(name, folder, load_classifier(folder), surrogate=teacher)
+    student = context.layout.student(seed) if student_is_done(context, seed) else None
+    return Subject(name, teacher, load_teacher(context), surrogate=student)
+
+
+def _all_attacks(
+    context: RunContext, seed: int, model: Subject, images: RealImages
+) -> dict[str, EvaluationResult]:
+    """Measure a model clean and under every attack; return the results by name."""
+    name, clean = measured(context, seed, model, None, images)
+    plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
+    if clean.randomised:
+        plans = [plan.averaging() for plan in plans]
+    attacked = (measured(context, seed, model, plan, images) for plan in plans)
+    return {name: clean, **dict(attacked)}
+
+
+def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:
+    """Return the plan with the model that it needs, unless its configuration names one."""
+    if plan.needs is None or plan.other is not None:
+        return plan
+    of_run = plan.needs == "teacher" and context.layout.teacher.exists(WEIGHTS_FILE)
+    other = context.layout.teacher if of_run else model.surrogate
+    return replace(plan, other=None if other is None else other.uri)
+
+
+def _worst_cases(
+    folder: Folder, results: Mapping[str, EvaluationResult]
+) -> list[tuple[str, EvaluationResult]]:
+    """Write what the attacks of one threat model on one model come to together.
+
+    Several of them, or none: a threat model with a single attack has no worst case.
+
+    Returns:
+        The results with their names.
+    """
+    groups: dict[tuple[object, object], dict[str, EvaluationResult]] = {}
+    for name, result in results.items():
+        if result.attack is not None:
+            groups.setdefault((result.norm, result.eps), {})[name] = result
+    return [_worst_case(folder, group) for group in groups.values() if len(group) > 1]
+
+
+def _worst_case(
+    folder: Folder, group: Mapping[str, EvaluationResult]
+) -> tuple[str, EvaluationResult]:
+    first, *_ = group.values()
+    name = f"{first.model}-{WORST_CASE}-{identity_hash({'of': list(group)})[:8]}"
+    if folder.exists(f"{name}.json"):
+        return name, read_result(folder, name)
+    records = worst_case([read_records(folder, of) for of in group])
+    result = summarise_worst_case(list(group.values()), records)
+    write_result(folder, name, result, records)
+    return name, result
+
+
+def _telling(
+    folder: Folder, name: str, result: EvaluationResult, info: DataInfo
+) -> EvaluationResult:
+    """Return a result that says of its images what has to be said; an earlier one may not have."""
+    if not info.remarks or result.data == info or result.data.trained_on is not None:
+        return result
+    result = result.model_copy(update={"data": info})
+    folder.write_bytes(f"{name}.json", f"{result.to_json()}\n".encode())
+    return result
+
+
+def _write_robustbench(
+    context: RunContext, folder: Folder, model: Subject, results: Mapping[str, EvaluationResult]
+) -> None:
+    """Write ``robustbench/NAME.json`` for what AutoAttack (standard) gave."""
+    given = context.config.evaluation.robustbench.model_dump()
+    own = dict.fromkeys((context.config.name, model.name))  # a model without a run has one name
+    known = {
+        "name": given["name"] or " ".join(own),
+        "architecture": given["architecture"] or model.classifier.architecture.source,
+    }
+    clean, *_ = results.values()
+    for name, result in results.items():
+        if is_robustbench(result):
+            path = f"{ROBUSTBENCH}/{name}.json"
+            entry = robustbench_entry(clean, result, **{**given, **known})
+            if not folder.exists(path) or folder.read_json(path) != entry:
+                folder.write_json(path, entry)
+
+
+def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
+    """Return the results of the last evaluation of a seed, none before one; needs no real image.
+
+    Raises:
+        InputError: if a result is damaged.
+    """
+    folder = context.layout.evaluation(seed)
+    if not folder.exists(INDEX):
+        return []
+    names = folder.read_bytes(INDEX).decode(errors="replace").split()
+    return [read_result(folder, name) for name in names]

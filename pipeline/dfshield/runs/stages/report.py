@@ -1,0 +1,128 @@
+"""Stage ``report``: the page of the run and the model card of every student."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from dfshield import __version__
+from dfshield.config import Config, dump_config, expand
+from dfshield.epsilon import parse_epsilon
+from dfshield.runs.context import RunContext
+from dfshield.runs.stages.evaluate import read_results
+from dfshield.runs.stages.teacher import load_teacher
+from dfshield.runs.stages.train import trained_student
+from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.work.history import kept_epoch, read_history
+from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
+from dfshield.storage import Folder, SurrogateDataset
+
+if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
+    from dfshield.report import SeedOutcome
+
+PAGE = "index.html"
+PACKAGES = ("torch", "numpy", "pyarrow", "pyautoattack")
+
+
+def report_stage(context: RunContext) -> None:
+    """Write ``report/index.html`` and ``student/README.md`` from what the run holds.
+
+    Where no real image was measured they say so, and what is known all the same.
+
+    Raises:
+        InputError: if there is no student yet.
+    """
+    from dfshield.report import ReportData, render_model_card, render_page
+
+    outcomes = tuple(_outcome(context, seed) for seed in context.layout.seeds)
+    shared: dict[str, Any] = {
+        "name": context.config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "teacher": _teacher(context),
+        "threat": _threat(context.config),
+        "config_yaml": dump_config(context.config),
+        "versions": package_versions(),
+    }
+    page = render_page(ReportData(**shared, seeds=outcomes))
+    context.layout.report.write_bytes(PAGE, page.encode())
+    for outcome in outcomes:
+        card = render_model_card(**shared, outcome=outcome)
+        context.layout.student(outcome.seed).write_bytes("README.md", card.encode())
+    context.log.emit("report")
+
+
+def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
+    from dfshield.report import SeedOutcome
+
+    student = trained_student(context, seed)
+    results = read_results(context, seed)
+    history = read_history(student)
+    kept = kept_epoch(history, best=context.config.training.select == "holdout")
+    return SeedOutcome(
+        seed=seed,
+        evaluations=tuple(result.model_dump(mode="json") for result in results),
+        history=tuple(history),
+        kept_epoch=None if kept is None else kept["epoch"],
+        synthesis=_synthesis(context, seed),
+    )
+
+
+def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
+    config = context.config
+    own = context.layout.synthetic(seed)
+    reused = config.training.data
+    data = SurrogateDataset.open(expand(reused, key="training.data") if reused else own)
+    summaries = shard_summaries(data.folder, data.manifest)
+    num_images = sum(s["num_images"] for s in summaries)
+    counts = zip(*(s["class_counts"] for s in summaries), strict=True)
+    settings: Any = data.manifest.identity["synthesis"]
+    return {
+        "num_images": num_images,
+        "iterations": settings["iterations"],
+        "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
+        / num_images,
+        "class_counts": [sum(of_class) for of_class in counts],
+        "coefficients": ", ".join(
+            f"{key} {value}"
+            for key, value in settings["coefficients"].items()
+            if value not in (None, False, 0.0)
+        ),
+        "seconds": _synthesis_seconds(context.layout.root, seed),
+        "picture": shard_picture(data.folder, data.manifest, 0),
+    }
+
+
+def _synthesis_seconds(root: Folder, seed: int) -> float:
+    committed = (event for event in read_events(root) if event["event"] == "part_committed")
+    return sum((float(e.get("seconds", 0)) for e in committed if e.get("seed") == seed), 0.0)
+
+
+def _teacher(context: RunContext) -> dict[str, Any]:
+    teacher = load_teacher(context)
+    return {
+        "source": context.config.teacher.source,
+        "architecture": teacher.architecture.source,
+        "fingerprint": teacher.fingerprint(),
+        "input_shape": teacher.input_shape,
+        "num_classes": teacher.num_classes,
+        "class_names": teacher.class_names,
+        "trained_here": context.config.teacher.train is not None,
+    }
+
+
+def _threat(config: Config) -> dict[str, Any]:
+    step = config.threat.step
+    return {
+        "norm": config.threat.norm,
+        "eps": parse_epsilon(config.threat.eps),
+        "step": None if step is None else parse_epsilon(step),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what a run gives."""
+    return {
+        "dfshield": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }

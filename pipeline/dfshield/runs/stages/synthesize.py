@@ -1,0 +1,220 @@
+"""Stage ``synthesize``: the surrogate data set, part by part."""
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+from dfshield.classifiers import Classifier
+from dfshield.config import Config, SynthesisConfig
+from dfshield.runs.context import RunContext
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
+from dfshield.runs.identity import claim, finish, resumed_engine
+from dfshield.runs.stages.teacher import load_teacher
+from dfshield.runs.work.part_checkpoint import UNFINISHED
+from dfshield.runs.work.shard_summaries import summarise_shards
+from dfshield.runs.work.synthesis import SynthesisTask
+from dfshield.storage import (
+    MANIFEST,
+    Folder,
+    Manifest,
+    Part,
+    PartArrays,
+    Split,
+    check_part,
+    part_arrays,
+    plan_parts,
+    read_manifest,
+    read_part,
+    write_manifest,
+)
+
+
+def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
+    """Make every planned part that does not verify, then the shards' summaries.
+
+    With the sink ``object_store`` a set that is not complete in the folder is made whole, and kept
+    in ``context.kept`` for the training of this very run.
+
+    Args:
+        context: the run.
+        seed: which of its seeds.
+        replan: go on under this machine's engine where the data set was begun under another.
+
+    Raises:
+        InputError: if the data set in the run folder has another identity or engine.
+    """
+    teacher = load_teacher(context)
+    folder = context.layout.synthetic(seed)
+    identity = synthesis_identity(context.config, teacher, seed)
+    record = claim(folder, identity)
+    old = read_manifest(folder) if folder.exists(MANIFEST) else None
+    manifest = _planned(context, old, teacher, seed, identity)
+    sink = context.config.storage.sink
+    todo = _unfinished(context, folder, manifest)
+    if todo and sink == "object_store":
+        todo = list(manifest.parts)
+    if todo and old is not None:
+        here = synthesis_engine(
+            context.config.synthesis, teacher, context.executor.engine(), bound=old.engine
+        )
+        nothing_stays = sink == "object_store"
+        engine = resumed_engine(here, old.engine, where=folder, replan=replan or nothing_stays)
+        manifest = manifest.model_copy(update={"engine": engine.to_json()})
+    if manifest != old:
+        write_manifest(folder, manifest)
+    if todo:
+        _make(context, folder, manifest, todo)
+    summarise_shards(folder, manifest, _reader(context, folder, manifest))
+    if todo or not record["done"]:
+        finish(folder, record, sink=sink)
+
+
+def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
+    """Return the planned parts that are not there or do not verify, naming the broken ones."""
+    todo = []
+    for part in manifest.parts:
+        problem = check_part(folder, manifest, part)
+        if problem is None:
+            continue
+        todo.append(part)
+        if folder.exists(part.path):
+            context.log.emit("part_broken", path=part.path, problem=problem)
+            context.observer.say(f"{part.path}: {problem}; it is made again")
+    return todo
+
+
+def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
+    observer, log, seed = context.observer, context.log, manifest.seed
+    folder.sweep_temporary()  # what a killed process was writing
+    engine = Engine.from_json(manifest.engine)
+    total = sum(part.num_images for part in manifest.parts)
+    done = total - sum(part.num_images for part in todo)
+    log.emit("synthesis_started", seed=seed, images=done, total=total)
+    observer.begin("Synthesizing", total=total, done=done, unit="images")
+    task = SynthesisTask(
+        teacher=context.layout.teacher.uri,
+        data=folder.uri,
+        synthesis=context.config.synthesis,
+        sink=context.config.storage.sink,
+    )
+    open_parts = set(todo)
+    kept = context.kept.setdefault(seed, {})
+    for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
+        part = made.unit
+        open_parts.discard(part)
+        if made.kept is not None:
+            kept[part.path] = made.kept
+        loss_class, loss_feature, loss_tv, loss = made.result.losses
+        log.emit(
+            "part_committed" if task.sink == "parquet" else "part_made",
+            seed=seed,
+            path=part.path,
+            images=part.num_images,
+            checksum=made.result.checksum,
+            seconds=round(made.result.seconds, 3),
+            loss=loss,
+            loss_class=loss_class,
+            loss_feature=loss_feature,
+            loss_tv=loss_tv,
+            worker=made.worker,
+        )
+        observer.detail(_shards_told(manifest, open_parts))
+    folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
+    observer.end()
+    log.emit("synthesis_done", seed=seed, images=total)
+
+
+def _by_shard(parts: list[Part]) -> list[list[Part]]:
+    groups = groupby(parts, key=lambda part: (part.split, part.shard))
+    return [list(group) for _, group in groups]
+
+
+def _shards_told(manifest: Manifest, open_parts: set[Part]) -> str:
+    shards = {part.shard for part in manifest.split("data")}
+    unfinished = {part.shard for part in open_parts if part.split == "data"}
+    return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
+
+
+def _reader(
+    context: RunContext, folder: Folder, manifest: Manifest
+) -> Callable[[Part], PartArrays]:
+    """Return how to read a part: from the run's memory if it is there, else from its file."""
+    kept = context.kept.get(manifest.seed, {})
+
+    def read(part: Part) -> PartArrays:
+        if part.path in kept:
+            return part_arrays(context.executor.fetch(kept[part.path]), manifest, part)
+        return read_part(folder, manifest, part)
+
+    return read
+
+
+def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
+    """Return everything that the surrogate images depend on."""
+    return {
+        "teacher_fingerprint": teacher.fingerprint(),
+        "seed": seed,
+        "synthesis": config.synthesis.model_dump(
+            mode="json", exclude={"num_images", "num_holdout", "checkpoint_every", "engine"}
+        ),
+        "storage": {"image_dtype": config.storage.image_dtype},
+    }
+
+
+def synthesis_engine(
+    synthesis: SynthesisConfig,
+    teacher: Classifier,
+    here: Engine,
+    *,
+    bound: dict[str, Any] | None = None,
+) -> Engine:
+    """Return the engine that images are made with here, or were begun with."""
+    images = synthesis.num_images + synthesis.num_holdout
+    # Back to the pixels costs another forward pass.
+    work = 2.0 * images * synthesis.iterations * multiply_adds(teacher)
+    return planned_engine(here, synthesis.engine, work=work, bound=bound)
+
+
+def _planned(
+    context: RunContext,
+    old: Manifest | None,
+    teacher: Classifier,
+    seed: int,
+    identity: dict[str, Any],
+) -> Manifest:
+    config = context.config
+    synthesis, storage = config.synthesis, config.storage
+    if old is not None:
+        engine = old.engine
+    else:  # the executor, which may start a cluster for it, is asked only where it has to be
+        engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
+    part_size = old.part_size if old else storage.part_size
+    shard_size = old.shard_size if old else storage.shard_size
+    sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
+    parts = [
+        part
+        for split, num_images in sizes.items()
+        for part in plan_parts(
+            old.parts if old else (),
+            split=split,
+            num_images=num_images,
+            batch_size=synthesis.batch_size,
+            part_size=part_size,
+            shard_size=shard_size,
+        )
+    ]
+    return Manifest(
+        identity=identity,
+        teacher_fingerprint=identity["teacher_fingerprint"],
+        image_shape=teacher.input_shape,
+        image_dtype=storage.image_dtype,
+        num_classes=teacher.num_classes,
+        class_names=teacher.class_names,
+        seed=seed,
+        batch_size=synthesis.batch_size,
+        part_size=part_size,
+        shard_size=shard_size,
+        engine=engine,
+        parts=tuple(parts),
+    )

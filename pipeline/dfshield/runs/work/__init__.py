@@ -1,0 +1,1 @@
+"""What workers do: making parts of the data set, training the student, attacking test images."""

@@ -1,0 +1,264 @@
+"""The training of one student, as a job that any number of workers do together."""
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from dfshield.classifiers import Classifier, load_state
+from dfshield.config import Config, TrainingConfig
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.protocol import GroupWorker
+from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
+from dfshield.seeds import Stage, generator
+from dfshield.storage import (
+    Folder,
+    SurrogateDataset,
+    SurrogateTables,
+    SurrogateTensors,
+    load_checkpoint,
+    save_checkpoint,
+)
+from dfshield.training import (
+    AdversarialTrainer,
+    HoldoutMetrics,
+    InnerMaximization,
+    Objective,
+    SoftLabelObjective,
+    TradesObjective,
+    UpdateRecord,
+    WorkerGroup,
+    holdout_metrics,
+)
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.json"
+CHECKPOINT_SHARE = 0.02
+HOLDOUT_DRAWS = 1 << 30
+"""Mini-batch index under which the hold-out's adversarial images draw: beyond any real one."""
+
+
+def make_objective(training: TrainingConfig) -> Objective:
+    """Return the objective that the configuration names."""
+    options = training.objective.model_dump(exclude={"name"})
+    if training.objective.name == "trades":
+        return TradesObjective(**options)
+    return SoftLabelObjective(**options)
+
+
+def make_trainer(
+    config: Config,
+    student: Classifier,
+    data: SurrogateTensors,
+    *,
+    seed: int,
+    engine: Engine,
+    group: WorkerGroup | None = None,
+) -> AdversarialTrainer:
+    """Return the trainer of a student under an engine."""
+    training = config.training
+    return AdversarialTrainer(
+        student,
+        images=data.images,
+        labels=data.labels,
+        teacher_logits=data.teacher_logits,
+        optimizer=torch.optim.SGD(
+            student.parameters(),
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            nesterov=training.nesterov,
+            weight_decay=training.weight_decay,
+        ),
+        objective=make_objective(training),
+        inner=InnerMaximization(
+            eps=config.threat.eps,
+            norm=config.threat.norm,
+            steps=training.inner.steps,
+            step=training.inner.step,
+        ),
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        num_batches=training.gradrefine.num_batches,
+        tau=training.gradrefine.tau,
+        seed=seed,
+        group=group,
+        acceleration=engine.acceleration,
+        batches_per_pass=engine.batches_per_pass,
+    )
+
+
+@dataclass(frozen=True)
+class StudentJob:
+    """Trains one student; writes its checkpoints, its history and itself.
+
+    Attributes:
+        config: the run's.
+        seed: which of its seeds.
+        teacher: the folder of the teacher.
+        data: the folder of the surrogate data set.
+        kept: references to those of its parts that no file holds, by path.
+        num_images: how many of its images are trained on.
+        student: the folder that is written to.
+        engine: how it is computed.
+    """
+
+    config: Config
+    seed: int
+    teacher: str
+    data: str
+    kept: Mapping[str, object]
+    num_images: int
+    student: str
+    engine: Engine
+
+    @property
+    def max_workers(self) -> int:
+        """K: a group has no more mini-batches to share out."""
+        return self.config.training.gradrefine.num_batches
+
+    def run(self, worker: GroupWorker) -> None:
+        """Train until done, or until any worker is asked to stop: then a checkpoint is written."""
+        run = _StudentRun(self, worker)
+        trainer, monitor = run.trainer, worker.monitor
+        total = trainer.epochs * trainer.updates_per_epoch
+        done = trainer.updates_done
+        monitor.emit("training_started", seed=self.seed, updates=done, total=total)
+        monitor.begin("Training the student", total=total, done=done, unit="updates")
+        while not trainer.done:
+            if any(worker.group.all_gather(worker.stop_requested())):
+                run.checkpoint()
+                return
+            run.update()
+            monitor.advance(1.0)
+        monitor.end()
+        run.finish()
+
+
+class _StudentRun:
+    """The state of one training: trainer, history, and the best student so far.
+
+    Every worker of the group has its own, and all are equal; that of rank 0 writes.
+    """
+
+    def __init__(self, job: StudentJob, worker: GroupWorker) -> None:
+        self.job = job
+        self.worker = worker
+        self.folder = Folder.at(job.student)
+        teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
+        dataset = self._dataset()
+        data = dataset.load("data", num_images=job.num_images, device=worker.device)
+        self.holdout = dataset.load("holdout", device=worker.device)
+        self.student = copy.deepcopy(teacher).requires_grad_(True)
+        self.trainer = make_trainer(
+            job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
+        )
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
+        self.saved = time.monotonic()
+        self.pause = 0.0
+        self.hurried = False
+        self._resume()
+
+    def _dataset(self) -> SurrogateDataset | SurrogateTables:
+        job = self.job
+        dataset = SurrogateDataset.open(job.data)
+        if not job.kept:
+            return dataset
+        return SurrogateTables(
+            dataset.manifest, lambda part: self.worker.fetch(job.kept[part.path])
+        )
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.folder, CHECKPOINT)
+        if state is not None:
+            self.trainer.load_state_dict(state["trainer"])
+            self.history = state["history"]
+            self.best = state["best"]
+
+    def checkpoint(self) -> None:
+        """Write what the training needs to go on from here."""
+        if self.worker.group.rank != 0:
+            return
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+        start = time.monotonic()
+        save_checkpoint(self.folder, CHECKPOINT, state)
+        self.saved = time.monotonic()
+        self.pause = (self.saved - start) / CHECKPOINT_SHARE
+        self.worker.monitor.emit(
+            "checkpoint", seed=self.job.seed, epoch=self.trainer.epoch, update=self.trainer.update
+        )
+
+    def update(self) -> None:
+        """Do one update, what an ending epoch asks for, and a checkpoint when one is due."""
+        record = self.trainer.step()
+        fields = {k: v for k, v in asdict(record).items() if k != "ends_epoch"}
+        self.history.append(fields)
+        step = self.trainer.updates_done
+        self.worker.monitor.emit("update", seed=self.job.seed, step=step, **fields)
+        self.worker.monitor.detail(
+            f"epoch {record.epoch + 1} loss {record.loss:.3f} "
+            f"agreement rate {record.agreement_rate:.0%}"
+        )
+        if record.ends_epoch:
+            metrics = self._measure(record) if len(self.holdout) else {}
+            self.worker.report({**fields, **metrics})
+        if not self.trainer.done and self._checkpoint_is_due():
+            self.checkpoint()
+
+    def _checkpoint_is_due(self) -> bool:
+        if not self.hurried and self.worker.preempted():
+            self.hurried = True
+            return True
+        every = self.job.config.training.checkpoint_every
+        if every is None:
+            return time.monotonic() >= self.saved + self.pause
+        return self.trainer.updates_done % every == 0
+
+    def _measure(self, record: UpdateRecord) -> dict[str, Any]:
+        metrics = holdout_metrics(
+            self.trainer.attacked,
+            self.holdout.images,
+            self.holdout.teacher_logits,
+            inner=self.trainer.inner,
+            generator=partial(
+                generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
+            ),
+            group=self.worker.group,
+        )
+        plain = {**asdict(metrics), "histogram": list(metrics.histogram)}
+        self.history.append({"epoch": record.epoch, "holdout": plain})
+        monitor = self.worker.monitor
+        monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
+        if metrics.collapsed:
+            self.worker.monitor.emit(
+                "alarm", seed=self.job.seed, epoch=record.epoch, kind="collapsed"
+            )
+            self.worker.monitor.say(
+                f"Alarm: after epoch {record.epoch + 1} the student gives one class to more than "
+                "95 % of the synthetic hold-out; it has collapsed"
+            )
+        if self.job.config.training.select == "holdout":
+            self._keep_if_best(metrics)
+        return plain
+
+    def _keep_if_best(self, metrics: HoldoutMetrics) -> None:
+        if metrics.agreement_pgd > self.best["agreement"]:
+            weights = {k: v.detach().cpu().clone() for k, v in self.student.state_dict().items()}
+            self.best = {"agreement": metrics.agreement_pgd, "student": weights}
+
+    def finish(self) -> None:
+        """Write the history and the student that is kept."""
+        if self.worker.group.rank != 0:
+            return
+        if self.best["student"]:
+            load_state(self.student, self.best["student"])
+        self.folder.write_json(HISTORY, self.history)
+        save_classifier(self.student.cpu().eval(), self.folder)
