@@ -13,6 +13,7 @@ from dfshield.attacks.ball import (
 )
 from dfshield.attacks.base import Attack, Outcome, QueryAttack
 from dfshield.attacks.blackbox import Boundary, GenAttack
+from dfshield.attacks.family import needs_eps
 from dfshield.attacks.gradient import FGSM, PGD
 from dfshield.attacks.inputs import RANGE_TOLERANCE, check_images, check_labels, whole_labels
 from dfshield.attacks.latent import Latent
@@ -54,6 +55,7 @@ __all__ = [
     "frozen",
     "in_float32",
     "make_attack",
+    "needs_eps",
     "normalise_gradient",
     "perturbation_norm",
     "project",

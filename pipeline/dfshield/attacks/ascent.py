@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dfshield.attacks.ball import Norm, clip_to_ball, steepest_direction
+from dfshield.attacks.ball import Norm, clip_to_ball, project, steepest_direction
 
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Images (n, c, h, w) and their places in the batch (n,) in; the losses to ascend (n,) and the
 attacked model's logits (n, k) out."""
+
+Draw = Callable[[int, Tensor, Tensor], np.ndarray]
+"""The step's number, the images' places (n,) and a mask (n,) of those without a gradient in; one
+standard normal array (c, h, w) for each of these out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,8 @@ class Ascent:
         norm: ``linf`` or ``l2``.
         leave_when_wrong: images that are predicted wrong take no further step; otherwise the last
             iterate counts, right or wrong.
+        box_first: clip to [0, 1] before the ball, which differs for l_2 (see `project`). PGD
+            accuracies are reported with the ball first; the authors train with the box first.
     """
 
     steps: int
@@ -45,46 +52,53 @@ class Ascent:
     eps: float
     norm: Norm
     leave_when_wrong: bool = False
+    box_first: bool = False
 
     def run(
         self,
         objective: Objective,
         x: Float[Tensor, "n c h w"],
-        y: Int[Tensor, " n"],
         *,
         start: Float[Tensor, "n c h w"],
         places: Int[Tensor, " n"],
-        seed: np.random.SeedSequence,
+        draw: Draw,
+        y: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Return where the steps from ``start`` lead.
 
         Args:
             objective: what to ascend.
             x: images in [0, 1], the centres of the balls.
-            y: labels.
             start: images to start from.
-            places: of the images in their batch; an image's random directions depend on its place
-                alone.
-            seed: of directions for images without a gradient (l_2).
+            places: of the images in their batch.
+            draw: draws directions for images without a gradient (l_2).
+            y: labels, for ``leave_when_wrong``.
         """
         result, left = start.clone(), torch.arange(len(x), device=x.device)
         x_adv = start
         for number in range(self.steps):
-            gradient, logits = _gradient(objective, x_adv, places[left])
+            gradient, logits = _gradient(objective, x_adv, places)
             if self.leave_when_wrong:
+                assert y is not None
                 result[left] = x_adv
-                right = logits.argmax(1) == y[left]
-                left, x_adv, gradient = left[right], x_adv[right], gradient[right]
+                right = logits.argmax(1) == y
+                left, places, x, y = left[right], places[right], x[right], y[right]
+                x_adv, gradient = x_adv[right], gradient[right]
                 if len(left) == 0:
                     return result
-            draw = _by_place(seed, number, places[left], x.shape[1:])
-            x_adv = x_adv + self.step * steepest_direction(gradient, self.norm, draw)
-            # Ball first for l_2 too (unlike `project`): the order in which PGD accuracies are
-            # reported.
-            delta = clip_to_ball(x_adv - x[left], eps=self.eps, norm=self.norm)
-            x_adv = (x[left] + delta).clamp(0, 1)
-        result[left] = x_adv
-        return result
+            direction = steepest_direction(gradient, self.norm, partial(draw, number, places))
+            x_adv = self._inside(x_adv + self.step * direction, x)
+        if self.leave_when_wrong:
+            result[left] = x_adv
+            return result
+        return x_adv
+
+    def _inside(
+        self, x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        if self.box_first:
+            return project(x_adv, x, eps=self.eps, norm=self.norm)
+        return (x + clip_to_ball(x_adv - x, eps=self.eps, norm=self.norm)).clamp(0, 1)
 
 
 def _gradient(
@@ -99,12 +113,15 @@ def _gradient(
     return gradient, logits.detach()
 
 
-def _by_place(
-    seed: np.random.SeedSequence, step: int, places: Int[Tensor, " n"], shape: torch.Size
-) -> Callable[[Bool[Tensor, " n"]], np.ndarray]:
-    """Return the drawing of directions: each depends on seed, step and the image's place alone."""
+def draw_by_place(seed: np.random.SeedSequence, shape: torch.Size) -> Draw:
+    """Return the draws of an attack: each depends on seed, step and the image's place alone.
 
-    def draw(flat: Bool[Tensor, " n"]) -> np.ndarray:
+    Args:
+        seed: of the run of the attack.
+        shape: of an image.
+    """
+
+    def draw(step: int, places: Int[Tensor, " n"], flat: Bool[Tensor, " n"]) -> np.ndarray:
         return np.stack(
             [
                 child_generator(seed, step, place).standard_normal(tuple(shape))

@@ -11,7 +11,7 @@ from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.models import logits_of
 from dfshield.attacks.pyautoattack_calls import PARTS, Budget, defined, run_parts, say_targets
-from dfshield.attacks.settings import at_least, one_of
+from dfshield.checks import at_least, one_of
 from dfshield.errors import DfshieldWarning, InputError
 
 VERSIONS = {

@@ -19,7 +19,7 @@ from dfshield.attacks.pyautoattack_calls import (
     run_square,
     say_targets,
 )
-from dfshield.attacks.settings import at_least
+from dfshield.checks import at_least
 from dfshield.errors import DfshieldWarning
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.inputs import RANGE_TOLERANCE, check_images, check_labels, check_shape
 from dfshield.attacks.models import in_float32, logits_of
-from dfshield.attacks.settings import nearest
 from dfshield.brief import Brief
+from dfshield.checks import nearest
 from dfshield.classifiers import (
     PROBABILITIES,
     are_probabilities,
@@ -24,6 +24,7 @@ from dfshield.classifiers import (
 )
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import DfshieldWarning, InputError
+from dfshield.families import Variant
 from dfshield.seeds import whole_seed
 
 _ASKED = 16
@@ -44,7 +45,7 @@ class Outcome(Brief):
     queries: Int[Tensor, " n"] | None
 
 
-class Attack(ABC):
+class Attack(Variant, ABC):
     """An attack: ``attack(model, x, y, seed=0)`` returns adversarial images.
 
     A subclass writes :meth:`perturb`, sets ``name``, and lists its hyper-parameters in
@@ -52,11 +53,11 @@ class Attack(ABC):
     the model gets wrong as they are come back unchanged, and cost no more passes.
 
     Attributes:
-        name: in the registry.
         norms: those that the attack is defined for.
         needs_model: the name of the constructor's argument for another model (``teacher``,
             ``source``), or None.
         needs_gradient: whether logits without a gradient are refused.
+        takes_step: whether ``step`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
         spare_broken: set to False to have images attacked that are wrong as they are, as
@@ -72,10 +73,10 @@ class Attack(ABC):
             defined for, naming it.
     """
 
-    name: ClassVar[str]
     norms: ClassVar[tuple[Norm, ...]] = NORMS
     needs_model: ClassVar[str | None] = None
     needs_gradient: ClassVar[bool] = True
+    takes_step: ClassVar[bool] = False
     independent: ClassVar[bool] = True
 
     def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
@@ -175,9 +176,9 @@ class Attack(ABC):
         """Return what :meth:`perturb` does, with queries where the attack counts them."""
         return Outcome(self.perturb(model, x, y, seed=seed), None)
 
-    def standing(
+    def still_correct(
         self, logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]
-    ) -> Int[Tensor, " standing"]:
+    ) -> Int[Tensor, " correct"]:
         """Return the places of the images that are left to attack: those still right."""
         if not self.spare_broken:
             return torch.arange(len(y), device=y.device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Outcome, QueryAttack
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least, one_of, positive
+from dfshield.checks import at_least, one_of, positive
 from dfshield.errors import DfshieldWarning, InputError, one_line
 
 
@@ -74,7 +74,7 @@ class GenAttack(QueryAttack):
         """Search with the images that still stand."""
         calls = _foolbox_calls(self.label)
         logits = logits_of(model, x)
-        places = self.standing(logits, y)
+        places = self.still_correct(logits, y)
         x_adv, queries = x.clone(), torch.ones_like(y)
         if len(places):
             x_adv[places], used = calls.run_genattack(
@@ -159,7 +159,7 @@ class Boundary(QueryAttack):
         """Walk with the images that still stand."""
         calls = _foolbox_calls(self.label)
         logits = logits_of(model, x)
-        places = self.standing(logits, y)
+        places = self.still_correct(logits, y)
         x_adv, queries = x.clone(), torch.ones_like(y)
         if len(places):
             x_adv[places], used, lost = calls.run_boundary(

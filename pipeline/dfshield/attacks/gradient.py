@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks.ascent import Ascent, Batch, Objective
+from dfshield.attacks.ascent import Ascent, Batch, Objective, draw_by_place
 from dfshield.attacks.ball import Norm, random_start
 from dfshield.attacks.base import Attack
-from dfshield.attacks.losses import LOSSES, cross_entropy, kl_divergence, loss_for
+from dfshield.attacks.losses import LOSSES, cross_entropy, loss_for
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least, one_of
+from dfshield.checks import at_least, one_of
+from dfshield.divergence import kl_divergence
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 
@@ -36,7 +37,7 @@ class FGSM(Attack):
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
         """Take one step of length eps."""
-        places = self.standing(logits_of(model, x), y)
+        places = self.still_correct(logits_of(model, x), y)
 
         def objective(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
             logits = model(x_adv)
@@ -47,10 +48,9 @@ class FGSM(Attack):
             x_adv[places] = Ascent(steps=1, step=self.eps, eps=self.eps, norm=self.norm).run(
                 objective,
                 x[places],
-                y[places],
                 start=x[places],
                 places=places,
-                seed=np.random.SeedSequence(seed),
+                draw=draw_by_place(np.random.SeedSequence(seed), x.shape[1:]),
             )
         return x_adv
 
@@ -79,6 +79,7 @@ class PGD(Attack):
     """
 
     name = "pgd"
+    takes_step = True
 
     def __init__(
         self,
@@ -110,9 +111,9 @@ class PGD(Attack):
     def perturb(
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
-        """Run the restarts, each on the images that still stand."""
+        """Run the restarts, each on the images that are still classified correctly."""
         clean = logits_of(model, x)
-        places = self.standing(clean, y)
+        places = self.still_correct(clean, y)
         if len(places) == 0:
             return x.clone()
         objective = self._objective(model, Batch(x, y, clean))
@@ -121,20 +122,25 @@ class PGD(Attack):
             run = np.random.SeedSequence(seed, spawn_key=(restart,) if restart else ())
             start = self._start(x, run)
             x_adv = self._ascent().run(
-                objective, x[places], y[places], start=start[places], places=places, seed=run
+                objective,
+                x[places],
+                start=start[places],
+                places=places,
+                draw=draw_by_place(run, x.shape[1:]),
+                y=y[places],
             )
             if self.restarts == 1:
                 worst[places] = x_adv
                 break
             with torch.no_grad():
                 losses, logits = objective(x_adv, places)
-            standing = self.standing(logits, y[places])
+            correct = self.still_correct(logits, y[places])
             broken = torch.ones_like(losses, dtype=torch.bool)
-            broken[standing] = False
+            broken[correct] = False
             # A NaN loss is never the larger one: the first run of an image is kept in any case.
             better = broken | (losses > largest[places]) | (restart == 0)
             worst[places[better]], largest[places[better]] = x_adv[better], losses[better]
-            places = places[standing]
+            places = places[correct]
             if len(places) == 0:
                 break
         return worst
@@ -156,7 +162,7 @@ class PGD(Attack):
 
             def divergence(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
                 logits = model(x_adv)
-                return kl_divergence(batch.clean[places], logits), logits
+                return kl_divergence(batch.clean[places], logits, reduction="none"), logits
 
             return divergence
         loss = loss_for(self.loss, batch.clean.shape[1])

@@ -13,7 +13,7 @@ from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.models import logits_of
 from dfshield.attacks.penultimate import distance_and_gradient, feature_map, find_head
-from dfshield.attacks.settings import at_least
+from dfshield.checks import at_least
 from dfshield.errors import DfshieldWarning, InputError
 
 
@@ -62,7 +62,7 @@ class Latent(Attack):
         """Move each image that still stands towards its guide."""
         features = feature_map(model, find_head(model, x[:1], self.layer))
         x_adv, without_guide = x.clone(), 0
-        for place in self.standing(logits_of(model, x), y).tolist():
+        for place in self.still_correct(logits_of(model, x), y).tolist():
             others = (y != y[place]).nonzero().flatten()
             if len(others) == 0:
                 without_guide += 1

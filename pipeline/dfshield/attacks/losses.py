@@ -35,14 +35,6 @@ def dlr(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n
     return margin(logits, y) / (largest[:, 0] - largest[:, 2] + 1e-12)
 
 
-def kl_divergence(
-    target: Float[Tensor, "n k"], logits: Float[Tensor, "n k"]
-) -> Float[Tensor, " n"]:
-    """Return ``KL(p || q)`` with p the softmax of ``target`` and q that of ``logits``."""
-    log_p, log_q = F.log_softmax(target, 1), F.log_softmax(logits, 1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
-
-
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "cw": margin, "dlr": dlr}
 
 

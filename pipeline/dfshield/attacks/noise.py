@@ -9,7 +9,7 @@ from dfshield.attacks.ascent import child_generator
 from dfshield.attacks.ball import Norm, random_start
 from dfshield.attacks.base import Outcome, QueryAttack
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least
+from dfshield.checks import at_least
 
 
 class Noise(QueryAttack):
@@ -35,7 +35,7 @@ class Noise(QueryAttack):
     ) -> Outcome:
         """Draw until an image is wrong; keep the last draw."""
         x_adv, queries = x.clone(), torch.ones_like(y)
-        places = self.standing(logits_of(model, x), y)
+        places = self.still_correct(logits_of(model, x), y)
         for sample in range(self.samples):
             if len(places) == 0:
                 break
@@ -43,7 +43,7 @@ class Noise(QueryAttack):
             noisy = random_start(x, eps=self.eps, norm=self.norm, generator=generator)
             x_adv[places] = noisy[places]
             queries[places] += 1
-            places = places[self.standing(logits_of(model, x_adv[places]), y[places])]
+            places = places[self.still_correct(logits_of(model, x_adv[places]), y[places])]
         return Outcome(x_adv, queries)
 
     @property

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.attacks.models import InFloat32, logits_of
-from dfshield.attacks.settings import nearest
+from dfshield.checks import nearest
 from dfshield.errors import InputError
 
 HEADS = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from dfshield.attacks.ascent import Ascent, Batch, Objective
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.gradient import PGD
-from dfshield.attacks.losses import kl_divergence
 from dfshield.attacks.models import identity_of, in_float32, logits_of, on_device
-from dfshield.attacks.settings import one_of
+from dfshield.checks import one_of
 from dfshield.classifiers import frozen, require_module
+from dfshield.divergence import kl_divergence
 from dfshield.errors import InputError
 
 TERMS = ("a", "b", "c")
@@ -89,13 +89,13 @@ class ObjectivePGD(PGD):
             with frozen(teacher):
                 moved = teacher(x_adv)
             first, second = (moved, logits) if self.leading == "teacher" else (logits, moved)
-            return kl_divergence(first, second), logits
+            return kl_divergence(first, second, reduction="none"), logits
 
         def terms_b_c(x_adv: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
             logits = model(x_adv)
-            losses = kl_divergence(taught[places], logits)
+            losses = kl_divergence(taught[places], logits, reduction="none")
             if self.terms == "c":
-                losses = losses + kl_divergence(clean[places], logits)
+                losses = losses + kl_divergence(clean[places], logits, reduction="none")
             return losses, logits
 
         return term_a if self.terms == "a" else terms_b_c

@@ -10,7 +10,7 @@ from dfshield.attacks.ball import Norm, project
 from dfshield.attacks.base import Outcome, QueryAttack
 from dfshield.attacks.losses import margin
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.settings import at_least, positive
+from dfshield.checks import at_least, positive
 
 BETAS = (0.9, 0.999)
 TINY = 1e-8
@@ -65,7 +65,7 @@ class SPSA(QueryAttack):
     ) -> Outcome:
         """Step until an image is wrong or the steps are used up."""
         x_adv, queries = x.clone(), torch.ones_like(y)
-        places = self.standing(logits_of(model, x), y)
+        places = self.still_correct(logits_of(model, x), y)
         generators = [child_generator(np.random.SeedSequence(seed), i) for i in range(len(x))]
         first, second = torch.zeros_like(x), torch.zeros_like(x)
         for step in range(1, self.steps + 1):
@@ -80,7 +80,7 @@ class SPSA(QueryAttack):
             moved = x_adv[places] + self.learning_rate * mean / scale
             x_adv[places] = project(moved, x[places], eps=self.eps, norm=self.norm)
             queries[places] += 2 * self.samples + 1
-            places = places[self.standing(logits_of(model, x_adv[places]), y[places])]
+            places = places[self.still_correct(logits_of(model, x_adv[places]), y[places])]
         return Outcome(x_adv, queries)
 
     def _estimate(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
+from dfshield.attacks.family import ATTACKS, make_attack
 from dfshield.attacks.models import identity_of, logits_of, on_device
 from dfshield.classifiers import require_module
 from dfshield.errors import InputError
@@ -43,9 +44,6 @@ class Transfer(Attack):
         inner: str = "pgd",
         **options: object,
     ) -> None:
-        # Here, since the registry imports this module.
-        from dfshield.attacks.registry import ATTACKS, make_attack
-
         super().__init__(eps=eps, norm=norm)
         if inner in ATTACKS and ATTACKS[inner].needs_model is not None:
             raise InputError(f"inner: {inner!r} needs a model of its own; name another attack")
@@ -59,7 +57,7 @@ class Transfer(Attack):
         self, model: nn.Module, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], *, seed: int
     ) -> Float[Tensor, "n c h w"]:
         """Attack the source, with the images that the model gets right."""
-        places = self.standing(logits_of(model, x), y)
+        places = self.still_correct(logits_of(model, x), y)
         x_adv = x.clone()
         source = on_device(self.source, x.device)
         x_adv[places] = self.inner(source, x[places], y[places], seed=seed)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from dfshield import __version__
 from dfshield.attacks import Norm, check_images
-from dfshield.attacks.settings import at_least
 from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
 from dfshield.audit.landscape import landscape, smooth_loss
 from dfshield.audit.subject import Subject, differentiable
+from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, require_module
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError

@@ -12,7 +12,6 @@ from dfshield.config.loading import (
 from dfshield.config.models import Config, check_group, check_last_batch
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
-    AttackConfig,
     AuditConfig,
     ClusterConfig,
     DataConfig,
@@ -29,11 +28,11 @@ from dfshield.config.sections import (
 )
 from dfshield.config.sweep import AxisConfig, SweepConfig
 from dfshield.config.values import NAME
+from dfshield.config.variants import VariantConfig
 
 __all__ = [
     "NAME",
     "PRESETS",
-    "AttackConfig",
     "AuditConfig",
     "AxisConfig",
     "ClusterConfig",
@@ -49,6 +48,7 @@ __all__ = [
     "TeacherTraining",
     "ThreatConfig",
     "TrainingConfig",
+    "VariantConfig",
     "apply_override",
     "check_group",
     "check_last_batch",

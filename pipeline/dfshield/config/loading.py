@@ -1,6 +1,5 @@
 """Reading a configuration: YAML file, preset, overrides, and errors that name the key."""
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,8 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from dfshield.checks import nearest
 from dfshield.config.models import Config
 from dfshield.config.presets import PRESETS, preset
+from dfshield.config.variants import OptionError
 from dfshield.config.yaml_text import read_yaml, write_yaml
 from dfshield.errors import InputError, one_line
 
@@ -128,7 +129,7 @@ def _preset_of(tree: Mapping[str, Any]) -> Tree:
     if name is None:
         return {}
     if name not in PRESETS:
-        raise InputError(f"preset: {name!r} is unknown{_nearest(str(name), PRESETS)}")
+        raise InputError(f"preset: {name!r} is unknown: {nearest(str(name), PRESETS)}")
     teacher = tree.get("teacher")
     source = teacher.get("source", "") if isinstance(teacher, Mapping) else ""
     return preset(name, teacher_source=str(source))
@@ -147,16 +148,17 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(refused: ValidationError) -> str:
     messages = []
-    for problem in error.errors(include_url=False):
+    for problem in refused.errors(include_url=False):
         key = _key_of(problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = _fields_at(problem["loc"][:-1])
-            messages.append(f"{key}: unknown key{_nearest(str(problem['loc'][-1]), known)}")
+            messages.append(f"{key}: unknown key; {nearest(str(problem['loc'][-1]), known)}")
         elif problem["type"] == "value_error":
-            text = str(problem["ctx"]["error"])
-            messages.append(f"{key}: {text}" if key else text)
+            error = problem["ctx"]["error"]
+            between = "." if isinstance(error, OptionError) else ": "
+            messages.append(f"{key}{between}{error}" if key else str(error))
         elif problem["type"] in _LIST_ERRORS or _lacks_position(problem):
             messages.append(_list_expected(problem["loc"]))
         elif problem["type"] == "missing":
@@ -188,16 +190,7 @@ def _list_expected(location: Iterable[str | int]) -> str:
 
 
 def _key_of(location: Iterable[str | int]) -> str:
-    # pydantic puts the tag of a union's member into the location; users never wrote it.
-    return ".".join(str(part) for part in location if part not in ("soft-label", "trades"))
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return ".".join(str(part) for part in location)
 
 
 def _fields_at(location: Iterable[str | int]) -> list[str]:
@@ -207,7 +200,7 @@ def _fields_at(location: Iterable[str | int]) -> list[str]:
 def _models_at(location: Iterable[str | int]) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [Config]
     for part in location:
-        if isinstance(part, int) or part in ("soft-label", "trades"):
+        if isinstance(part, int):
             continue
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
         models = [m for annotation in fields for m in _models_in(annotation)]

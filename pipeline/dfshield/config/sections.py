@@ -1,14 +1,11 @@
 """The sections of the configuration: one frozen model each."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     model_validator,
 )
 
@@ -18,12 +15,12 @@ from dfshield.config.values import (
     LearningRate,
     NonNegative,
     PerChannel,
-    Positive,
     Size,
     Step,
     Text,
 )
-from dfshield.config.yaml_text import WrittenNumber
+from dfshield.config.variants import VariantConfig, VariantOf
+from dfshield.families import Family
 
 
 def names_folder(source: str) -> bool:
@@ -210,37 +207,21 @@ class SynthesisConfig(Section):
     engine: EngineConfig = EngineConfig()
 
 
-class SoftLabelConfig(Section):
-    """Equation 11."""
+def _objectives() -> Family[Any]:
+    from dfshield.training.objectives import OBJECTIVES  # here, since torch loads slowly
 
-    name: Literal["soft-label"] = "soft-label"
-    lambda1: NonNegative = 1.0
-    lambda2: NonNegative = 1.0
-    temperature: Positive = 1.0
-    reduction: Literal["batchmean", "mean"] = "batchmean"
+    return OBJECTIVES
 
 
-class TradesConfig(Section):
-    """TRADES on artificial labels: the paper's point of departure."""
+def _attacks() -> Family[Any]:
+    from dfshield.attacks import ATTACKS  # likewise
 
-    name: Literal["trades"] = "trades"
-    beta: NonNegative = 6.0
-
-
-def _objective_name(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("name", "soft-label"))
-    return str(getattr(value, "name", value))
+    return ATTACKS
 
 
-ObjectiveConfig = Annotated[
-    Annotated[SoftLabelConfig, Tag("soft-label")] | Annotated[TradesConfig, Tag("trades")],
-    Discriminator(
-        _objective_name,
-        custom_error_type="unknown_objective",
-        custom_error_message="name must be soft-label or trades",
-    ),
-]
+ObjectiveConfig = Annotated[VariantConfig, VariantOf(_objectives, default="soft-label")]
+AttackConfig = Annotated[VariantConfig, VariantOf(_attacks, build=False)]
+"""What the pipeline supplies, such as the threat model's eps, is not known here."""
 
 
 class GradRefineConfig(Section):
@@ -255,6 +236,15 @@ class InnerConfig(Section):
 
     steps: Count = 10
     step: Step | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
+    loss: Literal["kl", "teacher-kl", "ce"] | None = Field(
+        None,
+        description="What is maximised: kl of student and student, teacher-kl of teacher and "
+        "student, ce on artificial labels. None: as the objective says.",
+    )
+    start: Literal["gaussian", "uniform"] | None = Field(
+        None,
+        description="Where it starts: 0.001 N(0, I), or uniformly in the ball. None: likewise.",
+    )
 
 
 class TrainingConfig(Section):
@@ -267,7 +257,7 @@ class TrainingConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: NonNegative = 1e-4
-    objective: ObjectiveConfig = SoftLabelConfig()
+    objective: ObjectiveConfig = VariantConfig(name="soft-label")
     gradrefine: GradRefineConfig = GradRefineConfig()
     inner: InnerConfig = InnerConfig()
     select: Literal["last", "holdout"] = Field(
@@ -285,32 +275,6 @@ class TrainingConfig(Section):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0")
         return self
-
-
-def _attack_names(schema: dict[str, Any]) -> None:
-    from dfshield.attacks import ATTACKS  # here, since only the schema needs it
-
-    schema["enum"] = list(ATTACKS)
-
-
-def _plain(value: Any) -> Any:
-    """Return a number as an attack takes it: 1e3 stands for queries, which are whole, as well."""
-    if not isinstance(value, WrittenNumber):
-        return value
-    return int(value) if value.is_integer() else float(value)
-
-
-class AttackConfig(BaseModel):
-    """One attack of the evaluation: its name and its own keyword arguments."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str = Field(json_schema_extra=_attack_names)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The attack's keyword arguments."""
-        return {key: _plain(value) for key, value in (self.model_extra or {}).items()}
 
 
 class RobustBenchConfig(Section):
@@ -341,8 +305,8 @@ class EvaluationConfig(Section):
         "student",
     )
     attacks: tuple[AttackConfig, ...] = (
-        AttackConfig.model_validate({"name": "pgd", "steps": 20}),
-        AttackConfig(name="autoattack"),
+        VariantConfig.model_validate({"name": "pgd", "steps": 20}),
+        VariantConfig(name="autoattack"),
     )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
     keep_adversarial: bool = Field(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks import Attack, whole_labels
-from dfshield.attacks.settings import at_least
+from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, require_module
 from dfshield.errors import InputError
 from dfshield.evaluation.results import DataInfo, EvaluationResult

@@ -4,6 +4,7 @@ Narrow on purpose: they stay readable on a phone. The same data give the same by
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -160,14 +161,11 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False)
 
 def _loss_panel(axis: Axes, updates: Sequence[Update], palette: Palette) -> None:
     axis.set_title("Loss", loc="left")
-    terms: dict[str, tuple[Sequence[float | None], str]] = {
-        "total": ([u.loss for u in updates], palette.text),
-        "clean": ([u.loss_clean for u in updates], palette.clean),
-        "robust": ([u.loss_robust for u in updates], palette.student),
-        "smooth": ([u.loss_smooth for u in updates], palette.smooth),
-    }
-    for name, (values, colour) in terms.items():
-        _line(axis, values, colour, name)
+    _line(axis, [update.loss for update in updates], palette.text, "total")
+    names = dict.fromkeys(name for update in updates for name in update.terms)
+    colours = cycle((palette.clean, palette.student, palette.smooth))
+    for name, colour in zip(names, colours, strict=False):
+        _line(axis, [update.terms.get(name) for update in updates], colour, name)
     _finish(axis, "update")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dfshield.errors import InputError
 
@@ -52,14 +52,18 @@ class Synthesis(View):
 
 
 class Update(View):
-    """One optimizer step of training. A term that an objective lacks is None."""
+    """One optimizer step of training; ``terms`` are those of the objective by name."""
 
     epoch: int
     loss: float
-    loss_clean: float | None = None
-    loss_robust: float | None = None
-    loss_smooth: float | None = None
+    terms: dict[str, float] = {}
     agreement_rate: Share | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _terms_of(cls, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        terms = {k.removeprefix(_TERM): v for k, v in record.items() if k.startswith(_TERM)}
+        return {**record, "terms": terms}
 
 
 class Holdout(View):
@@ -87,6 +91,8 @@ class Epoch(View):
     epoch: int
     holdout: Holdout
 
+
+_TERM = "loss_"
 
 _V = TypeVar("_V", bound=View)
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.attacks.settings import at_least, positive
 from dfshield.brief import Brief
+from dfshield.checks import at_least, positive
 from dfshield.classifiers import Classifier, gradients, require_hardenable, require_module
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import DfshieldError, InputError, one_line

@@ -1,5 +1,6 @@
 """Images to student: objectives, adversarial images, GradRefine, the loop."""
 
+from dfshield.divergence import kl_divergence
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
@@ -7,11 +8,11 @@ from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
 from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import (
+    OBJECTIVES,
     Losses,
     Objective,
     SoftLabelObjective,
     TradesObjective,
-    kl_divergence,
 )
 from dfshield.training.records import UpdateRecord
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
@@ -19,6 +20,7 @@ from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer
 
 __all__ = [
+    "OBJECTIVES",
     "AdversarialTrainer",
     "BatchNormRecords",
     "DeferredBatchNorm",

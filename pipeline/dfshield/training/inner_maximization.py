@@ -1,29 +1,35 @@
-"""The inner maximisation: the images that the student is trained on."""
+"""The inner maximisation: the adversarial images that the student is trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks import NORMS, Norm, frozen, in_float32, normalise_gradient, project
-from dfshield.attacks.settings import at_least
+from dfshield.attacks import NORMS, Norm, frozen, in_float32, random_start
+from dfshield.attacks.ascent import Ascent, Objective
+from dfshield.attacks.losses import cross_entropy
+from dfshield.checks import at_least, one_of
 from dfshield.classifiers import gradients, require_module
+from dfshield.divergence import kl_divergence
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.pixels import require_images
-from dfshield.training.objectives import kl_divergence
+
+InnerLoss = Literal["kl", "teacher-kl", "ce"]
+Start = Literal["gaussian", "uniform"]
 
 START_SCALE = 0.001
 
 
 class InnerMaximization:
-    """PGD on the student that maximises ``KL(S(x)||S(x'))`` (the inner problem of Algorithm 1).
+    """PGD on the student, in eval mode (the inner problem of Algorithm 1).
 
-    Both norms start at ``x + 0.001 N(0, I)``, run in eval mode and compute S(x) once. l_inf steps
-    by ``step`` (default ``eps / 4``) along the sign of the gradient and projects after each; l_2
-    steps by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient
+    l_inf steps by ``step`` (default ``eps / 4``) along the sign of the gradient and projects after
+    each; l_2 steps by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient
     normalised per image, clips to [0, 1], then scales the perturbation back into the ball. An image
     whose gradient is zero goes in a random direction (l_2).
 
@@ -32,9 +38,13 @@ class InnerMaximization:
         norm: ``linf`` or ``l2``.
         steps: number of gradient steps.
         step: step size; None gives the default of the norm.
+        loss: what is maximised: ``kl`` ``KL(S(x)||S(x'))``, with S(x) computed once; ``teacher-kl``
+            ``KL(T(x)||S(x'))`` from the teacher's stored logits; ``ce`` the cross-entropy of S(x')
+            and the artificial labels.
+        start: ``gaussian`` ``x + 0.001 N(0, I)``; ``uniform`` a uniform draw from the ball.
 
     Raises:
-        InputError: for an unknown norm or a size that makes no sense, naming it.
+        InputError: for an unknown norm, loss or start, or a size that makes no sense, naming it.
     """
 
     def __init__(
@@ -44,14 +54,19 @@ class InnerMaximization:
         norm: Norm = "linf",
         steps: int = 10,
         step: float | int | str | None = None,
+        loss: InnerLoss = "kl",
+        start: Start = "gaussian",
     ) -> None:
-        if norm not in NORMS:
-            raise InputError(f"norm: {norm!r} is unknown: known are {', '.join(NORMS)}")
+        one_of(NORMS, norm, "norm")
         self.eps = parse_epsilon(eps)
         self.norm: Norm = norm
         self.steps = at_least(1, steps, "steps")
         default = self.eps / 4 if norm == "linf" else 2 * self.eps / steps
         self.step = default if step is None else parse_epsilon(step, key="step")
+        one_of(get_args(InnerLoss), loss, "loss")
+        one_of(get_args(Start), start, "start")
+        self.loss: InnerLoss = loss
+        self.start: Start = start
 
     def __call__(
         self,
@@ -59,31 +74,50 @@ class InnerMaximization:
         images: Float[Tensor, "n c h w"],
         *,
         generator: np.random.Generator,
+        teacher_logits: Float[Tensor, "n k"] | None = None,
+        labels: Int[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Return the adversarial images, in [0, 1] and in the ball around ``images``.
 
         The student's weights get no gradient, its buffers do not move.
 
+        Args:
+            student: the model that is attacked.
+            images: in [0, 1].
+            generator: of the start, and of random directions.
+            teacher_logits: of the images, for ``teacher-kl``.
+            labels: of the images, for ``ce``.
+
         Raises:
-            InputError: if the student's logits have no gradient with respect to the images.
+            InputError: if the student's logits have no gradient with respect to the images, or what
+                the loss needs is missing.
         """
-        (adversarial,) = self.together(student, [images], generators=[generator])
+        (adversarial,) = self.perturb_batches(
+            student,
+            [images],
+            generators=[generator],
+            teacher_logits=teacher_logits,
+            labels=labels,
+        )
         return adversarial
 
     @gradients()
-    def together(
+    def perturb_batches(
         self,
         student: nn.Module,
         batches: Sequence[Float[Tensor, "_ c h w"]],
         *,
         generators: Sequence[np.random.Generator],
+        teacher_logits: Float[Tensor, "n k"] | None = None,
+        labels: Int[Tensor, " n"] | None = None,
     ) -> list[Float[Tensor, "_ c h w"]]:
         """Return the adversarial images of several batches, computed in the same passes.
 
         Each batch gets what it would have got alone, up to rounding, from a generator of its own.
+        ``teacher_logits`` and ``labels`` are those of all batches, one after the other.
 
         Raises:
-            InputError: if the student's logits have no gradient with respect to the images.
+            InputError: see `__call__`.
         """
         require_module(student, "student")
         for batch in batches:
@@ -97,37 +131,81 @@ class InnerMaximization:
         student = in_float32(student)
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))
-        noise = torch.cat(
-            [
-                torch.from_numpy(generator.standard_normal(batch.shape, dtype=np.float32))
-                for batch, generator in zip(batches, generators, strict=True)
-            ]
-        )
-        adversarial = images + START_SCALE * noise.to(images.device)
-        with frozen(student):
-            with torch.no_grad():
-                clean = student(images)
-            for _ in range(self.steps):
-                adversarial = adversarial.detach().requires_grad_()
-                logits = student(adversarial)
-                if not logits.requires_grad:
-                    raise InputError(
-                        "the student's logits have no gradient with respect to the images: its "
-                        "forward pass must be differentiable"
+        start = self._start(images, batches, generators)
+
+        def draw(step: int, places: Tensor, flat: Bool[Tensor, " n"]) -> np.ndarray:  # noqa: ARG001
+            shape = images.shape[1:]
+            return np.concatenate(
+                [
+                    generator.standard_normal((int(of_batch.sum()), *shape))
+                    for of_batch, generator in zip(
+                        torch.split(flat, sizes), generators, strict=True
                     )
-                (gradient,) = torch.autograd.grad(kl_divergence(clean, logits), [adversarial])
-                direction = torch.cat(
-                    [
-                        normalise_gradient(of_batch, self.norm, generator)
-                        for of_batch, generator in zip(
-                            torch.split(gradient, sizes), generators, strict=True
-                        )
-                    ]
-                )
-                adversarial = project(
-                    adversarial.detach() + self.step * direction,
-                    images,
-                    eps=self.eps,
-                    norm=self.norm,
-                )
+                ]
+            )
+
+        ascent = Ascent(
+            steps=self.steps, step=self.step, eps=self.eps, norm=self.norm, box_first=True
+        )
+        with frozen(student):
+            adversarial = ascent.run(
+                self._objective(student, images, teacher_logits, labels),
+                images,
+                start=start,
+                places=torch.arange(len(images), device=images.device),
+                draw=draw,
+            )
         return list(torch.split(adversarial, sizes))
+
+    def _start(
+        self,
+        images: Float[Tensor, "n c h w"],
+        batches: Sequence[Tensor],
+        generators: Sequence[np.random.Generator],
+    ) -> Float[Tensor, "n c h w"]:
+        pairs = zip(batches, generators, strict=True)
+        if self.start == "uniform":
+            return torch.cat(
+                [random_start(x, eps=self.eps, norm=self.norm, generator=g) for x, g in pairs]
+            )
+        noise = torch.cat(
+            [torch.from_numpy(g.standard_normal(x.shape, dtype=np.float32)) for x, g in pairs]
+        )
+        return images + START_SCALE * noise.to(images.device)
+
+    def _objective(
+        self,
+        student: nn.Module,
+        images: Float[Tensor, "n c h w"],
+        teacher_logits: Float[Tensor, "n k"] | None,
+        labels: Int[Tensor, " n"] | None,
+    ) -> Objective:
+        """Return the loss that is ascended: the mean over the images, one share for each."""
+        loss: Callable[[Tensor], Tensor]
+        if self.loss == "ce":
+            loss = partial(cross_entropy, y=_given(labels, "labels", self.loss))
+        else:
+            with torch.no_grad():
+                target = (
+                    student(images)
+                    if self.loss == "kl"
+                    else _given(teacher_logits, "teacher_logits", self.loss)
+                )
+            loss = partial(kl_divergence, target, reduction="none")
+
+        def objective(x_adv: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+            logits = student(x_adv)
+            if not logits.requires_grad:
+                raise InputError(
+                    "the student's logits have no gradient with respect to the images: its "
+                    "forward pass must be differentiable"
+                )
+            return loss(logits) / len(images), logits
+
+        return objective
+
+
+def _given(value: Tensor | None, key: str, loss: str) -> Tensor:
+    if value is None:
+        raise InputError(f"{key}: are needed for the inner maximisation's loss {loss!r}")
+    return value

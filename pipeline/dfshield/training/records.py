@@ -1,7 +1,8 @@
-"""What is told of an update, and what is kept of its mini-batches until it ends."""
+"""What is recorded of an update, and what is kept of its mini-batches until it ends."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,21 +12,39 @@ from dfshield.training.batchnorm import BatchNormRecords
 
 @dataclass(frozen=True)
 class UpdateRecord:
-    """What one update did. Losses are means over its mini-batches, weighted as in the objective."""
+    """What one update did.
+
+    Attributes:
+        epoch: in which epoch.
+        update: its number within the epoch.
+        loss: mean over its mini-batches.
+        terms: the terms of the objective by name, weighted as in it, likewise.
+        agreement_rate: share of parameters whose gradients agree (GradRefine).
+        ends_epoch: whether it is the last of its epoch.
+    """
 
     epoch: int
     update: int
     loss: float
-    loss_clean: float
-    loss_robust: float
-    loss_smooth: float
+    terms: Mapping[str, float]
     agreement_rate: float
     ends_epoch: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as history and events keep it, a key ``loss_NAME`` for each term."""
+        return {
+            "epoch": self.epoch,
+            "update": self.update,
+            "loss": self.loss,
+            **{f"loss_{name}": value for name, value in self.terms.items()},
+            "agreement_rate": self.agreement_rate,
+        }
 
 
 class MiniBatch(NamedTuple):
     """What is left of a mini-batch once its gradient is accumulated."""
 
     batch: int
-    losses: Float[Tensor, "4"]  # total, clean, robust, smooth
+    terms: tuple[str, ...]
+    losses: Float[Tensor, " losses"]  # the total, then the terms
     records: BatchNormRecords

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
-from dfshield.attacks.settings import at_least, positive
+from dfshield.checks import at_least, positive
 from dfshield.classifiers import float32_logits, load_state, require_module
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import Stage, derived_seed, generator, torch_generators

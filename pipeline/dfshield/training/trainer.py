@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dfshield.attacks.settings import at_least
+from dfshield.checks import at_least
 from dfshield.classifiers import (
     float32_logits,
     gradients,
@@ -189,34 +189,43 @@ class AdversarialTrainer:
         for mini_batch in mini_batches:
             self._batchnorm.apply(mini_batch.records.to(self._device))
         losses = torch.stack([mini_batch.losses for mini_batch in mini_batches])
-        total, clean, robust, smooth = losses.mean(dim=0).tolist()
+        total, *terms = losses.mean(dim=0).tolist()
         epoch, update = self.epoch, self.update
         self._advance()
         return UpdateRecord(
-            epoch, update, total, clean, robust, smooth, rate, ends_epoch=self.update == 0
+            epoch,
+            update,
+            total,
+            dict(zip(mini_batches[0].terms, terms, strict=True)),
+            rate,
+            ends_epoch=self.update == 0,
         )
 
     def _accumulate(self, batches: range, order: np.ndarray) -> list[MiniBatch]:
         """Attack the mini-batches, as many together as may be, and add up their gradients."""
         done = []
         for first in range(0, len(batches), self._batches_per_pass):
-            together = batches[first : first + self._batches_per_pass]
-            rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in together]
+            in_pass = batches[first : first + self._batches_per_pass]
+            rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in in_pass]
             indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
             images = [self._pixels(index) for index in indices]
-            with torch_generators(self._torch_seed(together[0]), self._device):
-                attacked = self.inner.together(
+            every = torch.cat(indices)
+            with torch_generators(self._torch_seed(in_pass[0]), self._device):
+                attacked = self.inner.perturb_batches(
                     self.attacked,
                     images,
                     generators=[
-                        generator(self.seed, Stage.TRAINING, self.epoch, k) for k in together
+                        generator(self.seed, Stage.TRAINING, self.epoch, k) for k in in_pass
                     ],
+                    teacher_logits=self.teacher_logits[every].to(self._device),
+                    labels=self.labels[every].to(self._device),
                 )
-            for k, index, x, x_adv in zip(together, indices, images, attacked, strict=True):
+            for k, index, x, x_adv in zip(in_pass, indices, images, attacked, strict=True):
                 with torch_generators(self._torch_seed(k), self._device):
                     losses = self._backward(index, x, x_adv)
                 self._refine.accumulate()
-                done.append(MiniBatch(k, torch.stack(losses).detach(), self._batchnorm.take()))
+                values = torch.stack([losses.total, *losses.terms.values()]).detach()
+                done.append(MiniBatch(k, tuple(losses.terms), values, self._batchnorm.take()))
         return done
 
     def _pixels(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
@@ -262,7 +271,7 @@ class AdversarialTrainer:
 
     def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""
-        sent = [MiniBatch(batch, losses.cpu(), records.to("cpu")) for batch, losses, records in own]
+        sent = [m._replace(losses=m.losses.cpu(), records=m.records.to("cpu")) for m in own]
         return sorted(chain.from_iterable(self.group.all_gather(sent)), key=lambda m: m.batch)
 
     def _advance(self) -> None:

@@ -1,6 +1,5 @@
 """The attacks that a configuration asks for, before the models that some of them need are there."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfshield.attacks import ATTACKS, Attack, make_attack
-from dfshield.config import AttackConfig, Config, expand
+from dfshield.attacks import ATTACKS, Attack, needs_eps
+from dfshield.config import Config, VariantConfig, expand
 from dfshield.errors import InputError
 from dfshield.runs.inputs.classifier_folder import load_classifier, named_classifier
 from dfshield.storage import Folder
-
-_WITH_STEP = ("pgd", "pgd-objective")
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,10 @@ class AttackPlan:
 
     def _made(self, models: Mapping[str, nn.Module]) -> Attack:
         try:
-            return make_attack(self.name, **{**self.options, **models})
+            return ATTACKS.make(self.name, **{**self.options, **models})
         except InputError as error:
-            raise InputError(f"{self.key}: {error}") from None
+            blames = ATTACKS.names_option(error, self.name, self.options)
+            raise InputError(f"{self.key}{'.' if blames else ': '}{error}") from None
 
 
 def attack_plans(config: Config) -> list[AttackPlan]:
@@ -94,15 +92,19 @@ def attacks_of(config: Config) -> list[Attack]:
     return [plan.preview() for plan in attack_plans(config)]
 
 
-def _plan(attack: AttackConfig, config: Config, *, key: str) -> AttackPlan:
-    kind, threat = ATTACKS.get(attack.name), config.threat
+def _plan(attack: VariantConfig, config: Config, *, key: str) -> AttackPlan:
+    try:
+        kind = ATTACKS.find(attack.name)
+    except InputError as error:
+        raise InputError(f"{key}.{error}") from None
     options: dict[str, Any] = {}
     # An attack with an eps of its own, such as unbounded PGD, has none of the threat model's.
-    if kind is None or inspect.signature(kind).parameters["eps"].default is inspect.Parameter.empty:
+    if needs_eps(attack.name):
+        threat = config.threat
         options = {"eps": threat.eps, "norm": threat.norm}
-        if attack.name in _WITH_STEP and threat.step is not None and "eps" not in attack.options:
+        if kind.takes_step and threat.step is not None and "eps" not in attack.options:
             options["step"] = threat.step
-    needs, other = kind.needs_model if kind is not None else None, None
+    needs, other = kind.needs_model, None
     options |= attack.options
     if needs in options:
         other = _named(options.pop(needs), config, key=f"{key}.{needs}")

@@ -8,8 +8,6 @@ from typing import Any
 
 RATE_WINDOW_S = 300.0
 
-SYNTHESIS_LOSSES = ("loss", "loss_class", "loss_feature", "loss_tv")
-TRAINING = ("loss", "loss_clean", "loss_robust", "loss_smooth", "agreement_rate")
 HOLDOUT = ("agreement_clean", "agreement_pgd", "collapsed")
 
 
@@ -56,11 +54,12 @@ class EventMetrics:
         elif event in ("part_committed", "part_made"):
             made = self._images.done + fields["images"]
             rate = {"images_per_second": self._images.at(made)}
-            return self._point("synthesis", fields, rate | _chosen(fields, SYNTHESIS_LOSSES), made)
+            return self._point("synthesis", fields, rate | _losses(fields), made)
         elif event == "update":
             done = fields["step"]
             rate = {"updates_per_second": self._updates.at(done)}
-            return self._point("train", fields, rate | _chosen(fields, TRAINING), done)
+            agreement = _chosen(fields, ("agreement_rate",))
+            return self._point("train", fields, rate | _losses(fields) | agreement, done)
         elif event == "epoch":
             metrics = _chosen(fields, HOLDOUT)
             return self._point("holdout", fields, metrics, fields["epoch"] + 1)
@@ -74,6 +73,11 @@ class EventMetrics:
     ) -> Point:
         prefix = f"seed-{fields['seed']}/" if self._several else ""
         return Point(f"{prefix}{group}", metrics, step)
+
+
+def _losses(fields: Mapping[str, Any]) -> dict[str, float]:
+    """Return the loss and its terms, ``loss_NAME``, whichever the method has."""
+    return {name: float(value) for name, value in fields.items() if name.startswith("loss")}
 
 
 def _chosen(fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:

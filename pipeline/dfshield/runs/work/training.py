@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dfshield.classifiers import Classifier, load_state
-from dfshield.config import Config, TrainingConfig
+from dfshield.config import Config
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
@@ -24,12 +24,10 @@ from dfshield.storage import (
     save_checkpoint,
 )
 from dfshield.training import (
+    OBJECTIVES,
     AdversarialTrainer,
     HoldoutMetrics,
     InnerMaximization,
-    Objective,
-    SoftLabelObjective,
-    TradesObjective,
     UpdateRecord,
     WorkerGroup,
     holdout_metrics,
@@ -40,14 +38,6 @@ HISTORY = "history.json"
 CHECKPOINT_SHARE = 0.02
 HOLDOUT_DRAWS = 1 << 30
 """Mini-batch index under which the hold-out's adversarial images draw: beyond any real one."""
-
-
-def make_objective(training: TrainingConfig) -> Objective:
-    """Return the objective that the configuration names."""
-    options = training.objective.model_dump(exclude={"name"})
-    if training.objective.name == "trades":
-        return TradesObjective(**options)
-    return SoftLabelObjective(**options)
 
 
 def make_trainer(
@@ -61,6 +51,8 @@ def make_trainer(
 ) -> AdversarialTrainer:
     """Return the trainer of a student under an engine."""
     training = config.training
+    objective = OBJECTIVES.make(training.objective.name, **training.objective.options)
+    inner = training.inner
     return AdversarialTrainer(
         student,
         images=data.images,
@@ -73,12 +65,14 @@ def make_trainer(
             nesterov=training.nesterov,
             weight_decay=training.weight_decay,
         ),
-        objective=make_objective(training),
+        objective=objective,
         inner=InnerMaximization(
             eps=config.threat.eps,
             norm=config.threat.norm,
-            steps=training.inner.steps,
-            step=training.inner.step,
+            steps=inner.steps,
+            step=inner.step,
+            loss=inner.loss or objective.inner_loss,
+            start=inner.start or objective.inner_start,
         ),
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -156,6 +150,14 @@ class _StudentRun:
         self.trainer = make_trainer(
             job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
         )
+        # The same for every objective, so that its figures mean the same.
+        inner = job.config.training.inner
+        self.measuring = InnerMaximization(
+            eps=job.config.threat.eps,
+            norm=job.config.threat.norm,
+            steps=inner.steps,
+            step=inner.step,
+        )
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
         self.saved = time.monotonic()
@@ -199,7 +201,7 @@ class _StudentRun:
     def update(self) -> None:
         """Do one update, what an ending epoch asks for, and a checkpoint when one is due."""
         record = self.trainer.step()
-        fields = {k: v for k, v in asdict(record).items() if k != "ends_epoch"}
+        fields = record.to_json()
         self.history.append(fields)
         step = self.trainer.updates_done
         self.worker.monitor.emit("update", seed=self.job.seed, step=step, **fields)
@@ -227,7 +229,7 @@ class _StudentRun:
             self.trainer.attacked,
             self.holdout.images,
             self.holdout.teacher_logits,
-            inner=self.trainer.inner,
+            inner=self.measuring,
             generator=partial(
                 generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
             ),

@@ -1,14 +1,17 @@
-"""Checks of hyper-parameters: what is wrong is said in one line that names the key."""
+"""Checks of arguments: what is wrong is said in one line that names the argument."""
 
+import math
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from dfshield.errors import InputError
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """Return the end of an error about an unknown name: the nearest known one, or all of them."""
-    close = get_close_matches(name.lower(), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    names = list(known)
+    close = get_close_matches(word.lower(), names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
 
 
 def at_least(low: int, value: int, key: str) -> int:
@@ -28,11 +31,25 @@ def positive(value: float | int, key: str, *, most: float = float("inf")) -> flo
     Raises:
         InputError: naming the key otherwise.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= most:
+    if not _is_number(value) or not 0 < value <= most or value == float("inf"):
         limit = f" and at most {most:g}" if most < float("inf") else ""
         raise InputError(f"{key}: {value!r} must be a number above 0{limit}")
     return float(value)
+
+
+def non_negative(value: float | int, key: str) -> float:
+    """Return ``value``, checked to be a finite number of at least 0.
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    if not _is_number(value) or value < 0:
+        raise InputError(f"{key}: {value!r} must be a finite number of at least 0")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def one_of(known: tuple[str, ...], value: str, key: str) -> str:
@@ -42,5 +59,5 @@ def one_of(known: tuple[str, ...], value: str, key: str) -> str:
         InputError: naming the key and the nearest known value otherwise.
     """
     if value not in known:
-        raise InputError(f"{key}: {value!r} is unknown: {nearest(str(value), list(known))}")
+        raise InputError(f"{key}: {value!r} is unknown: {nearest(str(value), known)}")
     return value

@@ -1,0 +1,8 @@
+"""What the student minimises: a family of objectives behind one contract (`Objective`)."""
+
+from dfshield.training.objectives.base import Losses, Objective
+from dfshield.training.objectives.registry import OBJECTIVES
+from dfshield.training.objectives.soft_label import SoftLabelObjective
+from dfshield.training.objectives.trades import TradesObjective
+
+__all__ = ["OBJECTIVES", "Losses", "Objective", "SoftLabelObjective", "TradesObjective"]
