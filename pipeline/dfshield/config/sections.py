@@ -186,6 +186,22 @@ class EngineConfig(Section):
     )
 
 
+def _defences() -> Family[Any]:
+    from dfshield.defences import DEFENCES  # here, since torch loads slowly
+
+    return DEFENCES
+
+
+def _diversity() -> Family[Any]:
+    from dfshield.diversity import DIVERSITY  # likewise
+
+    return DIVERSITY
+
+
+DefenceConfig = Annotated[VariantConfig, VariantOf(_defences)]
+DiversityConfig = Annotated[VariantConfig, VariantOf(_diversity)]
+
+
 class SynthesisConfig(Section):
     """Teacher to surrogate images."""
 
@@ -205,6 +221,11 @@ class SynthesisConfig(Section):
         "interruption costs no more than these. None: only when a node is about to be taken away.",
     )
     engine: EngineConfig = EngineConfig()
+    diversity: tuple[DiversityConfig, ...] = Field(
+        (VariantConfig(name="prediction-entropy"),),
+        description="How diverse the images are is measured by these once they are made, without "
+        "real images; [] measures nothing.",
+    )
 
 
 def _objectives() -> Family[Any]:
@@ -308,11 +329,21 @@ class EvaluationConfig(Section):
         VariantConfig.model_validate({"name": "pgd", "steps": 20}),
         VariantConfig(name="autoattack"),
     )
+    defences: tuple[DefenceConfig, ...] = Field(
+        (), description="Test-time defences: the teacher behind each is measured beside it."
+    )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
     keep_adversarial: bool = Field(
         False, description="Keep the adversarial images, a safetensors file per slice."
     )
     robustbench: RobustBenchConfig = RobustBenchConfig()
+
+    @model_validator(mode="after")
+    def _defences_differ(self) -> "EvaluationConfig":
+        for position, defence in enumerate(self.defences):
+            if defence in self.defences[:position]:
+                raise ValueError(f"defences.{position}: {defence.name} stands there twice")
+        return self
 
 
 class AuditConfig(Section):

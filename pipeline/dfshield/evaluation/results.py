@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +11,7 @@ from dfshield.brief import BriefModel, Shown, brief
 from dfshield.errors import InputError
 from dfshield.evaluation.kept_json import read_kept
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 COLLAPSE_SHARE = 0.95
 """A model that gives more than this share of its predictions to one class has collapsed."""
 
@@ -53,6 +54,8 @@ class EvaluationResult(BriefModel):
     Attributes:
         model: what the model is called, such as ``student``.
         model_fingerprint: of architecture and weights; None for a model that has none.
+        defence: name and options of the test-time defence that the model stood behind; None
+            without one, and in results of formats 1 to 3, which had none.
         data: name, split, fingerprint and size of the set.
         attack: every hyper-parameter; None for clean images.
         label: the attack's name for tables, or ``clean``.
@@ -89,6 +92,7 @@ class EvaluationResult(BriefModel):
     format_version: int = FORMAT_VERSION
     model: str
     model_fingerprint: str | None
+    defence: dict[str, Any] | None = None
     data: DataInfo
     attack: dict[str, str | int | float | bool] | None
     label: str

@@ -1,8 +1,9 @@
 """From the slices of an evaluation to its result, and from several results to a worst case."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,21 @@ def summarise(
     model_fingerprint: str | None,
     seed: int,
     slice_size: int,
+    defence: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> EvaluationResult:
     """Return the result of a whole evaluation from its slices, in order.
+
+    Args:
+        slices: of one model under one attack.
+        attack: None for clean images.
+        data: which images these are.
+        model: what the model is called.
+        model_fingerprint: of architecture and weights, or None.
+        seed: of the evaluation.
+        slice_size: images per slice.
+        defence: name and options of the test-time defence that the model stands behind, or None.
+        remarks: what has to be known of the model to trust the figure; they become notes.
 
     Raises:
         InputError: when there is no slice, or they are of models with different class counts.
@@ -54,6 +68,7 @@ def summarise(
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
+        defence=None if defence is None else dict(defence),
         data=data,
         attack=attack.describe() if attack else None,
         label=attack.label if attack else "clean",
@@ -75,7 +90,7 @@ def summarise(
         probabilities=probabilities,
         queries=sum(sum(part.queries) for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
-        notes=(*_merge_notes(slices), *flags),
+        notes=(*_merge_notes(slices), *flags, *remarks),
         seed=seed,
         slice_size=slice_size,
         seconds=sum(part.seconds for part in slices),
@@ -128,6 +143,7 @@ def summarise_worst_case(
         data=first.data,
         model=first.model,
         model_fingerprint=first.model_fingerprint,
+        defence=first.defence,
         seed=first.seed,
         slice_size=first.slice_size,
     )

@@ -16,17 +16,13 @@ from dfshield.evaluation import (
 from dfshield.runs.context import RunContext
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.defences import defences_of
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images
 from dfshield.runs.inputs.training_overlap import disclosed
 from dfshield.runs.stages.teacher import load_teacher
 from dfshield.runs.stages.train import student_is_done, trained_student
-from dfshield.runs.work.measuring import (
-    Subject,
-    measured,
-    read_records,
-    read_result,
-    write_result,
-)
+from dfshield.runs.work.measuring import Subject, measured
+from dfshield.runs.work.result_files import read_records, read_result, write_result
 from dfshield.storage import Folder, identity_hash
 
 ROBUSTBENCH = "robustbench"
@@ -45,7 +41,8 @@ def evaluation_stage(
     Args:
         context: of the run.
         seed: of the evaluation.
-        subjects: the models; by default those of the configuration, teacher and student.
+        subjects: the models; by default those of the configuration, teacher and student. Behind
+            its defences stand these, or the teacher.
 
     Returns:
         One result per model and attack, clean first; then, for every threat model with several
@@ -54,6 +51,9 @@ def evaluation_stage(
     models = list(subjects) or [
         subject_of(context, name, seed) for name in context.config.evaluation.models
     ]
+    if context.config.evaluation.defences:
+        alone = subjects or [subject_of(context, "teacher", seed)]
+        models += [m.behind(d) for m in alone for d in defences_of(context.config, m.classifier)]
     images = real_images(
         context.config, models[0].classifier, num_images=context.config.evaluation.num_images
     )
@@ -95,7 +95,7 @@ def _all_attacks(
     """Measure a model clean and under every attack; return the results by name."""
     name, clean = measured(context, seed, model, None, images)
     plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
-    if clean.randomised:
+    if clean.randomised or (model.defence is not None and model.defence.randomised):
         plans = [plan.averaging() for plan in plans]
     attacked = (measured(context, seed, model, plan, images) for plan in plans)
     return {name: clean, **dict(attacked)}

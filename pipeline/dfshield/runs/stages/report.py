@@ -13,6 +13,7 @@ from dfshield.runs.stages.evaluate import read_results
 from dfshield.runs.stages.teacher import load_teacher
 from dfshield.runs.stages.train import trained_student
 from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
 from dfshield.storage import Folder, SurrogateDataset
@@ -89,6 +90,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         ),
         "seconds": _synthesis_seconds(context.layout.root, seed),
         "picture": shard_picture(data.folder, data.manifest, 0),
+        "diversity": shown_diversity(config.synthesis.diversity, data),
     }
 
 

@@ -11,6 +11,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.identity import claim, finish, resumed_engine
 from dfshield.runs.stages.teacher import load_teacher
+from dfshield.runs.work.diversity import measured_diversity
 from dfshield.runs.work.part_checkpoint import UNFINISHED
 from dfshield.runs.work.shard_summaries import summarise_shards
 from dfshield.runs.work.synthesis import SynthesisTask
@@ -65,9 +66,11 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
         write_manifest(folder, manifest)
     if todo:
         _make(context, folder, manifest, todo)
-    summarise_shards(folder, manifest, _reader(context, folder, manifest))
+    read = _reader(context, folder, manifest)
+    summarise_shards(folder, manifest, read)
     if todo or not record["done"]:
-        finish(folder, record, sink=sink)
+        found = measured_diversity(context.config.synthesis.diversity, manifest, read)
+        finish(folder, record, sink=sink, diversity=found)
 
 
 def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
@@ -156,7 +159,8 @@ def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[s
         "teacher_fingerprint": teacher.fingerprint(),
         "seed": seed,
         "synthesis": config.synthesis.model_dump(
-            mode="json", exclude={"num_images", "num_holdout", "checkpoint_every", "engine"}
+            mode="json",
+            exclude={"num_images", "num_holdout", "checkpoint_every", "engine", "diversity"},
         ),
         "storage": {"image_dtype": config.storage.image_dtype},
     }

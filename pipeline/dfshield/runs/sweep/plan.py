@@ -90,7 +90,7 @@ def _name(values: Values, seed: int) -> str:
 
 def source_key(config: Config) -> str:
     """Return a hash of what teacher and images depend on: equal ones are made once."""
-    of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine"}
+    of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine", "diversity"}
     return identity_hash(
         {
             "teacher": config.teacher.model_dump(mode="json"),
@@ -127,7 +127,8 @@ def check_axes(config: Config) -> None:
 
 def _check_key(config: Config, key: str) -> None:
     where = f"sweep.parameters.{key}"
-    if key.split(".")[0] in _FIXED or key in ("training.data", "training.checkpoint_every"):
+    of_nothing = ("training.data", "training.checkpoint_every", "synthesis.diversity")
+    if key.split(".")[0] in _FIXED or key in of_nothing:
         raise InputError(f"{where}: this key does not change a student, so it cannot be swept")
     if config.training.data is not None and key.split(".")[0] in ("synthesis", "teacher", "seed"):
         raise InputError(f"{where}: has no effect, since training.data names a finished data set")

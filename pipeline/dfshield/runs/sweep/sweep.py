@@ -173,7 +173,9 @@ class Sweep:
         tree["storage"] = {"image_dtype": self.config.storage.image_dtype}
         for key in ("data", "checkpoint_every", "engine"):
             tree["training"].pop(key)
-        tree["synthesis"].pop("engine")
+        for key in ("engine", "diversity"):
+            tree["synthesis"].pop(key)
+        tree["evaluation"].pop("defences")
         teacher = teacher_identity(self.config, read_record(self.run_layout.teacher))["teacher"]
         if "fingerprint" in teacher:
             tree["teacher"] = teacher
@@ -273,7 +275,9 @@ class Sweep:
         )
         if self.config.evaluation.data is None or several:
             return []
-        evaluation = self.config.evaluation.model_copy(update={"models": ("teacher",)})
+        evaluation = self.config.evaluation.model_copy(
+            update={"models": ("teacher",), "defences": ()}
+        )
         run = Run(
             self.config.model_copy(update={"evaluation": evaluation}),
             executor=self.executor,

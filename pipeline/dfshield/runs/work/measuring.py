@@ -1,23 +1,21 @@
 """One model under one attack on all test images: slices for the workers, files that are kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
 from dfshield.attacks import PGD, Attack
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, EngineConfig
+from dfshield.defences import DEFENCES, Defence
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     EvaluationResult,
-    ImageRecords,
     SliceResult,
     evaluate_slice,
     image_records,
@@ -30,7 +28,9 @@ from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.defences import behind, defence_identity, defence_label
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
+from dfshield.runs.work.result_files import read_result, write_result
 from dfshield.seeds import Stage, derived_seed
 from dfshield.storage import Folder, identity_hash
 
@@ -47,17 +47,28 @@ class Subject:
         classifier: what lies there.
         surrogate: the folder of another model of the same images, whose adversarial images are
             tried on it; None if there is none.
+        defence: what it is measured behind; None if it is measured by itself.
     """
 
     name: str
     folder: Folder
     classifier: Classifier
     surrogate: Folder | None = None
+    defence: Defence | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of architecture and weights."""
         return self.classifier.fingerprint()
+
+    def behind(self, defence: Defence) -> "Subject":
+        """Return this model behind a defence.
+
+        The adversarial images of another model are then those of this one by itself: an attack that
+        does not know of the defence.
+        """
+        name = f"{self.name}+{defence_label(defence)}"
+        return replace(self, name=name, surrogate=self.folder, defence=defence)
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,14 @@ class SliceTask:
     """Attacks slices of the test images; a unit is the index of a slice.
 
     Attributes:
+        model: the folder of the model.
+        defence: what it is measured behind, or None.
         adversarial: the folder that takes the adversarial images; None keeps none.
     """
 
     config: Config
     model: str
+    defence: Defence | None
     attack: AttackPlan | None
     seed: int
     adversarial: str | None
@@ -82,10 +96,10 @@ class SliceTask:
         images = real_images(self.config, classifier, num_images=evaluation.num_images).images
         size = evaluation.slice_size
         bounds = slice_bounds(len(images), size)
-        attacked = None
-        if accelerable(classifier, self.acceleration, otherwise="it is attacked as it is"):
+        model, attacked = behind(classifier, self.defence), None
+        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
             attacked = AcceleratedModel(
-                classifier,
+                model,
                 image_shape=classifier.input_shape,
                 full_size=min(size, len(images)),
                 acceleration=self.acceleration,
@@ -95,7 +109,7 @@ class SliceTask:
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
             result = evaluate_slice(
-                classifier,
+                model,
                 x,
                 y,
                 attack,
@@ -155,6 +169,7 @@ def measured(
         "attack": attack.describe() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,
+        **defence_identity(model.defence),
     }
     # The identity is part of the name: other settings are measured beside, not over, these.
     name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
@@ -171,6 +186,8 @@ def measured(
         model_fingerprint=model.fingerprint,
         seed=seed,
         slice_size=evaluation.slice_size,
+        defence=DEFENCES.describe(model.defence) if model.defence else None,
+        remarks=model.defence.remarks(attack) if model.defence else (),
     )
     write_result(
         folder, name, result, image_records(slices, attack=result.label, index=images.index)
@@ -179,42 +196,6 @@ def measured(
         "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
     )
     return name, result
-
-
-def write_result(
-    folder: Folder, name: str, result: EvaluationResult, records: ImageRecords
-) -> None:
-    """Write the rows of all images, then the result, which says that both are there."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(records.to_table(), sink)
-    folder.write_bytes(f"{name}.parquet", sink.getvalue())
-    folder.write_bytes(f"{name}.json", (result.to_json() + "\n").encode())
-
-
-def read_result(folder: Folder, name: str) -> EvaluationResult:
-    """Return a result.
-
-    Raises:
-        InputError: if it is missing or damaged.
-    """
-    path = f"{name}.json"
-    return EvaluationResult.from_json(
-        folder.read_bytes(path).decode(errors="replace"), source=f"{folder}/{path}"
-    )
-
-
-def read_records(folder: Folder, name: str) -> ImageRecords:
-    """Return the rows of a result's images.
-
-    Raises:
-        InputError: if the file is missing or damaged.
-    """
-    path = f"{name}.parquet"
-    try:
-        table = pq.read_table(pa.BufferReader(folder.read_bytes(path)))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{folder}/{path}: not a Parquet file: {error}") from None
-    return ImageRecords.from_table(table, source=f"{folder}/{path}")
 
 
 @dataclass(frozen=True)
@@ -272,6 +253,7 @@ class _Measurement:
         task = SliceTask(
             located_images(context.config, self.model.classifier),
             self.model.folder.uri,
+            self.model.defence,
             self.plan,
             self.seed,
             self.folder.uri if self.keeps else None,
