@@ -1,6 +1,6 @@
 """The whole configuration, and what its sections must fit together in."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,11 @@ from dfshield.config.sweep import SweepConfig
 from dfshield.config.values import Name, Seed
 
 
+def _presets(schema: dict[str, Any]) -> None:
+    schema["enum"] = [*PRESETS, None]
+    schema["enumDescriptions"] = [*PRESETS.values(), "no preset"]  # which editors show
+
+
 class Config(Section):
     """The whole configuration of a run."""
 
@@ -28,7 +33,7 @@ class Config(Section):
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "
         "paper's, official/... those of its authors' code.",
-        json_schema_extra={"enum": [*PRESETS, None]},
+        json_schema_extra=_presets,
     )
     seed: Seed = 0
     seeds: tuple[Seed, ...] | None = Field(None, description="Several: mean and spread reported.")
