@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ray._private.state import state as global_state
-
 from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.cluster.session import Node
 from dfshield.distributed.cluster.worker_plan import WorkerPlan
+from dfshield.distributed.ray_internals import draining_nodes
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,10 @@ class Room:
 
     def now(self) -> int:
         """Return how many workers the cluster has room for, on nodes that will stay."""
-        leaving = leaving_nodes()
-        return self.plan.room_on([node for node in self.nodes() if node.id not in leaving])
+        draining = draining_nodes()
+        return self.plan.room_on([node for node in self.nodes() if node.id not in draining])
 
     def group_plan(self, *, least: int, most: int) -> WorkerPlan:
         """Return the plan of a training group on whole GPUs, between two sizes."""
         there = replace(self.plan, num_workers=self.num_workers()).whole_gpus()
         return replace(there, num_workers=min(max(there.num_workers, least), most))
-
-
-def leaving_nodes() -> frozenset[str]:
-    """Return the ids of nodes that Ray has been told will be taken away, as on preemption."""
-    draining: dict[str, int] = global_state.get_draining_nodes()
-    return frozenset(draining)

@@ -8,8 +8,9 @@ from typing import Any
 
 import ray
 
+from dfshield.distributed.ray_internals import num_coordinator_requests
+
 NAME = "AutoscalingCoordinator"
-_PATIENCE_S = 5.0
 
 
 def coordinator() -> Any | None:
@@ -26,9 +27,7 @@ def end_idle_coordinator() -> None:
     if actor is None:
         return
     try:
-        # Ray tells of the requests nowhere else; where it keeps them otherwise, the actor stays.
-        requests = actor.__ray_call__.remote(lambda self: len(self._ongoing_reqs))
-        if ray.get(requests, timeout=_PATIENCE_S) == 0:
+        if num_coordinator_requests(actor) == 0:
             ray.kill(actor)
-    except (ray.exceptions.RayError, AttributeError):
+    except ray.exceptions.RayError:
         return

@@ -11,22 +11,16 @@ from typing import Any
 
 import ray
 import torch
-from ray._private.state import actors as known_actors
-from ray._private.worker import global_worker
+from ray import train
 from ray.actor import ActorHandle
 from ray.train import TrainingFailedError, WorkerGroupError
-from ray.train.torch import get_device
-from ray.train.v2._internal.execution.controller import TrainController
-
-# What ray.train exports under these names is, to type checkers, its first version.
-from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.train.torch import TorchTrainer, get_device
 from ray.util.placement_group import get_current_placement_group
 
-from dfshield.distributed.cluster.capacity import leaving_nodes
 from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.cluster.network_interface import GroupTorchConfig
 from dfshield.distributed.cluster.worker_plan import WorkerPlan
+from dfshield.distributed.ray_internals import draining_nodes, kill_train_controllers
 from dfshield.distributed.workers.code_errors import CodeError, repeated
 from dfshield.distributed.workers.lost_workers import GroupLosses, reason_of_group
 from dfshield.distributed.workers.message_queue import Letter, RemoteMonitor
@@ -50,6 +44,8 @@ from dfshield.runs import (
 from dfshield.storage import Folder
 from dfshield.training import TorchWorkerGroup
 
+# To type checkers, what ray.train exports is its first version.
+_train: Any = train
 # Ray Train looks at its workers this often; an epoch's report waits for the next look.
 HEALTH_CHECK_S = 0.2
 # Ray Train hears of a lost node after 20 s at most; until then it waits for its GPUs in vain.
@@ -159,7 +155,7 @@ def run_group(
         _work,
         train_loop_config={"membership": _Membership(job, engine, letters.mailbox)},
         torch_config=GroupTorchConfig(backend="nccl" if engine.device == "cuda" else "gloo"),
-        scaling_config=ScalingConfig(
+        scaling_config=_train.ScalingConfig(
             # Any number gives the same student: a node that is lost is not waited for. One that
             # joins is used, at the price of going back to the last checkpoint.
             num_workers=_sizes(min_workers, plan.num_workers),
@@ -167,11 +163,11 @@ def run_group(
             use_gpu=plan.num_gpus > 0,
             resources_per_worker={"CPU": plan.num_cpus, "GPU": plan.num_gpus},
         ),
-        run_config=RunConfig(
+        run_config=_train.RunConfig(
             name=f"group-{uuid.uuid4().hex}",  # never one that Ray Train could take as finished
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=max_retries),
+            failure_config=_train.FailureConfig(max_failures=max_retries),
             callbacks=[GroupLosses(letters.mailbox)],
         ),
     )
@@ -225,19 +221,8 @@ class _Fit(threading.Thread):
         """End the group and the thread: one that waits for Ray when it is left ends the process."""
         deadline = time.monotonic() + SECONDS_TO_ABANDON
         while self.is_alive() and time.monotonic() < deadline:
-            _kill_controllers(letters)
+            kill_train_controllers(letters.mailbox)
             self.join(POLL_S)
-
-
-def _kill_controllers(letters: Letters) -> None:
-    """Kill those that this process has started; other trials of a sweep have theirs."""
-    worker: Any = global_worker
-    known = known_actors(job_id=worker.current_job_id)
-    own = known[letters.mailbox._actor_id.hex()]["OwnerAddress"]
-    for actor in known.values():
-        if actor["ActorClassName"] == TrainController.__name__ and actor["OwnerAddress"] == own:
-            controller = ray.ActorID(bytes.fromhex(actor["ActorID"]))
-            worker.core_worker.kill_actor(controller, True)
 
 
 class _Watch:
@@ -292,7 +277,7 @@ class _Watch:
         self.last_look = time.monotonic()
         if not self.head.answers():
             return
-        leaving = leaving_nodes() - self.warned_of
+        leaving = draining_nodes() - self.warned_of
         for worker, node in self.nodes.items():
             if node in leaving:
                 self.warned_of.add(node)

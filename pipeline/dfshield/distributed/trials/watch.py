@@ -7,8 +7,7 @@ import threading
 import time
 from typing import Any
 
-from ray import tune
-from ray._raylet import PlacementGroupID
+from ray import PlacementGroupID, tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.util.placement_group import PlacementGroup, remove_placement_group

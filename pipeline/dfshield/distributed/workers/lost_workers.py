@@ -1,34 +1,16 @@
 """Why workers were lost: what is told of it, by whom, and in which words."""
 
-import os
-import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ray._private.ray_logging import stdout_deduplicator
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 from ray.train import UserCallback, WorkerGroupError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
+from dfshield.distributed.ray_internals import death_of_train_worker
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.errors import DfshieldError
-
-_RAYS_OWN_WORDS = re.compile(
-    "A worker died or was killed|killed due to memory pressure"
-    "|Raylet is terminated|has been marked dead"
-)
-
-
-def keep_ray_silent() -> None:
-    """Keep Ray from telling of losses by itself, on standard output and with tracebacks.
-
-    Whatever the user has set for that stays.
-    """
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    if stdout_deduplicator.skip_re is None:
-        stdout_deduplicator.skip_re = _RAYS_OWN_WORDS
 
 
 class GroupLosses(UserCallback):
@@ -57,8 +39,7 @@ def reason_of(error: BaseException | None) -> str:
     if error is None:
         return "for a reason that Ray does not tell"
     # Ray Train wraps the death of a process in an error that says only where it was.
-    if isinstance(error, WorkerHealthCheckFailedError):
-        error = error.health_check_failure
+    error = death_of_train_worker(error) or error
     if isinstance(error, RayTaskError):  # says first where, and what only at the end
         error = error.cause
     lines = str(error).strip().splitlines()
@@ -71,7 +52,7 @@ def reason_of_group(error: BaseException | None) -> str:
         # Where a process died, the errors of the others are no more than its echo.
         failures = sorted(
             error.worker_failures.items(),
-            key=lambda item: (not isinstance(item[1], WorkerHealthCheckFailedError), item[0]),
+            key=lambda item: (not death_of_train_worker(item[1]), item[0]),
         )
         rank, failure = failures[0]
         return f"rank {rank}: {reason_of(failure)}"

@@ -1,5 +1,6 @@
 """The driver's side of the mailbox: what workers say reaches the run's monitor."""
 
+import os
 from collections import Counter
 from functools import cached_property
 from typing import Any
@@ -8,7 +9,6 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dfshield.distributed.workers.lost_workers import keep_ray_silent
 from dfshield.distributed.workers.message_queue import Letter, Mailbox
 from dfshield.errors import DfshieldError
 from dfshield.runs import Monitor
@@ -18,7 +18,8 @@ class Letters:
     """Reads what workers write to the mailbox to a monitor."""
 
     def __init__(self) -> None:
-        keep_ray_silent()
+        # Ray would print the errors of lost workers, which the driver reports itself.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         self._unsettled: Counter[str] = Counter()
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from dfshield.distributed.cluster.capacity import leaving_nodes
+from dfshield.distributed.ray_internals import draining_nodes
 from dfshield.distributed.workers.code_errors import CodeError, repeated
 from dfshield.distributed.workers.lost_workers import reason_of
 from dfshield.distributed.workers.messages import Letters
@@ -134,7 +134,7 @@ class _Pass:
         self.last_look = time.monotonic()
         if not self.members.room.head.answers():
             return
-        nodes = leaving_nodes()
+        nodes = draining_nodes()
         for member in self.members.all:
             if member.info is not None and member.info.node in nodes and not member.leaving:
                 member.leaving = True
