@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from dfshield.distributed.cluster.address import AUTO
 from dfshield.distributed.cluster.session import Node, RaySession
 from dfshield.distributed.cluster.survey import survey
 from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
@@ -152,6 +154,7 @@ class RayExecutor:
                 engine=replace(crew.engine, device=device, threads=plan.threads),
                 monitor=monitor,
                 storage=scratch,
+                make_executor=partial(RayExecutor, AUTO, max_retries=self._max_retries),
                 max_retries=self._max_retries,
                 ended=ended,
             )

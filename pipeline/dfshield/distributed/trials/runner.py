@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,7 @@ class _Handout:
     engine: Engine
     plan: WorkerPlan
     workers: int
-    max_retries: int
+    make_executor: Callable[..., Executor]
     replan: bool
 
 
@@ -98,14 +98,10 @@ def _work(config: Mapping[str, Any], handout: _Handout) -> None:
 def _executor(handout: _Handout, folder: Folder) -> Executor:
     if handout.workers == 1:
         return _TrialExecutor(handout.engine)
-    from dfshield.distributed.executor import RayExecutor
-
-    return RayExecutor(
-        "auto",
+    return handout.make_executor(
         folder=folder,
         num_workers=handout.workers,
         min_workers=handout.workers,
-        max_retries=handout.max_retries,
         planned=(replace(handout.plan, num_workers=handout.workers), handout.engine),
     )
 
@@ -119,6 +115,7 @@ def run_trials(
     engine: Engine,
     monitor: Monitor,
     storage: Folder,
+    make_executor: Callable[..., Executor],
     max_retries: int,
     ended: Ended,
 ) -> None:
@@ -135,6 +132,7 @@ def run_trials(
         engine: how trials compute.
         monitor: who is told.
         storage: a folder that every node can write, for Tune's own files.
+        make_executor: makes the executor of a trial that several workers share, in its process.
         max_retries: how often a trial whose process died is begun again.
         ended: told of every trial that has ended.
     """
@@ -155,7 +153,7 @@ def run_trials(
         engine=engine,
         plan=plan,
         workers=sweep.workers_per_trial,
-        max_retries=max_retries,
+        make_executor=make_executor,
         replan=study.replan,
     )
     watch = Watch(study, head, monitor, ended)
