@@ -161,11 +161,11 @@ class RayExecutor:
         finally:
             scratch.remove()
 
-    def fetch(self, kept: object) -> Any:
-        """Bring what a worker kept into this process."""
-        from dfshield.distributed.workers.worker import fetch
+    def get(self, ref: object) -> Any:
+        """Return the object that a `Done.ref` refers to; see `dfshield.runs.Executor`."""
+        from dfshield.distributed.workers.worker import get
 
-        return fetch(kept)
+        return get(ref)
 
     def _nodes_and_plan(self, gpus_per_worker: float | None) -> tuple[tuple[Node, ...], WorkerPlan]:
         from dfshield.distributed.cluster.waiting import when_there_is_room

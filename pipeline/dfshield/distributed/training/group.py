@@ -30,7 +30,7 @@ from dfshield.distributed.workers.pool import (
     SECONDS_BETWEEN_LOOKS,
     SECONDS_UNTIL_WAITING_IS_SAID,
 )
-from dfshield.distributed.workers.worker import fetch, worker_info
+from dfshield.distributed.workers.worker import get, worker_info
 from dfshield.errors import DfshieldError
 from dfshield.runs import (
     Engine,
@@ -81,7 +81,7 @@ def _work(config: Mapping[str, Any]) -> None:
         device=get_device() if engine.device == "cuda" else torch.device(engine.device),
         monitor=remote if rank == 0 else SilentMonitor(),
         group=group,
-        fetch=fetch,
+        get=get,
         report=_report,
         stop_requested=lambda: rank == 0 and ray.get(mailbox.stopping.remote()),
         preempted=remote.preempted,

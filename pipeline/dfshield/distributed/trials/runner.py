@@ -17,7 +17,7 @@ from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.cluster.worker_plan import WorkerPlan
 from dfshield.distributed.trials.search import scheduler_of, search_of
 from dfshield.distributed.trials.watch import StopAll, Told, Watch
-from dfshield.distributed.workers.worker import fetch
+from dfshield.distributed.workers.worker import get
 from dfshield.errors import InputError
 from dfshield.runs import Engine, Executor, InProcessExecutor, Monitor
 from dfshield.runs.sweep import (
@@ -66,9 +66,9 @@ class _TrialExecutor(InProcessExecutor):
         """Return the engine of all trials."""
         return self._engine
 
-    def fetch(self, kept: object) -> Any:
-        """Bring a part of the images into this process, from the memory of its node."""
-        return fetch(kept)
+    def get(self, ref: object) -> Any:
+        """Return a part of the images, from the memory of the node that holds it."""
+        return get(ref)
 
 
 def _work(config: Mapping[str, Any], handout: _Handout) -> None:

@@ -28,7 +28,7 @@ class _Call:
 
     member: Member
     unit: Any = None
-    kept: object = None
+    object_ref: object = None
 
 
 class WorkerPool:
@@ -163,8 +163,8 @@ class _Pass:
             label = self.task.label(unit)
             self.monitor.emit("unit_started", worker=member.name, unit=label)
             refs: list[ray.ObjectRef[Any]] = member.actor.do.options(num_returns=2).remote(unit)
-            result, kept = refs
-            self.calls[result] = _Call(member, unit, kept)
+            result, object_ref = refs
+            self.calls[result] = _Call(member, unit, object_ref)
 
     def ended(self, ref: "ray.ObjectRef[Any]", call: _Call) -> Done[Any, Any] | None:
         """Take up the end of a call, good or bad, and give its worker something to do."""
@@ -180,13 +180,13 @@ class _Pass:
             self.introduce(call.member, value)
             self.hand_out(call.member)
             return None
-        result, has_kept = value
+        result, has_object = value
         label = self.task.label(call.unit)
         self.monitor.emit("unit_done", worker=call.member.name, unit=label)
         self.letters.settle(call.member.name)
         self.queue.done(call.unit)
         self.hand_out(call.member)
-        return Done(call.unit, result, call.kept if has_kept else None, call.member.name)
+        return Done(call.unit, result, call.object_ref if has_object else None, call.member.name)
 
     def introduce(self, member: Member, info: WorkerInfo) -> None:
         if member.info is None:

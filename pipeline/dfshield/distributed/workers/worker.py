@@ -33,7 +33,7 @@ class PoolWorker:
     def __init__(self, name: str, mailbox: ActorHandle[Any], version: str) -> None:
         self._driver_version = version
         self._monitor = RemoteMonitor(mailbox, name)
-        self._kept: list[object] = []
+        self._objects: list[object] = []
         self._work: Callable[[Any], Any] | None = None
 
     def prepare(self, task: Task[Hashable, object], engine: Engine) -> WorkerInfo:
@@ -49,7 +49,7 @@ class PoolWorker:
         worker = Worker(
             torch.device(engine.device),
             self._monitor,
-            keep=self._kept.append,
+            put=self._objects.append,
             preempted=self._monitor.preempted,
         )
         with _errors_told():
@@ -66,22 +66,22 @@ class PoolWorker:
         """Do a unit.
 
         Returns:
-            Its result with whether anything was kept, and, as an object of its own that the driver
-            need not fetch, what was kept.
+            Its result with whether it gave an object to `Worker.put`, and that object as a second
+            return value, so that the driver gets a reference without the object.
 
         Raises:
             DfshieldError: what the task raised; an `InputError` with this machine's name.
             CodeError: for whatever else it raised.
         """
         assert self._work is not None
-        self._kept.clear()
+        self._objects.clear()
         try:
             with _errors_told():
                 result = self._work(unit)
         finally:
             self._monitor.flush()  # whoever hears of the end has heard of all that was before
-        kept = self._kept.pop() if self._kept else None
-        return (result, kept is not None), kept
+        stored = self._objects.pop() if self._objects else None
+        return (result, stored is not None), stored
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,15 @@ def _errors_told() -> Iterator[None]:
         raise CodeError.of(error) from error
 
 
-def fetch(kept: object) -> Any:
-    """Bring what a worker kept into this process.
+def get(ref: object) -> Any:
+    """Return the object that a reference of Ray refers to.
 
     Raises:
-        DfshieldError: if it was lost with the worker's node.
+        DfshieldError: if it was lost with the node that held it.
     """
-    assert isinstance(kept, ray.ObjectRef)
+    assert isinstance(ref, ray.ObjectRef)
     try:
-        return ray.get(kept)
+        return ray.get(ref)
     except ray.exceptions.RayError:
         raise DfshieldError(
             "surrogate images in the memory of the cluster were lost with their node: give the "
