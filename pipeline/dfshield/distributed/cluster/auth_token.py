@@ -27,7 +27,7 @@ def prepare_token() -> None:
         if not path.exists():
             _write_token(path)
         if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # another user's, or mounted: it is theirs to decide
+            with suppress(PermissionError):  # another user's file, or a mounted one
                 path.chmod(0o600)
     except OSError as error:
         raise InputError(

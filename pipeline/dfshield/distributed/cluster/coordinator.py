@@ -1,7 +1,7 @@
 """Ray Train's coordinator of resources: an actor that outlives the training that started it.
 
-Every training group starts it, detached, if the cluster has none. What has joined a cluster leaves
-none behind that was not there before and that nobody else has asked for anything.
+Every elastic training group starts one, detached, if the cluster has none. A run that has joined a
+cluster ends it if it was not there before and serves no other request.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Over which network interface the workers of a training group talk."""
+"""The network interface by which the workers of a training group communicate."""
 
 import os
 import socket
@@ -41,5 +41,5 @@ class GroupTorchConfig(TorchConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """What sets the process group up."""
+        """The class that sets up the process group."""
         return _Backend

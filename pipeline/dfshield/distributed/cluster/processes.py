@@ -1,4 +1,4 @@
-"""The processes of a local Ray: out of the way of this one's signals, and gone when it is."""
+"""The processes of a local Ray: they get no signals of this process and end with it."""
 
 import os
 import signal
@@ -55,12 +55,12 @@ os.register_at_fork(after_in_child=_join_group)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let Ray start or stop inside the block, and be interrupted when it can stand it.
+def deferred_signals() -> Iterator[None]:
+    """Defer signals to stop while Ray starts or stops inside the block.
 
-    While this process connects to Ray or leaves it, an exception may abort the process or get
-    lost. Then a signal to stop waits for the end of the block; a second one does not. Else, and
-    after the block, signals do what they did before it.
+    While this process connects to Ray or disconnects, an exception may abort the process or get
+    lost: the first signal then waits for the end of the block, a second one does not. At other
+    moments a signal interrupts the block at once.
     """
     received: list[int] = []
     interrupt: KeyboardInterrupt | None = None
@@ -77,5 +77,5 @@ def undisturbed() -> Iterator[None]:
         interrupt = raised
     for late in received:
         signal.raise_signal(late)
-    if interrupt is not None:  # the handlers of before were content with less
+    if interrupt is not None:  # the handlers from before the block have not raised
         raise interrupt

@@ -1,4 +1,4 @@
-"""Starting a Ray on this machine, joining one that runs, and leaving either without a trace."""
+"""Starting Ray on this machine, joining a running cluster, and leaving either."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from dfshield.distributed.cluster.address import (
     target_of,
 )
 from dfshield.distributed.cluster.auth_token import prepare_token
-from dfshield.distributed.cluster.processes import ProcessGroup, undisturbed
+from dfshield.distributed.cluster.processes import ProcessGroup, deferred_signals
 from dfshield.errors import DfshieldError, InputError, one_line
 
 _START_HINT = (
@@ -31,8 +31,8 @@ _QUIET_IMPORT = {
 }
 # Read by Ray while it starts; whatever the user has set stays.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-# A Ray of this process alone: workers stay in the `ProcessGroup` that is ended with it, also those
-# that have yet to find out that their raylet is gone; and none is started before it has work.
+# A Ray of this process alone: all workers stay in the `ProcessGroup` that is ended with it, also
+# those that have not noticed the end of their raylet; and none is started before it has work.
 _OWN = {
     "RAY_process_group_cleanup_enabled": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -62,9 +62,9 @@ class Node:
 class RaySession:
     """A connection to Ray, open between `start` and `close`.
 
-    A local Ray is started without dashboard and without a word on the terminal, and ends with this
-    process, however that ends. A Ray that was joined, or that this process had already initialised,
-    is left running.
+    A local Ray is started without dashboard and without output on the terminal, and ends with this
+    process, also when that is killed. A Ray that was joined, or that this process had already
+    initialised, is left running.
 
     Args:
         address: ``local`` starts a Ray on this machine, even when RAY_ADDRESS is set; ``auto``
@@ -98,7 +98,7 @@ class RaySession:
         _import_ray()
         import ray
 
-        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), undisturbed():
+        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), deferred_signals():
             if ray.is_initialized():
                 self._log("Using the Ray that this process has initialised")
             elif target == LOCAL:
@@ -119,7 +119,7 @@ class RaySession:
     def _shutdown(self) -> None:
         import ray
 
-        with undisturbed():
+        with deferred_signals():
             ray.shutdown()
             if self._processes is not None:
                 self._processes.kill()
@@ -220,7 +220,7 @@ def _defaults(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _mute_stderr() -> Iterator[None]:
-    """Keep Ray's C++ from writing to the terminal why it cannot connect: the error says it."""
+    """Discard what Ray's C++ writes when it cannot connect: the exception says it too."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("w") as nowhere:
