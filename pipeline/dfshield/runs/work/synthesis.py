@@ -70,7 +70,7 @@ class SynthesisTask:
         teacher: the folder of the classifier.
         data: the folder of the data set, with its manifest.
         synthesis: how images are made.
-        sink: where parts go: into the data set's folder, or to `Worker.keep` as tables.
+        sink: where parts go: into the data set's folder, or to `Worker.put` as tables.
     """
 
     teacher: str
@@ -116,7 +116,7 @@ class SynthesisTask:
             else:
                 table = part_table(manifest, part, arrays)
                 checksum = table_checksum(table)
-                worker.keep(table)
+                worker.put(table)
             checkpoint.delete()
             return PartSummary.of(arrays, checksum, time.monotonic() - start)
 

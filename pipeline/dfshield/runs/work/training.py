@@ -94,7 +94,7 @@ class StudentJob:
         seed: which of its seeds.
         teacher: the folder of the teacher.
         data: the folder of the surrogate data set.
-        kept: references to those of its parts that no file holds, by path.
+        refs: object references of those of its parts that no file holds, by path.
         num_images: how many of its images are trained on.
         student: the folder that is written to.
         engine: how it is computed.
@@ -104,7 +104,7 @@ class StudentJob:
     seed: int
     teacher: str
     data: str
-    kept: Mapping[str, object]
+    refs: Mapping[str, object]
     num_images: int
     student: str
     engine: Engine
@@ -168,11 +168,9 @@ class _StudentRun:
     def _dataset(self) -> SurrogateDataset | SurrogateTables:
         job = self.job
         dataset = SurrogateDataset.open(job.data)
-        if not job.kept:
+        if not job.refs:
             return dataset
-        return SurrogateTables(
-            dataset.manifest, lambda part: self.worker.fetch(job.kept[part.path])
-        )
+        return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder, CHECKPOINT)
