@@ -55,6 +55,8 @@ def set_key(tree: Tree, key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         existing = tree.get(section)
+        if isinstance(existing, str):
+            existing = {"name": existing}  # a variant by its name alone
         tree[section] = dict(existing) if isinstance(existing, dict) else {}
         tree = tree[section]
     tree[last] = value
@@ -139,8 +141,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if isinstance(value, str) and isinstance(below, Mapping):
+            value = {"name": value}  # a variant by its name alone
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            # Settings of one objective mean nothing to another.
+            # Options of one variant mean nothing to another.
             other = "name" in value and value["name"] != below.get("name", value["name"])
             merged[key] = dict(value) if other else _merge(below, value)
         else:

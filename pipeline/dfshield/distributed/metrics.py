@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dfshield.runs import Point
+from dfshield.trackers import Point
 
 if TYPE_CHECKING:
     from ray.util.metrics import Gauge
