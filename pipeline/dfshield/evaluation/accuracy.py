@@ -17,7 +17,7 @@ from dfshield.evaluation.results import DataInfo, EvaluationResult
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
 from dfshield.evaluation.summary import summarise
 from dfshield.pixels import require_images
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 
 
 @runtime_checkable
@@ -173,7 +173,7 @@ def evaluate_slices(
     slices = []
     for index, part in enumerate(bounds):
         x, y = images.tensors(part)
-        slice_seed = derived_seed(seed, Stage.EVALUATION, index)
+        slice_seed = derived_seed(seed, RngStream.EVALUATION, index)
         slices.append(evaluate_slice(model, x, y, attack, seed=slice_seed))
         if progress is not None:
             progress(part.stop, len(images))

@@ -17,8 +17,8 @@ from dfshield.runs.identity import resumed_engine
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.layout import seed_folders
 from dfshield.runs.watching.events import Observer
-from dfshield.runs.work.synthesis import STAGES, inversion_of, passes_of, rows_of, stored_batch
-from dfshield.seeds import Stage, generator
+from dfshield.runs.work.synthesis import STREAMS, inversion_of, passes_of, rows_of, stored_batch
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     MANIFEST,
     Folder,
@@ -149,7 +149,7 @@ def _sample(
         if part.path in valid
         for row in range(part.num_images)
     ]
-    draw = generator(manifest.seed, Stage.VERIFICATION)
+    draw = generator(manifest.seed, RngStream.VERIFICATION)
     chosen = draw.choice(len(images), min(num_images, len(images)), replace=False)
     sample: dict[Part, dict[int, list[int]]] = {}
     for index in sorted(chosen.tolist()):
@@ -166,7 +166,7 @@ def _made_again(
     rows = rows_of(manifest, part, batch)
     (together,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
     synthesized = inversion.synthesize_together(
-        seed=manifest.seed, batches=together, size=len(rows), stage=STAGES[part.split]
+        seed=manifest.seed, batches=together, size=len(rows), stage=STREAMS[part.split]
     )
     made = synthesized[together.index(batch)]
     return stored_batch(inversion.teacher, manifest, batch, made), rows.start

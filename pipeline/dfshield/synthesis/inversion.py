@@ -14,7 +14,7 @@ from dfshield.checks import at_least, positive
 from dfshield.classifiers import Classifier, gradients, require_hardenable, require_module
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import DfshieldError, InputError, one_line
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis.batched import Together
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
@@ -100,7 +100,7 @@ class Inversion:
         seed: int,
         batch: int,
         size: int = 200,
-        stage: Stage = Stage.SYNTHESIS,
+        stage: RngStream = RngStream.SYNTHESIS,
         resume: InversionState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> SynthesizedBatch:
@@ -125,7 +125,7 @@ class Inversion:
         seed: int,
         batches: Sequence[int],
         size: int = 200,
-        stage: Stage = Stage.SYNTHESIS,
+        stage: RngStream = RngStream.SYNTHESIS,
         resume: InversionState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> list[SynthesizedBatch]:
@@ -157,7 +157,7 @@ class Inversion:
                 size=size,
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
-                labels="balanced" if stage is Stage.HOLDOUT else self.labels,
+                labels="balanced" if stage is RngStream.HOLDOUT else self.labels,
                 coefficients=self.coefficients,
                 jitter=self.jitter,
                 iterations=self.iterations,

@@ -14,7 +14,7 @@ from dfshield.attacks import frozen
 from dfshield.checks import at_least, positive
 from dfshield.classifiers import float32_logits, load_state, require_module
 from dfshield.errors import DfshieldError, InputError
-from dfshield.seeds import Stage, derived_seed, generator, torch_generators
+from dfshield.seeds import RngStream, derived_seed, generator, torch_generators
 
 
 @runtime_checkable
@@ -99,8 +99,8 @@ def train_supervised(
     best: SupervisedEpoch | None = None
     best_state: dict[str, Tensor] = {}
     for epoch in range(epochs):
-        order = generator(seed, Stage.TEACHER, epoch).permutation(len(train))
-        with torch_generators(derived_seed(seed, Stage.TEACHER, epoch), device):
+        order = generator(seed, RngStream.TEACHER, epoch).permutation(len(train))
+        with torch_generators(derived_seed(seed, RngStream.TEACHER, epoch), device):
             loss = _train_epoch(classifier, train, order, stepper, batch_size)
         schedule.step()
         accuracy, auc = validate(classifier, validation, batch_size=batch_size)

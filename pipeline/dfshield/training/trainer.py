@@ -22,7 +22,7 @@ from dfshield.classifiers import (
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
 from dfshield.pixels import as_floats
-from dfshield.seeds import Stage, derived_seed, generator, torch_generators, whole_seed
+from dfshield.seeds import RngStream, derived_seed, generator, torch_generators, whole_seed
 from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
@@ -179,7 +179,7 @@ class AdversarialTrainer:
                 self.student.zero_grad(set_to_none=True)
 
     def _step(self) -> UpdateRecord:
-        order = generator(self.seed, Stage.TRAINING, self.epoch).permutation(len(self.images))
+        order = generator(self.seed, RngStream.TRAINING, self.epoch).permutation(len(self.images))
         first = self.update * self.num_batches
         batches = range(first, min(first + self.num_batches, self.batches_per_epoch))
         self.student.train()
@@ -215,7 +215,7 @@ class AdversarialTrainer:
                     self.attacked,
                     images,
                     generators=[
-                        generator(self.seed, Stage.TRAINING, self.epoch, k) for k in in_pass
+                        generator(self.seed, RngStream.TRAINING, self.epoch, k) for k in in_pass
                     ],
                     teacher_logits=self.teacher_logits[every].to(self._device),
                     labels=self.labels[every].to(self._device),
@@ -236,7 +236,7 @@ class AdversarialTrainer:
         return images.contiguous(memory_format=torch.channels_last)
 
     def _torch_seed(self, batch: int) -> int:
-        return derived_seed(self.seed, Stage.TRAINING, self.epoch, batch)
+        return derived_seed(self.seed, RngStream.TRAINING, self.epoch, batch)
 
     def _backward(self, index: Int[Tensor, " n"], images: Tensor, adversarial: Tensor) -> Losses:
         clean_logits, adversarial_logits = self._train_passes(images, adversarial)

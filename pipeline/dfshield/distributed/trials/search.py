@@ -24,7 +24,7 @@ from dfshield.runs.sweep import (
     training_seeds,
     trial_folder,
 )
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 from dfshield.storage import Folder
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TPESearch(Searcher):
         self._study = optuna.create_study(
             directions=["maximize"] * len(self._metrics),
             sampler=optuna.samplers.TPESampler(
-                seed=derived_seed(study.config.seed, Stage.SWEEP, len(ended))
+                seed=derived_seed(study.config.seed, RngStream.SWEEP, len(ended))
             ),
         )
         self._open: dict[str, tuple[Any, int]] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from dfshield.config import AxisConfig, Config, config_from, set_key
 from dfshield.errors import InputError
 from dfshield.runs.identity import flatten
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
@@ -154,7 +154,7 @@ def _corners(config: Config) -> list[Values]:
 def _drawn(config: Config) -> Iterator[Values]:
     assert config.sweep.max_trials is not None
     for index in range(config.sweep.max_trials):
-        rng = generator(config.seed, Stage.SWEEP, index)
+        rng = generator(config.seed, RngStream.SWEEP, index)
         yield {key: _draw(axis, rng) for key, axis in config.sweep.parameters.items()}
 
 

@@ -14,7 +14,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.storage import (
     Folder,
     Manifest,
@@ -37,7 +37,7 @@ from dfshield.synthesis import (
     SynthesizedBatch,
 )
 
-STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
+STREAMS = {"data": RngStream.SYNTHESIS, "holdout": RngStream.HOLDOUT}
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def make_part(
             seed=manifest.seed,
             batches=together,
             size=size,
-            stage=STAGES[part.split],
+            stage=STREAMS[part.split],
             resume=resume,
             on_iteration=_keeping(checkpoint, batches, inversion.iterations, share, progress),
         )

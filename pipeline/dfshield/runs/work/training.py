@@ -14,7 +14,7 @@ from dfshield.config import Config
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Folder,
     SurrogateDataset,
@@ -229,7 +229,7 @@ class _StudentRun:
             self.holdout.teacher_logits,
             inner=self.measuring,
             generator=partial(
-                generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
+                generator, self.job.seed, RngStream.TRAINING, record.epoch, HOLDOUT_DRAWS
             ),
             group=self.worker.group,
         )
