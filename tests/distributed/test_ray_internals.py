@@ -114,7 +114,7 @@ def test_a_node_that_is_drained_is_known(on_cluster, cluster):
         drain(cluster.address, node.node_id, seconds=3600)
         assert ray_internals.draining_nodes() == {node.node_id}
     finally:
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove_node(node)
 
 
 class Impatient(Recorder):
@@ -140,11 +140,11 @@ def test_a_group_that_is_left_ends_at_once_and_its_coordinator_is_asked(on_clust
 
 
 def test_the_death_of_a_training_worker_is_told_with_its_reason():
-    from ray.exceptions import ActorDiedError
+    from ray.exceptions import RayError
     from ray.train import WorkerGroupError
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-    death = WorkerHealthCheckFailedError("Worker 1 failed", ActorDiedError("it was killed"))
+    death = WorkerHealthCheckFailedError("Worker 1 failed", RayError("it was killed"))
     assert reason_of(death) == "it was killed"
     lost = WorkerGroupError("both", {0: RuntimeError("connection closed"), 1: death})
     assert reason_of_group(lost) == "rank 1: it was killed"
