@@ -16,10 +16,10 @@ class Point:
     """Metrics that stand at one step.
 
     Attributes:
-        group: what they are about: ``synthesis``, ``train``, ``holdout`` or ``evaluation``; with
-            several seeds ``seed-<n>/`` stands before it.
+        group: what they are about: ``generator``, ``synthesis``, ``train``, ``holdout`` or
+            ``evaluation``; with several seeds ``seed-<n>/`` stands before it.
         metrics: values by name, such as ``loss`` or ``student/PGD-20``.
-        step: how many images, updates or epochs had been done; 0 for an evaluation.
+        step: how many steps, images, updates or epochs had been done; 0 for an evaluation.
     """
 
     group: str
@@ -51,6 +51,8 @@ class EventMetrics:
             self._images = _Rate(fields["images"])
         elif event == "training_started":
             self._updates = _Rate(fields["updates"])
+        elif event == "fit_step":
+            return self._point("generator", fields, _losses(fields), fields["step"])
         elif event in ("part_committed", "part_made"):
             made = self._images.done + fields["images"]
             rate = {"images_per_second": self._images.at(made)}
