@@ -12,7 +12,7 @@ The configuration names one as ``{name: trades, beta: 6.0}``.
 import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
 from dfshield.checks import nearest
@@ -57,7 +57,33 @@ class Option:
         except PydanticSchemaGenerationError:  # another model, which configurations name by folder
             schema = {"type": "string"}
         schema["description"] = self.description
-        return schema if self.default is REQUIRED else {**schema, "default": self.default}
+        return schema if self.default is REQUIRED else {**schema, "default": _plain(self.default)}
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of an option ready for JSON: a dataclass is written as a mapping."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _built(option: Option, value: Any) -> Any:
+    """Return the value of an option as the constructor takes it: a mapping made a dataclass.
+
+    Raises:
+        InputError: for an unknown key or a value that makes no sense, by its path in the option.
+    """
+    kind = option.annotation
+    if not is_dataclass(kind) or not isinstance(kind, type) or isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(f"{option.name}: a section of settings was expected (got {value!r})")
+    known = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in known:
+            raise InputError(f"{option.name}.{key}: unknown key; {nearest(str(key), known)}")
+    try:
+        return kind(**value)
+    except InputError as error:
+        raise InputError(f"{option.name}.{error}") from None
 
 
 V = TypeVar("V", bound=Variant)
@@ -155,10 +181,15 @@ class Family(Mapping[str, type[V]], Generic[V]):
         for option in self.options(name):
             if option.default is REQUIRED and option.name not in options:
                 raise InputError(f"{option.name}: is missing, which {name} needs")
-        return self._variants[name](**options)
+        given = {
+            o.name: _built(o, options[o.name]) for o in self.options(name) if o.name in options
+        }
+        return self._variants[name](**{**options, **given})
 
     def names_option(self, error: InputError, name: str, given: Collection[str]) -> bool:
         """Return whether an error's text begins with an option, which a path can stand before.
+
+        What begins with a key inside an option, ``coefficients.rule``, does too.
 
         Args:
             error: of `make`.
@@ -166,12 +197,12 @@ class Family(Mapping[str, type[V]], Generic[V]):
             given: the options that it was given, known or not.
         """
         known = {option.name for option in self.options(name)} if name in self else set()
-        return str(error).partition(":")[0] in {"name", *known, *given}
+        return re.split("[:.]", str(error), maxsplit=1)[0] in {"name", *known, *given}
 
     def describe(self, variant: V) -> dict[str, Any]:
         """Return name and options of a variant, which it keeps as attributes, ready for JSON."""
         options = (option.name for option in self.options(variant.name))
-        return {"name": variant.name, **{key: getattr(variant, key) for key in options}}
+        return {"name": variant.name, **{key: _plain(getattr(variant, key)) for key in options}}
 
     def summary(self, name: str) -> str:
         """Return the first line of a variant's docstring."""

@@ -51,7 +51,7 @@ def wrap(module=NET, **arguments):
 
 def invert(teacher=WRAPPED, size=2, batches=(0,), seed=0, **arguments):
     inversion = Inversion(teacher, iterations=1, **arguments)
-    return inversion.synthesize_together(seed=seed, batches=batches, size=size)
+    return inversion.synthesize_batches(seed=seed, batches=batches, size=size)
 
 
 def trainer(student=None, frozen=False, **arguments):

@@ -75,10 +75,15 @@ def seed_outcome(seed: int, evaluations: tuple[dict[str, Any], ...] | None = Non
         kept_epoch=0,
         synthesis={
             "num_images": 2000,
-            "iterations": 200,
+            "method": "dss",
+            "description": "Gradient descent on pixels.",
+            "options": {
+                "iterations": 2000,
+                "learning_rate": 0.1,
+                "coefficients": {"rule": "code", "tv_scale": None, "shift": 0.0, "linear": True},
+            },
             "teacher_agreement": 0.978,
             "class_counts": [500, 500, 499, 501],
-            "coefficients": "DSS: class and feature from U(0, 1), TV 2.5e-05",
             "seconds": 192.0,
             "picture": image_grid(pixels, [0, 1, 2, 3] * 2, NAMES),
         },

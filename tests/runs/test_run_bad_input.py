@@ -61,7 +61,7 @@ def state():
         ({"threat__eps": [1]}, ["threat.eps", "[1]", "8/255"]),
         ({"threat": 5}, ["threat", "section of settings", "5"]),
         ({"training__lambda1": 1}, ["training.lambda1", "unknown key"]),
-        ({"synthesis__iteration": 5}, ["synthesis.iteration", "'iterations'"]),
+        ({"synthesis__iteration": 5}, ["synthesis.iteration", "'synthesis.method.iterations'"]),
         ({"sythesis": {}}, ["sythesis", "'synthesis'"]),
         ({"training__gradrefine": {"tua": 0.5}}, ["training.gradrefine.tua", "'tau'"]),
         ({"training__objective": {"name": "trades", "beat": 1}}, ["objective.beat", "'beta'"]),

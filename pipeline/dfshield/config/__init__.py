@@ -14,11 +14,12 @@ from dfshield.config.loading import (
     expand,
     load_config,
     parse_yaml,
-    set_key,
 )
 from dfshield.config.models import Config, check_group, check_last_batch
 from dfshield.config.presets import PRESETS
+from dfshield.config.renamed_keys import current_key, set_key, with_current_keys
 from dfshield.config.sections import (
+    DEFAULT_SYNTHESIZER,
     ClusterConfig,
     EngineConfig,
     StorageConfig,
@@ -32,6 +33,7 @@ from dfshield.config.values import NAME
 from dfshield.config.variants import VariantConfig
 
 __all__ = [
+    "DEFAULT_SYNTHESIZER",
     "FAMILIES",
     "NAME",
     "PRESETS",
@@ -56,10 +58,12 @@ __all__ = [
     "check_group",
     "check_last_batch",
     "config_from",
+    "current_key",
     "dump_config",
     "expand",
     "load_config",
     "names_folder",
     "parse_yaml",
     "set_key",
+    "with_current_keys",
 ]

@@ -20,6 +20,13 @@ def objectives() -> Family[Any]:
     return OBJECTIVES
 
 
+def synthesizers() -> Family[Any]:
+    """Return the family of ``synthesis.method``."""
+    from dfshield.synthesis import SYNTHESIZERS
+
+    return SYNTHESIZERS
+
+
 def trackers() -> Family[Any]:
     """Return the family of ``trackers``."""
     from dfshield.trackers import TRACKERS
@@ -30,6 +37,7 @@ def trackers() -> Family[Any]:
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
     "objectives": objectives,
+    "synthesizers": synthesizers,
     "trackers": trackers,
 }
 """All families. A new one is a function and a line here."""

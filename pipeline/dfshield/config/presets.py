@@ -8,20 +8,18 @@ from typing import Any
 _CIFAR: dict[str, Any] = {
     "threat": {"norm": "linf", "eps": "4/255", "step": "1/255"},
     "synthesis": {
+        "method": {"name": "dss", "iterations": 2000, "labels": "per_batch"},
         "num_images": 60_000,
-        "iterations": 2000,
         "batch_size": 200,
-        "labels": "per_batch",
     },
     "training": {"batch_size": 200},
 }
 _MEDICAL: dict[str, Any] = {
     "threat": {"norm": "linf", "eps": "8/255", "step": "2/255"},
     "synthesis": {
+        "method": {"name": "dss", "iterations": 1000, "labels": "random"},
         "num_images": 10_000,
-        "iterations": 1000,
         "batch_size": 200,
-        "labels": "random",
     },
     "training": {"batch_size": 200},
 }

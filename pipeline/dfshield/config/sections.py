@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfshield.config.values import Count, LearningRate, NonNegative, Size, Step, Text
+from dfshield.config.families import synthesizers
+from dfshield.config.values import Count, NonNegative, Size, Step, Text
+from dfshield.config.variants import VariantConfig, VariantOf
 
 
 class Section(BaseModel):
@@ -25,25 +27,6 @@ class ThreatConfig(Section):
     )
 
 
-class CoefficientsConfig(Section):
-    """How the coefficients of the synthesis loss are drawn (diversified sample synthesis)."""
-
-    rule: Literal["code", "paper", "fixed"] = Field(
-        "code", description="code: class and feature drawn; paper: all three; fixed: none."
-    )
-    class_scale: NonNegative = 1.0
-    feature_scale: NonNegative = 1.0
-    tv_scale: NonNegative | None = Field(None, description="None: 1 under paper, else 2.5e-5.")
-    shift: NonNegative = Field(0.0, description="Draws lie in [shift, 1 + shift).")
-    linear: bool = Field(False, description="Class coefficient u, feature coefficient 1 - u.")
-
-    @model_validator(mode="after")
-    def _fixed_draws_nothing(self) -> "CoefficientsConfig":
-        if self.rule == "fixed" and (self.shift or self.linear):
-            raise ValueError("rule fixed draws nothing, so shift and linear have no effect on it")
-        return self
-
-
 class EngineConfig(Section):
     """How the work is computed: the same mathematics, to within rounding, at another speed."""
 
@@ -62,23 +45,30 @@ class EngineConfig(Section):
     )
 
 
+DEFAULT_SYNTHESIZER = "dss"
+
+SynthesizerConfig = Annotated[VariantConfig, VariantOf(synthesizers, default=DEFAULT_SYNTHESIZER)]
+
+
 class SynthesisConfig(Section):
     """Teacher to surrogate images."""
 
+    method: SynthesizerConfig = Field(
+        VariantConfig(name=DEFAULT_SYNTHESIZER),
+        description="How images are made: a synthesizer with its options. The options of dss may "
+        "also stand beside it, as in earlier releases: synthesis.iterations is read as "
+        "synthesis.method.iterations.",
+    )
     num_images: Count = 60_000
     num_holdout: Annotated[int, Field(ge=0)] = Field(
         1000, description="Extra class-balanced images that are never trained on."
     )
-    iterations: Count = 2000
-    batch_size: Count = 200
-    learning_rate: LearningRate = 0.1
-    jitter: Annotated[int, Field(ge=0)] = 2
-    labels: Literal["per_batch", "random", "balanced"] = "per_batch"
-    coefficients: CoefficientsConfig = CoefficientsConfig()
+    batch_size: Count = Field(200, description="Images that are made together.")
     checkpoint_every: Count | None = Field(
         None,
         description="Keep the state of an unfinished part every so many iterations, so that an "
-        "interruption costs no more than these. None: only when a node is about to be taken away.",
+        "interruption costs no more than these, and of the fit of a generator every so many "
+        "steps. None: of a part only when a node is about to be taken away, of a fit every 100.",
     )
     engine: EngineConfig = EngineConfig()
 

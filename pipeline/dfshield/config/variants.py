@@ -79,7 +79,9 @@ class VariantOf:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number as an algorithm takes it: 1e3 stands for whole numbers as well."""
+    """Return a value as an algorithm takes it: 1e3 stands for whole numbers as well."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if not isinstance(value, WrittenNumber):
         return value
     return int(value) if value.is_integer() else float(value)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import MultiStepLR
 
 from dfshield.attacks import frozen
-from dfshield.checks import at_least
+from dfshield.checks import at_least, positive
 from dfshield.classifiers import float32_logits, load_state, require_module
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import RngStream, derived_seed, generator, torch_generators
@@ -61,7 +61,7 @@ def train_supervised(
     seed: int = 0,
     on_epoch: Callable[[SupervisedEpoch], None] = lambda _: None,
 ) -> SupervisedEpoch:
-    """Train a classifier on real images with cross-entropy; keep its best epoch, and return its metrics.
+    """Train a classifier on real images with cross-entropy; return the epoch that is kept.
 
     The defaults are MedMNIST's recipe: Adam, learning rate 1e-3 falling tenfold at half and three
     quarters of the epochs, batches of 128, the epoch with the best validation AUC.

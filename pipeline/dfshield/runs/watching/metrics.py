@@ -32,6 +32,8 @@ class EventMetrics:
             self._images = _Rate(fields["images"])
         elif event == "training_started":
             self._updates = _Rate(fields["updates"])
+        elif event == "fit_step":
+            return self._point("generator", fields, _losses(fields), fields["step"])
         elif event in ("part_committed", "part_made"):
             made = self._images.done + fields["images"]
             rate = {"images_per_second": self._images.at(made)}
