@@ -204,6 +204,14 @@ class Family(Mapping[str, type[V]], Generic[V]):
         options = (option.name for option in self.options(variant.name))
         return {"name": variant.name, **{key: _plain(getattr(variant, key)) for key in options}}
 
+    def changed(self, variant: V) -> dict[str, Any]:
+        """Return those options of a variant that are not at their defaults, ready for JSON."""
+        return {
+            option.name: value
+            for option in self.options(variant.name)
+            if (value := getattr(variant, option.name)) != option.default
+        }
+
     def summary(self, name: str) -> str:
         """Return the first line of a variant's docstring."""
         return (inspect.getdoc(self.find(name)) or "").partition("\n")[0]

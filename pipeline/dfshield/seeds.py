@@ -42,6 +42,7 @@ class RngStream(IntEnum):
     VERIFICATION = 5
     SWEEP = 6
     GENERATOR = 7
+    DEFENCE = 8
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:
