@@ -216,6 +216,22 @@ class Family(Mapping[str, type[V]], Generic[V]):
         """Return the first line of a variant's docstring."""
         return (inspect.getdoc(self.find(name)) or "").partition("\n")[0]
 
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """Return summary and options of every variant by name, ready for JSON.
+
+        An option is its JSON schema, and whether a configuration must give it.
+        """
+        return {
+            name: {
+                "summary": self.summary(name),
+                "options": {
+                    option.name: {**option.schema(), "required": self._must_be_given(option)}
+                    for option in self.options(name)
+                },
+            }
+            for name in self
+        }
+
     def schema(self, default: str | None = None) -> dict[str, Any]:
         """Return the JSON schema of a variant as the configuration writes it.
 
@@ -235,7 +251,6 @@ class Family(Mapping[str, type[V]], Generic[V]):
 
     def _rule(self, name: str, *, is_default: bool) -> dict[str, Any]:
         options = self.options(name)
-        needed = [o.name for o in options if o.default is REQUIRED and o.name not in self.supplied]
         return {
             "if": {
                 "properties": {"name": {"const": name}},
@@ -248,10 +263,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
                     "name": {"const": name},
                     **{option.name: option.schema() for option in options},
                 },
-                "required": needed,
+                "required": [o.name for o in options if self._must_be_given(o)],
                 "additionalProperties": self._takes_any(name),
             },
         }
+
+    def _must_be_given(self, option: Option) -> bool:
+        return option.default is REQUIRED and option.name not in self.supplied
 
     def _takes_any(self, name: str) -> bool:
         """Return whether a variant hands options that it does not know on to another."""
