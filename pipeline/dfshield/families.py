@@ -13,9 +13,18 @@ import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from dfshield.checks import nearest
+from dfshield.checks import nearest, one_of
 from dfshield.errors import InputError
 
 REQUIRED = inspect.Parameter.empty
@@ -72,6 +81,8 @@ def _built(option: Option, value: Any) -> Any:
         InputError: for an unknown key or a value that makes no sense, by its path in the option.
     """
     kind = option.annotation
+    if get_origin(kind) is Literal:
+        return one_of(get_args(kind), value, option.name)
     if not is_dataclass(kind) or not isinstance(kind, type) or isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
