@@ -126,7 +126,7 @@ def test_bfloat16_hardens_the_digits_as_float32_does(tmp_path):
                 f"seed={seed}",
                 f"name=seed{seed}",
                 "evaluation.models=[student]",
-                "evaluation.attacks=[{name: pgd, steps: 20}]",
+                "evaluation.attacks=[{name: pgd, num_steps: 20}]",
                 *(engines if kind == "fast" else []),
             )
             found.append(results["student", "PGD-20"]["accuracy"])
@@ -173,7 +173,7 @@ def test_the_cifar10_example_runs_for_two_parts_and_two_updates(data_folder, tmp
         "training.batch_size=4",
         "training.gradrefine.num_batches=2",
         "evaluation.num_images=8",
-        "evaluation.attacks=[{name: pgd, steps: 2}]",
+        "evaluation.attacks=[{name: pgd, num_steps: 2}]",
     )
     assert results["student", "PGD-2"]["num_images"] == 8
     run = tmp_path / "cifar10-resnet20"

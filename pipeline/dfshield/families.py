@@ -108,6 +108,8 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: all of them, in the order in which they are listed.
         supplied: options that the pipeline supplies where the user leaves them out, such as an
             attack's ``eps``, which is then that of the threat model.
+        renamed: options by their names of earlier releases, which configurations may still say,
+            and their names now.
         synonyms: names that other libraries give to options, and ours for them.
     """
 
@@ -117,11 +119,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: Sequence[type[V]],
         *,
         supplied: Collection[str] = (),
+        renamed: Mapping[str, str] | None = None,
         synonyms: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.supplied = frozenset(supplied)
-        self._synonyms = dict(synonyms or {})
+        self.renamed = dict(renamed or {})
+        self._synonyms = {**self.renamed, **(synonyms or {})}
         self._variants: dict[str, type[V]] = {}
         for variant in variants:
             self.register(variant)

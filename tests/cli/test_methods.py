@@ -19,7 +19,7 @@ def test_every_variant_is_listed_with_options_and_defaults():
             for option in family.options(name):
                 assert option.name in lines[place + 1]
     pgd = lines[lines.index(f"  pgd: {ATTACKS.summary('pgd')}") + 1]
-    assert "eps (from the run), steps=20, step=null, restarts=1, random_start=true" in pgd
+    assert "eps (from the run), num_steps=20, step_size=null, restarts=1, random_start=true" in pgd
 
 
 def test_one_family_comes_with_what_its_options_mean():
@@ -75,7 +75,7 @@ def test_a_wrong_attack_is_one_line_of_every_command_before_any_work(tmp_path, c
     config = write_config(tmp_path)
     for attack, said in (
         ("{name: pgd, setps: 3}", "0.setps: is no option of pgd: did you mean 'steps'?"),
-        ("{name: pgd, steps: 0}", "0.steps: 0 must be a whole number of at least 1"),
+        ("{name: pgd, num_steps: 0}", "0.steps: 0 must be a whole number of at least 1"),
         ("pdg", "0.name: attack 'pdg' is unknown: did you mean 'pgd'?"),
     ):
         line = call(*command, config, f"evaluation.attacks=[{attack}]").refusal()

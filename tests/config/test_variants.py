@@ -66,7 +66,7 @@ def configured(tmp_path):
         ),
         (
             {},
-            "evaluation.attacks=[{name: pgd, steps: 0}]",
+            "evaluation.attacks=[{name: pgd, num_steps: 0}]",
             "evaluation.attacks.0.steps: 0 must be a whole number of at least 1",
         ),
         (
@@ -132,8 +132,8 @@ def test_examples_keep_to_the_schema(path):
         ({"training": {"objective": "tradse"}}, "'tradse' is not one of"),
         ({"training": {"objective": {"reduction": "sum"}}}, "'sum' is not one of"),
         ({"evaluation": {"attacks": [{"name": "pgd", "setps": 3}]}}, "'setps' was unexpected"),
-        ({"evaluation": {"attacks": [{"name": "pgd", "steps": "3"}]}}, "not of type 'integer'"),
-        ({"evaluation": {"attacks": [{"steps": 3}]}}, "'name' is a required property"),
+        ({"evaluation": {"attacks": [{"name": "pgd", "num_steps": "3"}]}}, "not of type 'integer'"),
+        ({"evaluation": {"attacks": [{"num_steps": 3}]}}, "'name' is a required property"),
         ({"trackers": ["tensorbord"]}, "'tensorbord' is not one of"),
         ({"trackers": [{"name": "mlflow", "project": "x"}]}, "'project' was unexpected"),
     ],

@@ -23,7 +23,7 @@ def methods(
 ) -> None:
     """List the methods that a configuration can name, with their options and defaults.
 
-    A configuration names one by its name, or with options: {name: pgd, steps: 50}.
+    A configuration names one by its name, or with options: {name: pgd, num_steps: 50}.
 
     Example: dfshield methods attacks
     """
