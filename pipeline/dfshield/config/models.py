@@ -51,8 +51,8 @@ class Config(Section):
     storage: StorageConfig = StorageConfig()
     trackers: tuple[TrackerConfig, ...] = Field(
         (VariantConfig(name="tensorboard"),),
-        description="Who is told the metrics while the run works; []: nobody. mlflow and wandb "
-        "learn from their own environment variables where to keep them.",
+        description="Who is told the metrics while the run works, by name or with options; []: "
+        "nobody. mlflow and wandb learn from their own environment variables where to keep them.",
     )
 
     @property
