@@ -15,7 +15,7 @@ from dfshield.brief import Brief
 from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, gradients, require_module
 from dfshield.engine.acceleration import Acceleration
-from dfshield.errors import InputError, one_line
+from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.families import Variant
 from dfshield.seeds import Stage
 from dfshield.synthesis.fit import GeneratorFit
@@ -135,7 +135,13 @@ class BoundSynthesizer(ABC):
         if not batches:
             raise InputError("batches: there is no batch to synthesize")
         indices = [at_least(0, batch, "batch") for batch in batches]
-        return self._make(seed, indices, size, stage, resume, on_iteration)
+        made = self._make(seed, indices, size, stage, resume, on_iteration)
+        for batch, of_batch in zip(indices, made, strict=True):
+            if not torch.isfinite(of_batch.images).all():
+                raise DfshieldError(
+                    f"batch {batch}: the synthesizer made pixels that are not finite"
+                )
+        return made
 
     @abstractmethod
     def _make(
