@@ -40,11 +40,13 @@ class Option:
         name: the keyword argument.
         annotation: its type.
         default: its value where it is left out; `REQUIRED` if it has none.
+        description: what the docstring says of it, in one line.
     """
 
     name: str
     annotation: Any
     default: Any
+    description: str
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of its values."""
@@ -54,6 +56,7 @@ class Option:
             schema = TypeAdapter(self.annotation).json_schema()
         except PydanticSchemaGenerationError:  # another model, which configurations name by folder
             schema = {"type": "string"}
+        schema["description"] = self.description
         return schema if self.default is REQUIRED else {**schema, "default": _plain(self.default)}
 
 
@@ -145,9 +148,9 @@ class Family(Mapping[str, type[V]], Generic[V]):
     def options(self, name: str) -> tuple[Option, ...]:
         """Return the options of a variant, as its constructor names them."""
         variant = self.find(name)
-        hints = get_type_hints(variant.__init__)
+        hints, described = get_type_hints(variant.__init__), described_arguments(variant)
         return tuple(
-            Option(key, hints.get(key, Any), parameter.default)
+            Option(key, hints.get(key, Any), parameter.default, described.get(key, ""))
             for key, parameter in inspect.signature(variant).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
         )
@@ -158,9 +161,9 @@ class Family(Mapping[str, type[V]], Generic[V]):
         Raises:
             InputError: for an unknown variant or option, with the nearest.
         """
-        parameters = inspect.signature(self.find(name)).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        if self._takes_any(name):
             return
+        parameters = inspect.signature(self.find(name)).parameters
         for key in options:
             if key not in parameters:
                 ours = self._synonyms.get(key)
@@ -201,29 +204,70 @@ class Family(Mapping[str, type[V]], Generic[V]):
         options = (option.name for option in self.options(variant.name))
         return {"name": variant.name, **{key: _plain(getattr(variant, key)) for key in options}}
 
+    def changed(self, variant: V) -> dict[str, Any]:
+        """Return those options of a variant that are not at their defaults, ready for JSON."""
+        return {
+            option.name: value
+            for option in self.options(variant.name)
+            if (value := getattr(variant, option.name)) != option.default
+        }
+
     def summary(self, name: str) -> str:
         """Return the first line of a variant's docstring."""
         return (inspect.getdoc(self.find(name)) or "").partition("\n")[0]
 
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of a variant as the configuration writes it."""
-        return {"oneOf": [self._schema_of(name) for name in self]}
+    def schema(self, default: str | None = None) -> dict[str, Any]:
+        """Return the JSON schema of a variant as the configuration writes it.
 
-    def _schema_of(self, name: str) -> dict[str, Any]:
+        A name alone, or a section whose ``name`` says which options it takes: one rule a variant.
+
+        Args:
+            default: the variant of a section without a name; None if it must have one.
+        """
+        names = list(self)
+        section = {
+            "type": "object",
+            "properties": {"name": {"enum": names}},
+            "required": ["name"] if default is None else [],
+            "allOf": [self._rule(name, is_default=name == default) for name in names],
+        }
+        return {"if": {"type": "string"}, "then": {"enum": names}, "else": section}
+
+    def _rule(self, name: str, *, is_default: bool) -> dict[str, Any]:
         options = self.options(name)
-        takes_any = any(
-            parameter.kind is parameter.VAR_KEYWORD
-            for parameter in inspect.signature(self.find(name)).parameters.values()
-        )
         needed = [o.name for o in options if o.default is REQUIRED and o.name not in self.supplied]
         return {
-            "type": "object",
-            "title": name,
-            "description": self.summary(name),
-            "properties": {
-                "name": {"const": name},
-                **{option.name: option.schema() for option in options},
+            "if": {
+                "properties": {"name": {"const": name}},
+                "required": [] if is_default else ["name"],
             },
-            "required": ["name", *needed],
-            "additionalProperties": takes_any,
+            "then": {
+                "title": name,
+                "description": self.summary(name),
+                "properties": {
+                    "name": {"const": name},
+                    **{option.name: option.schema() for option in options},
+                },
+                "required": needed,
+                "additionalProperties": self._takes_any(name),
+            },
         }
+
+    def _takes_any(self, name: str) -> bool:
+        """Return whether a variant hands options that it does not know on to another."""
+        parameters = inspect.signature(self.find(name)).parameters.values()
+        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def described_arguments(variant: type) -> dict[str, str]:
+    """Return what the sections ``Args:`` of a class's docstrings say of each argument.
+
+    A class that inherits its constructor, or adds to it, has the rest from its bases.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(variant.__mro__):
+        docstring = inspect.cleandoc(base.__doc__ or "")
+        section = re.split(r"\n(?=\S)", docstring.partition("\nArgs:\n")[2])[0]
+        for entry in re.finditer(r"^    (\w+): (.*(?:\n     .*)*)", section, flags=re.MULTILINE):
+            found[entry[1]] = " ".join(entry[2].split())
+    return found

@@ -27,7 +27,7 @@ from measuring import (
 from reference import ReferenceInversion
 
 from dfshield.classifiers import Classifier
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis import (
     BatchDraws,
     BatchedInversion,
@@ -44,7 +44,7 @@ STEPS = 5
 def draws_of(teacher: Classifier, *, size: int, iterations: int) -> BatchDraws:
     return draw_batch(
         seed=0,
-        stage=Stage.SYNTHESIS,
+        stage=RngStream.SYNTHESIS,
         batch=0,
         size=size,
         image_shape=teacher.input_shape,

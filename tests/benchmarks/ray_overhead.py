@@ -6,7 +6,7 @@ Makes the same parts with one, two and four processes, each on one thread: plain
 actors, by turns, since a shared machine is not always equally fast. As many plain loops run at once
 as actors do, since processes that share cores and caches are slower, with Ray or without. Prints
 medians of the CPU time per part: of the plain loops, of this process with all of Ray's (driver,
-raylet, GCS, mailbox, actors), and what of that was not the actors'. Starting is left out: it is
+raylet, GCS, queue, actors), and what of that was not the actors'. Starting is left out: it is
 printed by itself, as the time from the command to the start of the first part.
 """
 

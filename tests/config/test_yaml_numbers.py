@@ -72,8 +72,8 @@ evaluation:
     assert all(type(one) is int for one in (pgd["steps"], spsa["samples"], square["queries"]))
     over = configured("", "evaluation.attacks=[{name: spsa, delta: 1e-2}]")
     assert attacks_of(over)[0].describe()["delta"] == 0.01
-    quoted = configured("", "evaluation.attacks=[{name: spsa, delta: '1e-2'}]")
-    assert quoted.evaluation.attacks[0].options == {"delta": "1e-2"}
+    quoted = configured("", "evaluation.attacks=[{name: pgd, step: '1e-2'}]")
+    assert quoted.evaluation.attacks[0].options == {"step": "1e-2"}
 
 
 def test_overrides_and_options_of_a_factory(configured):

@@ -18,7 +18,7 @@ from dfshield.evaluation import (
     slice_bounds,
     summarise,
 )
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 
 
 def predictions(model, x):
@@ -54,7 +54,7 @@ def test_under_attack_each_slice_uses_its_own_seed(model, images):
     right = 0
     for index, start in enumerate((0, 25, 50)):
         part = slice(start, start + 25)
-        x_adv = attack(model, x[part], y[part], seed=derived_seed(4, Stage.EVALUATION, index))
+        x_adv = attack(model, x[part], y[part], seed=derived_seed(4, RngStream.EVALUATION, index))
         both = (predictions(model, x_adv) == y[part]) & (predictions(model, x[part]) == y[part])
         right += both.sum().item()
     assert result.num_correct == right
@@ -71,7 +71,7 @@ def test_order_in_which_slices_are_made_does_not_matter(model, images):
     made = {}
     for index, part in reversed(list(enumerate(slice_bounds(60, 16)))):
         torch.manual_seed(index)
-        seed = derived_seed(2, Stage.EVALUATION, index)
+        seed = derived_seed(2, RngStream.EVALUATION, index)
         record = json.dumps(evaluate_slice(model, x[part], y[part], attack, seed=seed).to_json())
         made[index] = SliceResult.from_json(json.loads(record))
     again = summarise(

@@ -14,7 +14,7 @@ from torch import Tensor
 from dfshield.checks import at_least, positive
 from dfshield.classifiers import Classifier
 from dfshield.engine.acceleration import Acceleration
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.synthesis import (
     BatchState,
     BoundSynthesizer,
@@ -41,7 +41,7 @@ class LinearFit(GeneratorFit):
         self.steps, self.steps_done = steps, 0
         self._teacher, self._seed, self._latent = teacher, seed, latent
         shape = (teacher.num_classes, int(np.prod(teacher.input_shape)))
-        start = generator(seed, Stage.GENERATOR).standard_normal((*shape, latent), np.float32)
+        start = generator(seed, RngStream.GENERATOR).standard_normal((*shape, latent), np.float32)
         self._weights = {
             "map": torch.from_numpy(start).requires_grad_(),
             "bias": torch.zeros(shape, requires_grad=True),
@@ -50,7 +50,7 @@ class LinearFit(GeneratorFit):
 
     def step(self) -> dict[str, float]:
         self.steps_done += 1
-        draw = generator(self._seed, Stage.GENERATOR, self.steps_done)
+        draw = generator(self._seed, RngStream.GENERATOR, self.steps_done)
         labels = torch.arange(2 * self._teacher.num_classes) % self._teacher.num_classes
         z = torch.from_numpy(draw.standard_normal((len(labels), self._latent), np.float32))
         images = images_of(self._weights, z, labels, self._teacher.input_shape)
@@ -87,15 +87,15 @@ class LinearSampler(BoundSynthesizer):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: Stage,
+        stage: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
         return [self._batch(seed, batch, size, stage) for batch in batches]
 
-    def _batch(self, seed: int, batch: int, size: int, stage: Stage) -> SynthesizedBatch:
+    def _batch(self, seed: int, batch: int, size: int, stage: RngStream) -> SynthesizedBatch:
         draw, classes = generator(seed, stage, batch), self.teacher.num_classes
-        rule = "balanced" if stage is Stage.HOLDOUT else "random"
+        rule = "balanced" if stage is RngStream.HOLDOUT else "random"
         labels = torch.from_numpy(
             draw_labels(rule, draw, batch=batch, size=size, num_classes=classes)
         )

@@ -10,7 +10,7 @@ from torch import nn
 
 from dfshield.classifiers import build
 from dfshield.engine.acceleration import Acceleration
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis import BatchedInversion, CoefficientSampler, Inversion, draw_batch, optimise
 from dfshield.synthesis.batched import GroupStatistics
 from dfshield.synthesis.dss import ALPHAS
@@ -39,7 +39,7 @@ def teacher():
 def draws_of(teacher, *, batch=0, size=6, iterations=12):
     return draw_batch(
         seed=5,
-        stage=Stage.SYNTHESIS,
+        stage=RngStream.SYNTHESIS,
         batch=batch,
         size=size,
         image_shape=teacher.input_shape,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfshield.errors import DfshieldError
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 
 
@@ -61,11 +61,11 @@ def test_one_mini_batch_per_update_is_a_plain_loop(make_student, images):
     )
     expected = []
     for epoch in range(2):
-        order = torch.from_numpy(generator(5, Stage.TRAINING, epoch).permutation(50))
+        order = torch.from_numpy(generator(5, RngStream.TRAINING, epoch).permutation(50))
         for batch, rows in enumerate(order.split(8)):
             student.train()
             x_adv = trainer.inner(
-                student, images[rows], generator=generator(5, Stage.TRAINING, epoch, batch)
+                student, images[rows], generator=generator(5, RngStream.TRAINING, epoch, batch)
             )
             loss = equation_11(student(images[rows]), student(x_adv), trainer.teacher_logits[rows])
             sgd.zero_grad()
@@ -91,7 +91,7 @@ def test_a_group_is_computed_at_the_same_weights_and_buffers(make_student, image
     sgd = torch.optim.SGD(
         student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
     )
-    order = torch.from_numpy(generator(5, Stage.TRAINING, 0).permutation(50))
+    order = torch.from_numpy(generator(5, RngStream.TRAINING, 0).permutation(50))
     mini_batches = list(enumerate(order.split(8)))
     expected_rates = []
     for group in (mini_batches[:3], mini_batches[3:6], mini_batches[6:]):
@@ -99,7 +99,7 @@ def test_a_group_is_computed_at_the_same_weights_and_buffers(make_student, image
         for batch, rows in group:
             still = deepcopy(student)
             x_adv = trainer.inner(
-                still, images[rows], generator=generator(5, Stage.TRAINING, 0, batch)
+                still, images[rows], generator=generator(5, RngStream.TRAINING, 0, batch)
             )
             loss = equation_11(still(images[rows]), still(x_adv), trainer.teacher_logits[rows])
             gradients.append(torch.autograd.grad(loss, list(still.parameters())))

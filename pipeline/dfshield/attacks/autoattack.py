@@ -74,6 +74,9 @@ class AutoAttack(Attack):
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.version = one_of((*VERSIONS, CUSTOM), version, "version")
+        self.attacks = attacks
+        self.steps, self.queries, self.restarts = steps, queries, restarts
+        self.targets, self.eot = targets, eot
         settings = {
             "steps": steps,
             "queries": queries,
@@ -155,7 +158,7 @@ class AutoAttack(Attack):
 
 
 def _parts(attacks: Sequence[str] | None) -> tuple[str, ...]:
-    if not attacks:
+    if not attacks or not isinstance(attacks, Sequence):
         raise InputError(f"attacks: name those of the custom version, of {', '.join(PARTS)}")
     names = attacks.split(",") if isinstance(attacks, str) else attacks
-    return tuple(dict.fromkeys(one_of(PARTS, name.strip(), "attacks") for name in names))
+    return tuple(dict.fromkeys(one_of(PARTS, str(name).strip(), "attacks") for name in names))

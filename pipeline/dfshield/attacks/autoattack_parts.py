@@ -34,7 +34,9 @@ class _Part(Attack):
         self, *, eps: float | int | str, norm: Norm, batch_size: int, **settings: int
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.budget = Budget(**{key: at_least(1, value, key) for key, value in settings.items()})
+        for key, value in settings.items():
+            setattr(self, key, at_least(1, value, key))
+        self.budget = Budget(**settings)
         self.batch_size = at_least(1, batch_size, "batch_size")
 
     def perturb(

@@ -15,7 +15,7 @@ from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.inputs import RANGE_TOLERANCE, check_images, check_labels, check_shape
 from dfshield.attacks.models import in_float32, logits_of
 from dfshield.brief import Brief
-from dfshield.checks import nearest
+from dfshield.checks import one_of
 from dfshield.classifiers import (
     PROBABILITIES,
     are_probabilities,
@@ -80,8 +80,7 @@ class Attack(Variant, ABC):
     independent: ClassVar[bool] = True
 
     def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
-        if norm not in NORMS:
-            raise InputError(f"norm: {norm!r} is unknown: {nearest(str(norm), list(NORMS))}")
+        one_of(NORMS, norm, "norm")
         if norm not in self.norms:
             raise InputError(
                 f"norm: {self.name} is not defined for {norm!r}: use {' or '.join(self.norms)}"

@@ -18,8 +18,9 @@ from dfshield.errors import DfshieldWarning, InputError
 
 
 class Latent(Attack):
-    """``min ||phi(x') - phi(x_g)||^2`` subject to ``||x' - x||_inf <= eps`` and x' in [0, 1].
+    """Features moved towards those of an image of another class (Sabour et al., 2016).
 
+    ``min ||phi(x') - phi(x_g)||^2`` subject to ``||x' - x||_inf <= eps`` and x' in [0, 1].
     phi is what goes into the model's last layer, x_g a guide of another class: an image of the same
     batch with another label, drawn by the seed. Solved by L-BFGS-B with the gradients of automatic
     differentiation, image by image. It is a targeted attack on features, weaker than PGD on the

@@ -34,8 +34,8 @@ class ObjectivePGD(PGD):
         leading: which distribution stands first in term (a), ``teacher`` or ``student``.
         steps: number of gradient steps.
         step: step size; None is ``eps / 4``.
-        restarts: see :class:`dfshield.attacks.PGD`.
-        random_start: see :class:`dfshield.attacks.PGD`.
+        restarts: runs from different random starts, as :class:`dfshield.attacks.PGD` has them.
+        random_start: start uniformly in the ball; otherwise at the image.
         norm: ``linf`` or ``l2``.
 
     Raises:

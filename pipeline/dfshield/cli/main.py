@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 import time
 from typing import Annotated
 
@@ -276,9 +277,14 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: dfshield config show examples/digits.yaml preset=paper/medical
     """
-    from dfshield.config import dump_config, load_config
+    from dfshield.config import PRESETS, dump_config, load_config
 
-    typer.echo(dump_config(load_config(config, overrides or ())), nl=False)
+    shown = load_config(config, overrides or ())
+    if shown.preset is not None:
+        typer.echo(
+            textwrap.fill(PRESETS[shown.preset], 98, initial_indent="# ", subsequent_indent="# ")
+        )
+    typer.echo(dump_config(shown), nl=False)
 
 
 def main() -> None:

@@ -140,6 +140,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if isinstance(value, str) and isinstance(below, Mapping):
+            value = {"name": value}  # a variant by its name alone
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             # Options of one variant mean nothing to another.
             other = "name" in value and value["name"] != below.get("name", value["name"])

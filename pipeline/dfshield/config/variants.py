@@ -55,8 +55,7 @@ class VariantOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Return the schema of every variant, from the code."""
-        variants = self.family().schema()
-        return {"anyOf": [{"enum": list(self.family())}, *variants["oneOf"]]}
+        return self.family().schema(self.default)
 
     def _read(self, value: Any) -> Any:
         if isinstance(value, str):

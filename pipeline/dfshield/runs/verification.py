@@ -18,13 +18,13 @@ from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.layout import seed_folders
 from dfshield.runs.watching.events import Observer
 from dfshield.runs.work.synthesis import (
-    STAGES,
+    STREAMS,
     bound_synthesizer,
     passes_of,
     rows_of,
     stored_batch,
 )
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     MANIFEST,
     Folder,
@@ -156,7 +156,7 @@ def _sample(
         if part.path in valid
         for row in range(part.num_images)
     ]
-    draw = generator(manifest.seed, Stage.VERIFICATION)
+    draw = generator(manifest.seed, RngStream.VERIFICATION)
     chosen = draw.choice(len(images), min(num_images, len(images)), replace=False)
     sample: dict[Part, dict[int, list[int]]] = {}
     for index in sorted(chosen.tolist()):
@@ -173,7 +173,7 @@ def _made_again(
     rows = rows_of(manifest, part, batch)
     (in_pass,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
     made = synthesizer.synthesize_batches(
-        seed=manifest.seed, batches=in_pass, size=len(rows), stage=STAGES[part.split]
+        seed=manifest.seed, batches=in_pass, size=len(rows), stage=STREAMS[part.split]
     )
     of_batch = made[in_pass.index(batch)]
     return stored_batch(synthesizer.teacher, manifest, batch, of_batch), rows.start

@@ -17,7 +17,7 @@ from dfshield.classifiers import Classifier, gradients, require_module
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.families import Variant
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis.fit import GeneratorFit
 
 
@@ -85,7 +85,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batch: int,
         size: int = 200,
-        stage: Stage = Stage.SYNTHESIS,
+        stage: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> SynthesizedBatch:
@@ -110,7 +110,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int = 200,
-        stage: Stage = Stage.SYNTHESIS,
+        stage: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> list[SynthesizedBatch]:
@@ -149,7 +149,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: Stage,
+        stage: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
@@ -215,7 +215,7 @@ class FittedSynthesizer(Synthesizer):
 
         Args:
             teacher: see `BoundSynthesizer`.
-            seed: the run's seed; draws come from generators of ``Stage.GENERATOR``.
+            seed: the run's seed; draws come from generators of ``RngStream.GENERATOR``.
             acceleration: how it may be computed faster.
 
         Raises:

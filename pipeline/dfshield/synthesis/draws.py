@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from dfshield.brief import Brief
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 
 LabelRule = Literal["per_batch", "random", "balanced"]
@@ -50,7 +50,7 @@ def draw_labels(
 def draw_batch(
     *,
     seed: int,
-    stage: Stage,
+    stage: RngStream,
     batch: int,
     size: int,
     image_shape: tuple[int, int, int],

@@ -13,7 +13,7 @@ from dfshield.checks import at_least, one_of, positive
 from dfshield.classifiers import Classifier, require_hardenable
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import DfshieldError, InputError
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis.base import (
     BatchState,
     BoundSynthesizer,
@@ -131,7 +131,7 @@ class Inversion(BoundSynthesizer):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: Stage,
+        stage: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
@@ -144,7 +144,7 @@ class Inversion(BoundSynthesizer):
                 size=size,
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
-                labels="balanced" if stage is Stage.HOLDOUT else method.labels,
+                labels="balanced" if stage is RngStream.HOLDOUT else method.labels,
                 coefficients=method.coefficients,
                 jitter=method.jitter,
                 iterations=method.iterations,

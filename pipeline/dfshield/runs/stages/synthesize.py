@@ -40,8 +40,8 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
 
     A synthesizer with a generator has it fitted first, by one job whose result stays.
 
-    With the sink ``object_store`` a set that is not complete in the folder is made whole, and kept
-    in ``context.kept`` for the training of this very run.
+    With the sink ``object_store`` a set that is not complete in the folder is made whole, and
+    ``context.refs`` refers to its parts for the training of this run.
 
     Args:
         context: the run.
@@ -134,12 +134,12 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         sink=context.config.storage.sink,
     )
     open_parts = set(todo)
-    kept = context.kept.setdefault(seed, {})
+    refs = context.refs.setdefault(seed, {})
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part = made.unit
         open_parts.discard(part)
-        if made.kept is not None:
-            kept[part.path] = made.kept
+        if made.ref is not None:
+            refs[part.path] = made.ref
         log.emit(
             "part_committed" if task.sink == "parquet" else "part_made",
             seed=seed,
@@ -171,11 +171,11 @@ def _reader(
     context: RunContext, folder: Folder, manifest: Manifest
 ) -> Callable[[Part], PartArrays]:
     """Return how to read a part: from the run's memory if it is there, else from its file."""
-    kept = context.kept.get(manifest.seed, {})
+    refs = context.refs.get(manifest.seed, {})
 
     def read(part: Part) -> PartArrays:
-        if part.path in kept:
-            return part_arrays(context.executor.fetch(kept[part.path]), manifest, part)
+        if part.path in refs:
+            return part_arrays(context.executor.get(refs[part.path]), manifest, part)
         return read_part(folder, manifest, part)
 
     return read

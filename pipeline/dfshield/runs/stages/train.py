@@ -57,7 +57,7 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         seed=seed,
         teacher=context.layout.teacher.uri,
         data=dataset.folder.uri,
-        kept=context.kept.get(seed, {}),
+        refs=context.refs.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
         engine=engine,
@@ -98,7 +98,7 @@ def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDa
         dataset = SurrogateDataset.open(folder)
     if dataset.manifest.teacher_fingerprint != teacher.fingerprint():
         raise InputError(f"{dataset.folder} was made from another teacher than this run's")
-    missing = {part.path for part in dataset.missing()} - context.kept.get(seed, {}).keys()
+    missing = {part.path for part in dataset.missing()} - context.refs.get(seed, {}).keys()
     if missing:
         raise InputError(
             f"{dataset.folder} is not complete ({len(missing)} of "

@@ -12,7 +12,7 @@ from dfshield.config import AxisConfig, Config, config_from, current_key, set_ke
 from dfshield.errors import InputError
 from dfshield.runs.identity import flatten
 from dfshield.runs.inputs.synthesizer import image_settings
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
@@ -158,7 +158,7 @@ def _corners(config: Config) -> list[Values]:
 def _drawn(config: Config) -> Iterator[Values]:
     assert config.sweep.max_trials is not None
     for index in range(config.sweep.max_trials):
-        rng = generator(config.seed, Stage.SWEEP, index)
+        rng = generator(config.seed, RngStream.SWEEP, index)
         yield {key: _draw(axis, rng) for key, axis in config.sweep.parameters.items()}
 
 

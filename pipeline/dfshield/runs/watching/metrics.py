@@ -3,32 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from dfshield.trackers import Point
 
 RATE_WINDOW_S = 300.0
 
 HOLDOUT = ("agreement_clean", "agreement_pgd", "collapsed")
-
-
-@dataclass(frozen=True)
-class Point:
-    """Metrics that stand at one step.
-
-    Attributes:
-        group: what they are about: ``generator``, ``synthesis``, ``train``, ``holdout`` or
-            ``evaluation``; with several seeds ``seed-<n>/`` stands before it.
-        metrics: values by name, such as ``loss`` or ``student/PGD-20``.
-        step: how many steps, images, updates or epochs had been done; 0 for an evaluation.
-    """
-
-    group: str
-    metrics: Mapping[str, float]
-    step: int
-
-    def named(self) -> dict[str, float]:
-        """Return the values by their full names, such as ``train/loss``."""
-        return {f"{self.group}/{name}": value for name, value in self.metrics.items()}
 
 
 class EventMetrics:

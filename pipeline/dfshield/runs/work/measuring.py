@@ -31,7 +31,7 @@ from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 from dfshield.storage import Folder, identity_hash
 
 SLICES = "slices"
@@ -99,7 +99,7 @@ class SliceTask:
                 x,
                 y,
                 attack,
-                seed=derived_seed(self.seed, Stage.EVALUATION, index),
+                seed=derived_seed(self.seed, RngStream.EVALUATION, index),
                 keep=lambda x_adv: self._keep(index, x_adv),
                 attacked=attacked,
             )

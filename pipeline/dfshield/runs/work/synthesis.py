@@ -16,7 +16,7 @@ from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.work.generator import generator_weights
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.storage import (
     Folder,
     Manifest,
@@ -39,7 +39,7 @@ from dfshield.synthesis import (
     SynthesizedBatch,
 )
 
-STAGES = {"data": Stage.SYNTHESIS, "holdout": Stage.HOLDOUT}
+STREAMS = {"data": RngStream.SYNTHESIS, "holdout": RngStream.HOLDOUT}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SynthesisTask:
         teacher: the folder of the classifier.
         data: the folder of the data set, with its manifest.
         synthesis: how images are made.
-        sink: where parts go: into the data set's folder, or to `Worker.keep` as tables.
+        sink: where parts go: into the data set's folder, or to `Worker.put` as tables.
     """
 
     teacher: str
@@ -123,7 +123,7 @@ class SynthesisTask:
             else:
                 table = part_table(manifest, part, arrays)
                 checksum = table_checksum(table)
-                worker.keep(table)
+                worker.put(table)
             checkpoint.delete()
             return PartSummary.of(arrays, checksum, time.monotonic() - start)
 
@@ -208,7 +208,7 @@ def make_part(
             seed=manifest.seed,
             batches=indices,
             size=size,
-            stage=STAGES[part.split],
+            stage=STREAMS[part.split],
             resume=resume,
             on_iteration=_on_iteration(checkpoint, batches, synthesizer, share, progress),
         )
