@@ -85,7 +85,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batch: int,
         size: int = 200,
-        stage: RngStream = RngStream.SYNTHESIS,
+        stream: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> SynthesizedBatch:
@@ -97,7 +97,7 @@ class BoundSynthesizer(ABC):
             seed=seed,
             batches=[batch],
             size=size,
-            stage=stage,
+            stream=stream,
             resume=resume,
             on_iteration=on_iteration,
         )
@@ -110,7 +110,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int = 200,
-        stage: RngStream = RngStream.SYNTHESIS,
+        stream: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> list[SynthesizedBatch]:
@@ -123,7 +123,7 @@ class BoundSynthesizer(ABC):
             seed: the run's seed, from 0.
             batches: global indices of the batches.
             size: images in each.
-            stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced always.
+            stream: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced always.
             resume: go on from here; the images are those of a pass that never stopped.
             on_iteration: called after each iteration; see `OnIteration`.
 
@@ -135,7 +135,7 @@ class BoundSynthesizer(ABC):
         if not batches:
             raise InputError("batches: there is no batch to synthesize")
         indices = [at_least(0, batch, "batch") for batch in batches]
-        made = self._make(seed, indices, size, stage, resume, on_iteration)
+        made = self._make(seed, indices, size, stream, resume, on_iteration)
         for batch, of_batch in zip(indices, made, strict=True):
             if not torch.isfinite(of_batch.images).all():
                 raise DfshieldError(
@@ -149,7 +149,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: RngStream,
+        stream: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
