@@ -13,9 +13,18 @@ import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from dfshield.checks import nearest
+from dfshield.checks import nearest, one_of
 from dfshield.errors import InputError
 
 REQUIRED = inspect.Parameter.empty
@@ -72,6 +81,8 @@ def _built(option: Option, value: Any) -> Any:
         InputError: for an unknown key or a value that makes no sense, by its path in the option.
     """
     kind = option.annotation
+    if get_origin(kind) is Literal:
+        return one_of(get_args(kind), value, option.name)
     if not is_dataclass(kind) or not isinstance(kind, type) or isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
@@ -97,6 +108,8 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: all of them, in the order in which they are listed.
         supplied: options that the pipeline supplies where the user leaves them out, such as an
             attack's ``eps``, which is then that of the threat model.
+        renamed: options by their names of earlier releases, which configurations may still say,
+            and their names now.
         synonyms: names that other libraries give to options, and ours for them.
     """
 
@@ -106,11 +119,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: Sequence[type[V]],
         *,
         supplied: Collection[str] = (),
+        renamed: Mapping[str, str] | None = None,
         synonyms: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.supplied = frozenset(supplied)
-        self._synonyms = dict(synonyms or {})
+        self.renamed = dict(renamed or {})
+        self._synonyms = {**self.renamed, **(synonyms or {})}
         self._variants: dict[str, type[V]] = {}
         for variant in variants:
             self.register(variant)
@@ -216,6 +231,22 @@ class Family(Mapping[str, type[V]], Generic[V]):
         """Return the first line of a variant's docstring."""
         return (inspect.getdoc(self.find(name)) or "").partition("\n")[0]
 
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """Return summary and options of every variant by name, ready for JSON.
+
+        An option is its JSON schema, and whether a configuration must give it.
+        """
+        return {
+            name: {
+                "summary": self.summary(name),
+                "options": {
+                    option.name: {**option.schema(), "required": self._must_be_given(option)}
+                    for option in self.options(name)
+                },
+            }
+            for name in self
+        }
+
     def schema(self, default: str | None = None) -> dict[str, Any]:
         """Return the JSON schema of a variant as the configuration writes it.
 
@@ -235,7 +266,6 @@ class Family(Mapping[str, type[V]], Generic[V]):
 
     def _rule(self, name: str, *, is_default: bool) -> dict[str, Any]:
         options = self.options(name)
-        needed = [o.name for o in options if o.default is REQUIRED and o.name not in self.supplied]
         return {
             "if": {
                 "properties": {"name": {"const": name}},
@@ -248,10 +278,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
                     "name": {"const": name},
                     **{option.name: option.schema() for option in options},
                 },
-                "required": needed,
+                "required": [o.name for o in options if self._must_be_given(o)],
                 "additionalProperties": self._takes_any(name),
             },
         }
+
+    def _must_be_given(self, option: Option) -> bool:
+        return option.default is REQUIRED and option.name not in self.supplied
 
     def _takes_any(self, name: str) -> bool:
         """Return whether a variant hands options that it does not know on to another."""

@@ -38,7 +38,7 @@ def file(tmp_path):
 )
 def test_presets_are_the_published_settings(variant, family, threat, synthesis):
     config = with_preset(f"{variant}/{family}")
-    assert (config.threat.norm, config.threat.eps, config.threat.step) == threat
+    assert (config.threat.norm, config.threat.eps, config.threat.step_size) == threat
     made = config.synthesis
     assert (made.num_images, made.method.iterations, made.method.labels) == synthesis
     assert made.method.name == "dss"
@@ -48,7 +48,7 @@ def test_presets_are_the_published_settings(variant, family, threat, synthesis):
     training = config.training
     assert (training.learning_rate, training.momentum, training.nesterov) == (1e-4, 0.9, True)
     assert training.weight_decay == 1e-4
-    assert training.inner.steps == 10
+    assert training.inner.num_steps == 10
     assert (training.objective.lambda1, training.objective.lambda2) == (1, 1)
     assert (training.gradrefine.num_batches, training.gradrefine.tau) == (20, 0.5)
     assert training.select == "last"
@@ -215,8 +215,11 @@ def test_the_schema_describes_each_section():
         ({"seeds": [0, True]}, "seeds.1:"),
         ({"training": {"learning_rate": 2e6}}, "training.learning_rate:"),
         ({"synthesis": {"learning_rate": 2e6}}, "synthesis.method.learning_rate:"),
-        ({"threat": {"step": 0}}, "threat.step: 0 must be above 0"),
-        ({"training": {"inner": {"step": "0/255"}}}, "training.inner.step: '0/255' must be above"),
+        ({"threat": {"step_size": 0}}, "threat.step_size: 0 must be above 0"),
+        (
+            {"training": {"inner": {"step_size": "0/255"}}},
+            "training.inner.step_size: '0/255' must be above",
+        ),
         ({"threat": {"eps": "1e400"}}, "threat.eps: '1e400'"),
         ({"threat": {"eps": "1e999999999"}}, "threat.eps: '1e999999999'"),
         ({"threat": {"eps": 10**400}}, "threat.eps: 1000"),

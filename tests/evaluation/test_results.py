@@ -118,7 +118,7 @@ def test_mean_and_spread(model, images):
 
 
 def test_json_round_trip(model, images):
-    result = evaluate(model, images, PGD(eps="8/255", steps=2))
+    result = evaluate(model, images, PGD(eps="8/255", num_steps=2))
     text = result.to_json()
     assert EvaluationResult.from_json(text) == result
     values = json.loads(text)

@@ -115,7 +115,7 @@ def make_data() -> Callable[..., ReportData]:
                 "class_names": list(NAMES),
                 "trained_here": False,
             },
-            "threat": {"norm": "linf", "eps": 8 / 255, "step": 2 / 255},
+            "threat": {"norm": "linf", "eps": 8 / 255, "step_size": 2 / 255},
             "config_yaml": "name: ward-7\nthreat: {norm: linf, eps: 8/255}\n",
             "versions": {"dfshield": "0.1.0", "torch": "2.13.0"},
             "seeds": seeds or (seed_outcome(0),),

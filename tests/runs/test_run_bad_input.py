@@ -84,7 +84,7 @@ def state():
             ["evaluation.attacks.1", "setps", "'steps'"],
         ),
         ({"evaluation__attacks": [{"name": "pgd", "eps": 8}]}, ["evaluation.attacks.0", "8/255"]),
-        ({"evaluation__attacks": [{"steps": 3}]}, ["evaluation.attacks.0.name", "required"]),
+        ({"evaluation__attacks": [{"num_steps": 3}]}, ["evaluation.attacks.0.name", "required"]),
         ({"storage__path": "$NO_SUCH_VARIABLE/x"}, ["storage.path", "NO_SUCH_VARIABLE"]),
         ({"storage__path": "nowhere://bucket"}, ["nowhere://bucket"]),
     ],

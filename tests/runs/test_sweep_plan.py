@@ -80,7 +80,7 @@ def test_random_draws_depend_on_the_seed_alone_and_stay_in_range():
         TAU: {"uniform": [0.2, 0.4]},
         LAMBDA1: {"loguniform": [0.01, 100]},
         K: {"randint": [1, 4]},
-        "training.inner.steps": {"grid": [2, 3]},
+        "training.inner.num_steps": {"grid": [2, 3]},
     }
 
     def drawn(max_trials, seed=0):
@@ -92,7 +92,7 @@ def test_random_draws_depend_on_the_seed_alone_and_stay_in_range():
     assert many != drawn(60, seed=1)
     assert all(0.2 <= values[TAU] < 0.4 for values in many)
     assert {values[K] for values in many} == {1, 2, 3}
-    assert {values["training.inner.steps"] for values in many} == {2, 3}
+    assert {values["training.inner.num_steps"] for values in many} == {2, 3}
     logs = np.log10([values[LAMBDA1] for values in many])
     assert logs.min() >= -2
     assert logs.max() <= 2

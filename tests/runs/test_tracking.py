@@ -91,7 +91,7 @@ def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     config = tiny(
         keep=("teacher", "synthetic"),
         training__epochs=3,
-        training__inner={"steps": 100},
+        training__inner={"num_steps": 100},
         training__checkpoint_every=1000,
     )
     run = run_of(config)

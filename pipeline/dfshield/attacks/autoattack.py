@@ -43,7 +43,7 @@ class AutoAttack(Attack):
         version: see above.
         attacks: of ``custom``, in the order they run, as a list or a text with commas: of
             ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``fab``, ``fab-t`` and ``square``.
-        steps: of ``custom``: iterations of APGD and FAB.
+        num_steps: of ``custom``: iterations of APGD and FAB.
         queries: of ``custom``: of Square, per image.
         restarts: of ``custom``: of APGD-CE, APGD-DLR and FAB.
         targets: of ``custom``: target classes of APGD-T and FAB-T.
@@ -65,7 +65,7 @@ class AutoAttack(Attack):
         norm: Norm = "linf",
         version: str = "standard",
         attacks: Sequence[str] | None = None,
-        steps: int | None = None,
+        num_steps: int | None = None,
         queries: int | None = None,
         restarts: int | None = None,
         targets: int | None = None,
@@ -75,10 +75,10 @@ class AutoAttack(Attack):
         super().__init__(eps=eps, norm=norm)
         self.version = one_of((*VERSIONS, CUSTOM), version, "version")
         self.attacks = attacks
-        self.steps, self.queries, self.restarts = steps, queries, restarts
+        self.num_steps, self.queries, self.restarts = num_steps, queries, restarts
         self.targets, self.eot = targets, eot
         settings = {
-            "steps": steps,
+            "num_steps": num_steps,
             "queries": queries,
             "restarts": restarts,
             "targets": targets,

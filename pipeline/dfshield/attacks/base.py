@@ -27,6 +27,7 @@ from dfshield.errors import DfshieldWarning, InputError
 from dfshield.families import Variant
 from dfshield.seeds import whole_seed
 
+_RECORDED = {"num_steps": "steps", "step_size": "step"}
 _ASKED = 16
 """Images whose answers decide whether they are probabilities."""
 
@@ -57,7 +58,7 @@ class Attack(Variant, ABC):
         needs_model: the name of the constructor's argument for another model (``teacher``,
             ``source``), or None.
         needs_gradient: whether logits without a gradient are refused.
-        takes_step: whether ``step`` is the threat model's where the configuration gives none.
+        takes_step: whether ``step_size`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
         spare_broken: set to False to have images attacked that are wrong as they are, as
@@ -188,10 +189,14 @@ class Attack(Variant, ABC):
         """The name for tables, such as ``PGD-20``."""
         return self.name.upper()
 
+    def identity(self) -> dict[str, str | int | float | bool]:
+        """Return `describe` with the names that results have recorded since the first release."""
+        return {_RECORDED.get(key, key): value for key, value in self.describe().items()}
+
     @property
     def slug(self) -> str:
         """A name for files; attacks that differ in any hyper-parameter have different ones."""
-        text = json.dumps(self.describe(), sort_keys=True)
+        text = json.dumps(self.identity(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self._stem}-{self.norm}-{self.eps:.4g}-{digest}"
 

@@ -13,6 +13,7 @@ from dfshield import __version__
 from dfshield.cli.execution import execute, trusting
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
+from dfshield.cli.methods import methods
 from dfshield.cli.options import (
     AsJson,
     ConfigArgument,
@@ -258,6 +259,9 @@ def doctor(
     overrides = trusting(overrides, trust_python)
     if not doctor_command(config, overrides, template or (), as_json=as_json):
         raise typer.Exit(DfshieldError.exit_code)
+
+
+app.command()(methods)
 
 
 @config_app.command("schema")

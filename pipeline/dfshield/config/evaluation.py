@@ -48,7 +48,7 @@ class EvaluationConfig(Section):
         "student",
     )
     attacks: tuple[AttackConfig, ...] = (
-        VariantConfig.model_validate({"name": "pgd", "steps": 20}),
+        VariantConfig.model_validate({"name": "pgd", "num_steps": 20}),
         VariantConfig(name="autoattack"),
     )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
@@ -81,8 +81,8 @@ def attack_options(attack: VariantConfig, threat: ThreatConfig) -> dict[str, Any
     if needs_eps(attack.name):
         options = {"eps": threat.eps, "norm": threat.norm}
         takes_step = ATTACKS[attack.name].takes_step
-        if takes_step and threat.step is not None and "eps" not in attack.options:
-            options["step"] = threat.step
+        if takes_step and threat.step_size is not None and "eps" not in attack.options:
+            options["step_size"] = threat.step_size
     return options | attack.options
 
 

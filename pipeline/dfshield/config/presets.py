@@ -6,7 +6,7 @@ A preset is ``variant/family``, for example ``paper/medical``; `PRESETS` describ
 from typing import Any
 
 _CIFAR: dict[str, Any] = {
-    "threat": {"norm": "linf", "eps": "4/255", "step": "1/255"},
+    "threat": {"norm": "linf", "eps": "4/255", "step_size": "1/255"},
     "synthesis": {
         "method": {"name": "dss", "iterations": 2000, "labels": "per_batch"},
         "num_images": 60_000,
@@ -15,7 +15,7 @@ _CIFAR: dict[str, Any] = {
     "training": {"batch_size": 200},
 }
 _MEDICAL: dict[str, Any] = {
-    "threat": {"norm": "linf", "eps": "8/255", "step": "2/255"},
+    "threat": {"norm": "linf", "eps": "8/255", "step_size": "2/255"},
     "synthesis": {
         "method": {"name": "dss", "iterations": 1000, "labels": "random"},
         "num_images": 10_000,
@@ -28,7 +28,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "cifar100": _CIFAR,
     "svhn": _CIFAR,
     "medical": _MEDICAL,
-    "l2": {**_CIFAR, "threat": {"norm": "l2", "eps": "128/255", "step": "15/255"}},
+    "l2": {**_CIFAR, "threat": {"norm": "l2", "eps": "128/255", "step_size": "15/255"}},
 }
 
 _VARIANTS = {

@@ -4,19 +4,37 @@ Configurations, overrides, presets and the axes of sweeps may say either. What i
 resolved configuration, messages) has the new one.
 """
 
+import logging
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from dfshield.errors import InputError
 
 Tree = dict[str, Any]
 
-RENAMED = {
+_log = logging.getLogger(__name__)
+
+OF_DSS = {
     f"synthesis.{option}": f"synthesis.method.{option}"
     for option in ("iterations", "learning_rate", "jitter", "labels", "coefficients")
 }
+"""Options of the default synthesizer, which may stand beside it."""
+
+RENAMED = {
+    "threat.step": "threat.step_size",
+    "training.inner.step": "training.inner.step_size",
+    "training.inner.steps": "training.inner.num_steps",
+    **OF_DSS,
+}
 """Old key and new key, by config path. All stand for whatever lies under them too."""
+
+
+@cache
+def note_renamed(old: str, new: str) -> None:
+    """Tell the user, once, that a key has another name now."""
+    _log.warning("%s is called %s now; the old name is still read", old, new)
 
 
 def current_key(key: str) -> str:
@@ -35,15 +53,24 @@ def with_current_keys(tree: Mapping[str, Any]) -> Tree:
     """
     made = dict(tree)
     for old, new in RENAMED.items():
-        section, key = old.split(".")
-        inside = made.get(section)
-        if not isinstance(inside, Mapping) or key not in inside:
+        if not has_key(made, old):
             continue
-        made[section] = {name: value for name, value in inside.items() if name != key}
+        value = _taken(made, old)
         if has_key(made, new):
             raise InputError(f"{old}: is {new} now, which is given as well: leave the old key out")
-        set_key(made, new, inside[key])
+        if old not in OF_DSS:
+            note_renamed(old, new)
+        set_key(made, new, value)
     return made
+
+
+def _taken(tree: Tree, key: str) -> Any:
+    """Take a key out of nested dictionaries, of which those on its path are copied."""
+    *sections, last = key.split(".")
+    for section in sections:
+        tree[section] = dict(tree[section])
+        tree = tree[section]
+    return tree.pop(last)
 
 
 def nearest_renamed(key: str) -> str:

@@ -20,10 +20,10 @@ class ThreatConfig(Section):
 
     norm: Literal["linf", "l2"] = "linf"
     eps: Size = "4/255"
-    step: Step | None = Field(
+    step_size: Step | None = Field(
         None,
         description="Step size of the evaluation's PGD only, None: eps / 4; that of training is "
-        "training.inner.step.",
+        "training.inner.step_size.",
     )
 
 

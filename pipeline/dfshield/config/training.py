@@ -22,8 +22,10 @@ class GradRefineConfig(Section):
 class InnerConfig(Section):
     """PGD inside training; its norm and eps are the threat's."""
 
-    steps: Count = 10
-    step: Step | None = Field(None, description="None: eps / 4 (linf), 2 eps / steps (l2).")
+    num_steps: Count = 10
+    step_size: Step | None = Field(
+        None, description="None: eps / 4 (linf), 2 eps / num_steps (l2)."
+    )
     loss: Literal["kl", "teacher-kl", "ce"] | None = Field(
         None,
         description="What is maximised: kl of student and student, teacher-kl of teacher and "

@@ -1,18 +1,18 @@
-"""What this package uses of Ray without a promise of Ray's that it stays: all of it is here.
+"""Uses of what is private in Ray; no other module has any.
 
-Every function names the reason why Ray's public interface does not do, and what is lost under a
-release of Ray that has changed what it uses; it then does without. For such a release
+Every function says why Ray's public interface is not enough, and what is lost under a release of
+Ray that has changed what it uses: it then does without. Under such a release
 ``tests/distributed/test_ray_internals.py`` fails.
 
 Ray is imported when a function is called: this module is also loaded where Ray is not installed.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
-# How it shows that Ray no longer has what is asked of it.
+# The errors by which a release of Ray shows that it no longer has something.
 _CHANGED = (ImportError, AttributeError, KeyError, TypeError)
 _ANSWER_TIMEOUT_S = 5.0
 
@@ -27,25 +27,29 @@ def without_signal_handlers_of_ray() -> Iterator[None]:
 
     Lost without it: a SIGTERM while Ray starts ends the process at once, with Ray's own words.
     """
-    try:
-        constants: Any = import_module("ray._private.ray_constants")
-        utils: Any = import_module("ray._private.utils")
-        kept = constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler
-    except _CHANGED:
+    with ExitStack() as stack:
+        with suppress(*_CHANGED):
+            constants = import_module("ray._private.ray_constants")
+            stack.enter_context(_replaced(constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True))
+            utils = import_module("ray._private.utils")
+            stack.enter_context(_replaced(utils, "set_sigterm_handler", lambda _: None))
         yield
-        return
-    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
-    utils.set_sigterm_handler = lambda _: None
+
+
+@contextmanager
+def _replaced(module: object, name: str, value: object) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler = kept
+        setattr(module, name, before)
 
 
 def has_node() -> bool:
-    """Return whether this process has a node of Ray, while it connects and disconnects included.
+    """Return whether this process has a node of Ray, also while it connects or disconnects.
 
-    ``ray.is_initialized`` is still false while a process connects, when an exception aborts it.
+    ``ray.is_initialized`` is false while a process connects, when an exception would abort it.
 
     Lost without it: Ctrl-C waits until Ray has started.
     """
@@ -57,12 +61,12 @@ def has_node() -> bool:
 
 
 def draining_nodes() -> frozenset[str]:
-    """Return the ids of the nodes that Ray drains, as before a preemption.
+    """Return the ids of the nodes that Ray is draining, for example before a preemption.
 
     Ray's public state API asks the dashboard, which a cluster need not have, and
     ``ray.train.get_preemption_info`` answers in the workers of a training group only.
 
-    Lost without it: the notice of a preemption; its workers die like others.
+    Lost without it: the notice of a preemption; the workers of the node are lost without one.
     """
     try:
         state: Any = import_module("ray._private.state").state
@@ -71,23 +75,23 @@ def draining_nodes() -> frozenset[str]:
         return frozenset()
 
 
-def kill_train_controllers(sibling: Any) -> None:
-    """Kill the controllers of Ray Train that the process has started which started an actor.
+def kill_train_controllers(own_actor: Any) -> None:
+    """Kill the controllers of Ray Train that this process has started.
 
     Ray Train gives nobody a handle of its controller, and ends it only for a SIGINT that reaches
-    the main thread inside ``fit``. The state API, which knows all actors, needs the dashboard.
+    the main thread inside ``fit``. The state API, which lists all actors, needs the dashboard.
 
-    Lost without it: a group that is to end at once lives until its driver has ended.
+    Lost without it: a group that is to end at once ends with its driver only.
 
     Args:
-        sibling: handle of an actor that the process has started; other processes of this job, such
-            as the trials of a sweep, keep their controllers.
+        own_actor: handle of any actor that this process has started. Other processes of the same
+            job, such as the trials of a sweep, keep their controllers.
     """
     try:
         worker: Any = import_module("ray._private.worker").global_worker
         known = import_module("ray._private.state").actors(job_id=worker.current_job_id)
         name = import_module("ray.train.v2._internal.execution.controller").TrainController.__name__
-        own = known[sibling._actor_id.hex()]["OwnerAddress"]
+        own = known[own_actor._actor_id.hex()]["OwnerAddress"]
         ids = [
             bytes.fromhex(actor["ActorID"])
             for actor in known.values()
@@ -100,12 +104,12 @@ def kill_train_controllers(sibling: Any) -> None:
 
 
 def death_of_train_worker(error: BaseException) -> BaseException | None:
-    """Return why the process of a training worker died, None if an error is not about that.
+    """Return why the process of a training worker died; None for any other error.
 
-    Ray Train hands out such a death wrapped in an error of a class that it does not export, whose
-    text begins with the place and not with the reason.
+    Ray Train wraps the death of a process in an error of a class that it does not export, whose
+    text begins with the place instead of the reason.
 
-    Lost without it: the reason for which a worker was lost, in messages.
+    Lost without it: the reason, in messages about lost workers.
     """
     try:
         errors: Any = import_module("ray.train.v2._internal.exceptions")
@@ -120,6 +124,8 @@ def death_of_train_worker(error: BaseException) -> BaseException | None:
 def num_coordinator_requests(coordinator: Any) -> int | None:
     """Return how many requests Ray Train's coordinator of resources serves; None if unknown.
 
+    The coordinator has no method that returns its requests.
+
     Lost without it: the coordinator, an idle actor, stays in a cluster that was joined.
 
     Args:
@@ -131,7 +137,6 @@ def num_coordinator_requests(coordinator: Any) -> int | None:
     import ray
 
     try:
-        # Ray serialises the function; the coordinator has no method that tells of its requests.
         asked = coordinator.__ray_call__.remote(lambda self: len(self._ongoing_reqs))
         return int(ray.get(asked, timeout=_ANSWER_TIMEOUT_S))
     except _CHANGED:

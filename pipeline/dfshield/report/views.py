@@ -36,7 +36,7 @@ class Threat(View):
 
     norm: Literal["linf", "l2"]
     eps: float
-    step: float | None = None
+    step_size: float | None = None
 
 
 class Synthesis(View):

@@ -22,7 +22,7 @@ _RECIPE = {
     "synthesis.method.iterations": 2000,
     "training.batch_size": 200,
     "training.learning_rate": 1e-4,
-    "training.inner.steps": 10,
+    "training.inner.num_steps": 10,
 }
 
 

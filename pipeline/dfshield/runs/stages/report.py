@@ -111,11 +111,11 @@ def _teacher(context: RunContext) -> dict[str, Any]:
 
 
 def _threat(config: Config) -> dict[str, Any]:
-    step = config.threat.step
+    step_size = config.threat.step_size
     return {
         "norm": config.threat.norm,
         "eps": parse_epsilon(config.threat.eps),
-        "step": None if step is None else parse_epsilon(step),
+        "step_size": None if step_size is None else parse_epsilon(step_size),
     }
 
 

@@ -80,7 +80,7 @@ def training_engine(
     """Return the engine that a student is trained with here, or was begun with."""
     # An attack step goes forward and back to the image; the mini-batch itself twice forward and
     # back to the weights, which costs another forward pass each.
-    passes = 2.0 * training.inner.steps + 1 + 2 * 3
+    passes = 2.0 * training.inner.num_steps + 1 + 2 * 3
     work = passes * num_images * training.epochs * multiply_adds(teacher)
     return planned_engine(here, training.engine, work=work, bound=bound)
 

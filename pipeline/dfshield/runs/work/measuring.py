@@ -128,7 +128,9 @@ def attack_engine(
     """
     if not isinstance(attack, PGD):
         return here
-    passes = 2.0 * attack.steps * attack.restarts  # backward to the images costs what forward does
+    passes = (
+        2.0 * attack.num_steps * attack.restarts
+    )  # backward to the images costs what forward does
     work = passes * num_images * multiply_adds(classifier)
     return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
@@ -152,7 +154,7 @@ def measured(
     identity = {
         "model_fingerprint": model.fingerprint,
         "data": images.info.identity(),
-        "attack": attack.describe() if attack else None,
+        "attack": attack.identity() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,
     }

@@ -69,8 +69,8 @@ def make_trainer(
         inner=InnerMaximization(
             eps=config.threat.eps,
             norm=config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
             loss=inner.loss or objective.inner_loss,
             start=inner.start or objective.inner_start,
         ),
@@ -155,8 +155,8 @@ class _StudentRun:
         self.measuring = InnerMaximization(
             eps=job.config.threat.eps,
             norm=job.config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
         )
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
