@@ -44,7 +44,7 @@ STEPS = 5
 def draws_of(teacher: Classifier, *, size: int, iterations: int) -> BatchDraws:
     return draw_batch(
         seed=0,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=0,
         size=size,
         image_shape=teacher.input_shape,

@@ -195,7 +195,7 @@ def test_a_part_that_kills_its_workers(disturbed, cluster, tmp_path, monkeypatch
     config = load_config(str(job.config), ())
     draws = draw_batch(
         seed=0,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=BATCH,
         size=20,
         image_shape=(1, 8, 8),

@@ -87,15 +87,15 @@ class LinearSampler(BoundSynthesizer):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: RngStream,
+        stream: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
-        return [self._batch(seed, batch, size, stage) for batch in batches]
+        return [self._batch(seed, batch, size, stream) for batch in batches]
 
-    def _batch(self, seed: int, batch: int, size: int, stage: RngStream) -> SynthesizedBatch:
-        draw, classes = generator(seed, stage, batch), self.teacher.num_classes
-        rule = "balanced" if stage is RngStream.HOLDOUT else "random"
+    def _batch(self, seed: int, batch: int, size: int, stream: RngStream) -> SynthesizedBatch:
+        draw, classes = generator(seed, stream, batch), self.teacher.num_classes
+        rule = "balanced" if stream is RngStream.HOLDOUT else "random"
         labels = torch.from_numpy(
             draw_labels(rule, draw, batch=batch, size=size, num_classes=classes)
         )

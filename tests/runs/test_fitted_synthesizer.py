@@ -170,6 +170,15 @@ def test_parts_of_two_generators_are_not_mixed(config):
     assert contents(run / "synthetic") == before
 
 
+def test_a_generator_that_makes_no_images_fails_with_the_batch_named(config, monkeypatch):
+    weights = LinearFit.weights
+    broken = {"map": torch.tensor(torch.nan), "bias": torch.tensor(torch.nan)}
+    monkeypatch.setattr(
+        LinearFit, "weights", lambda s: {k: v + broken[k] for k, v in weights(s).items()}
+    )
+    assert "batch 0: its pixels are not finite" in call("synthesize", config).refusal(3)
+
+
 def test_a_fit_that_diverges_is_said_with_its_step(config, monkeypatch):
     monkeypatch.setattr(LinearFit, "step", lambda self: {"loss": float(torch.tensor(torch.nan))})
     assert "of the fit of the generator: loss is nan" in call("synthesize", config).refusal(3)

@@ -39,7 +39,7 @@ def teacher():
 def draws_of(teacher, *, batch=0, size=6, iterations=12):
     return draw_batch(
         seed=5,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=batch,
         size=size,
         image_shape=teacher.input_shape,

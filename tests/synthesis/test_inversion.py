@@ -26,7 +26,7 @@ def recorded(batch, kind):
 def draws_for(teacher, *, iterations, batch=4, **changes):
     arguments = {
         "seed": 0,
-        "stage": RngStream.SYNTHESIS,
+        "stream": RngStream.SYNTHESIS,
         "batch": batch,
         "size": 5,
         "image_shape": teacher.input_shape,
@@ -167,7 +167,7 @@ def test_a_batch_is_the_same_whatever_was_made_before(tiny_teacher):
 def test_the_holdout_is_balanced_under_every_rule_and_made_of_other_images(tiny_teacher):
     for rule in ("per_batch", "random", "balanced"):
         inversion = Inversion(tiny_teacher, iterations=2, labels=rule)
-        holdout = inversion.synthesize(seed=0, batch=0, size=9, stage=RngStream.HOLDOUT)
+        holdout = inversion.synthesize(seed=0, batch=0, size=9, stream=RngStream.HOLDOUT)
         trained_on = inversion.synthesize(seed=0, batch=0, size=9)
         assert torch.bincount(holdout.labels).tolist() == [3, 3, 3]
         assert not torch.isclose(holdout.images, trained_on.images).all()

@@ -173,7 +173,7 @@ def _made_again(
     rows = rows_of(manifest, part, batch)
     (in_pass,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
     made = synthesizer.synthesize_batches(
-        seed=manifest.seed, batches=in_pass, size=len(rows), stage=STREAMS[part.split]
+        seed=manifest.seed, batches=in_pass, size=len(rows), stream=STREAMS[part.split]
     )
     of_batch = made[in_pass.index(batch)]
     return stored_batch(synthesizer.teacher, manifest, batch, of_batch), rows.start

@@ -15,7 +15,7 @@ from dfshield.brief import Brief
 from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, gradients, require_module
 from dfshield.engine.acceleration import Acceleration
-from dfshield.errors import InputError, one_line
+from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.families import Variant
 from dfshield.seeds import RngStream
 from dfshield.synthesis.fit import GeneratorFit
@@ -85,7 +85,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batch: int,
         size: int = 200,
-        stage: RngStream = RngStream.SYNTHESIS,
+        stream: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> SynthesizedBatch:
@@ -97,7 +97,7 @@ class BoundSynthesizer(ABC):
             seed=seed,
             batches=[batch],
             size=size,
-            stage=stage,
+            stream=stream,
             resume=resume,
             on_iteration=on_iteration,
         )
@@ -110,7 +110,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int = 200,
-        stage: RngStream = RngStream.SYNTHESIS,
+        stream: RngStream = RngStream.SYNTHESIS,
         resume: BatchState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> list[SynthesizedBatch]:
@@ -123,7 +123,7 @@ class BoundSynthesizer(ABC):
             seed: the run's seed, from 0.
             batches: global indices of the batches.
             size: images in each.
-            stage: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced always.
+            stream: ``SYNTHESIS`` or ``HOLDOUT``. The hold-out is class-balanced always.
             resume: go on from here; the images are those of a pass that never stopped.
             on_iteration: called after each iteration; see `OnIteration`.
 
@@ -135,7 +135,13 @@ class BoundSynthesizer(ABC):
         if not batches:
             raise InputError("batches: there is no batch to synthesize")
         indices = [at_least(0, batch, "batch") for batch in batches]
-        return self._make(seed, indices, size, stage, resume, on_iteration)
+        made = self._make(seed, indices, size, stream, resume, on_iteration)
+        for batch, of_batch in zip(indices, made, strict=True):
+            if not torch.isfinite(of_batch.images).all():
+                raise DfshieldError(
+                    f"batch {batch}: the synthesizer made pixels that are not finite"
+                )
+        return made
 
     @abstractmethod
     def _make(
@@ -143,7 +149,7 @@ class BoundSynthesizer(ABC):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: RngStream,
+        stream: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:

@@ -131,7 +131,7 @@ class Inversion(BoundSynthesizer):
         seed: int,
         batches: Sequence[int],
         size: int,
-        stage: RngStream,
+        stream: RngStream,
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
@@ -139,12 +139,12 @@ class Inversion(BoundSynthesizer):
         draws = [
             draw_batch(
                 seed=seed,
-                stage=stage,
+                stream=stream,
                 batch=batch,
                 size=size,
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
-                labels="balanced" if stage is RngStream.HOLDOUT else method.labels,
+                labels="balanced" if stream is RngStream.HOLDOUT else method.labels,
                 coefficients=method.coefficients,
                 jitter=method.jitter,
                 iterations=method.iterations,

@@ -93,8 +93,8 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
-    committed = (event for event in read_events(root) if event["event"] == "part_committed")
-    return sum((float(e.get("seconds", 0)) for e in committed if e.get("seed") == seed), 0.0)
+    made = (e for e in read_events(root) if e["event"] in ("part_committed", "fit_done"))
+    return sum((float(e.get("seconds", 0)) for e in made if e.get("seed") == seed), 0.0)
 
 
 def _teacher(context: RunContext) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,7 +112,12 @@ class FitJob:
             monitor.advance(1.0)
         monitor.end()
         fingerprint = record.commit()
-        monitor.emit("fit_done", seed=manifest.seed, fingerprint=fingerprint)
+        monitor.emit(
+            "fit_done",
+            seed=manifest.seed,
+            fingerprint=fingerprint,
+            seconds=round(record.seconds, 3),
+        )
         return fingerprint
 
 
@@ -133,6 +139,7 @@ class _FitRecord:
             }
         )
         self._losses: list[dict[str, Any]] = []
+        self._seconds_before, self._begun = 0.0, time.monotonic()
         self._resume()
 
     def _resume(self) -> None:
@@ -142,6 +149,12 @@ class _FitRecord:
         if state is not None and state["key"] == self._key:
             self._fit.load_state_dict(state["fit"])
             self._losses = state["losses"]
+            self._seconds_before = state["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """What the fit has taken, over all processes that worked on it."""
+        return self._seconds_before + time.monotonic() - self._begun
 
     def after_step(self, losses: Mapping[str, float], *, hurry: bool) -> bool:
         """Record the losses of a step and keep a checkpoint, if it is time to.
@@ -165,9 +178,17 @@ class _FitRecord:
             self._losses.append({"step": step, **losses})
         if step % self._every == 0 or (hurry and not self._hurried):
             self._hurried = self._hurried or hurry
-            state = {"key": self._key, "fit": self._fit.state_dict(), "losses": self._losses}
-            save_checkpoint(self._folder, CHECKPOINT, state)
+            self._save()
         return recorded
+
+    def _save(self) -> None:
+        state = {
+            "key": self._key,
+            "fit": self._fit.state_dict(),
+            "losses": self._losses,
+            "seconds": self.seconds,
+        }
+        save_checkpoint(self._folder, CHECKPOINT, state)
 
     def commit(self) -> str:
         """Write the weights and then the record, which makes them valid; return the fingerprint."""

@@ -208,7 +208,7 @@ def make_part(
             seed=manifest.seed,
             batches=indices,
             size=size,
-            stage=STREAMS[part.split],
+            stream=STREAMS[part.split],
             resume=resume,
             on_iteration=_on_iteration(checkpoint, batches, synthesizer, share, progress),
         )
