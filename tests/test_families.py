@@ -17,9 +17,9 @@ from dfshield.checks import positive
 from dfshield.config import FAMILIES, Config, config_from
 from dfshield.config.variants import VariantOf
 from dfshield.errors import InputError
-from dfshield.families import REQUIRED
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
+from dfshield.variant_options import REQUIRED
 
 VARIANTS = [(family, name) for family, load in FAMILIES.items() for name in load()]
 MINIMAL = {"name": "run", "teacher": {"source": "medmnist:resnet18", "weights": "weights.pt"}}

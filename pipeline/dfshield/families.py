@@ -12,23 +12,17 @@ The configuration names one as ``{name: trades, beta: 6.0}``.
 import inspect
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import (
     Any,
     ClassVar,
     Generic,
-    Literal,
     TypeVar,
-    get_args,
-    get_origin,
     get_type_hints,
 )
 
-from dfshield.checks import nearest, one_of
+from dfshield.checks import nearest
 from dfshield.errors import InputError
-
-REQUIRED = inspect.Parameter.empty
-"""The default of an option that has none."""
+from dfshield.variant_options import REQUIRED, Option, built, described_arguments, plain
 
 
 class Variant:
@@ -39,62 +33,6 @@ class Variant:
     """
 
     name: ClassVar[str]
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a variant.
-
-    Attributes:
-        name: the keyword argument.
-        annotation: its type.
-        default: its value where it is left out; `REQUIRED` if it has none.
-        description: what the docstring says of it, in one line.
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-    description: str
-
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of its values."""
-        from pydantic import PydanticSchemaGenerationError, TypeAdapter  # only the schema needs it
-
-        try:
-            schema = TypeAdapter(self.annotation).json_schema()
-        except PydanticSchemaGenerationError:  # another model, which configurations name by folder
-            schema = {"type": "string"}
-        schema["description"] = self.description
-        return schema if self.default is REQUIRED else {**schema, "default": _plain(self.default)}
-
-
-def _plain(value: Any) -> Any:
-    """Return the value of an option ready for JSON: a dataclass is written as a mapping."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _built(option: Option, value: Any) -> Any:
-    """Return the value of an option as the constructor takes it: a mapping made a dataclass.
-
-    Raises:
-        InputError: for an unknown key or a value that makes no sense, by its path in the option.
-    """
-    kind = option.annotation
-    if get_origin(kind) is Literal:
-        return one_of(get_args(kind), value, option.name)
-    if not is_dataclass(kind) or not isinstance(kind, type) or isinstance(value, kind):
-        return value
-    if not isinstance(value, Mapping):
-        raise InputError(f"{option.name}: a section of settings was expected (got {value!r})")
-    known = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in known:
-            raise InputError(f"{option.name}.{key}: unknown key; {nearest(str(key), known)}")
-    try:
-        return kind(**value)
-    except InputError as error:
-        raise InputError(f"{option.name}.{error}") from None
 
 
 V = TypeVar("V", bound=Variant)
@@ -196,9 +134,7 @@ class Family(Mapping[str, type[V]], Generic[V]):
         for option in self.options(name):
             if option.default is REQUIRED and option.name not in options:
                 raise InputError(f"{option.name}: is missing, which {name} needs")
-        given = {
-            o.name: _built(o, options[o.name]) for o in self.options(name) if o.name in options
-        }
+        given = {o.name: built(o, options[o.name]) for o in self.options(name) if o.name in options}
         return self._variants[name](**{**options, **given})
 
     def names_option(self, error: InputError, name: str, given: Collection[str]) -> bool:
@@ -217,7 +153,7 @@ class Family(Mapping[str, type[V]], Generic[V]):
     def describe(self, variant: V) -> dict[str, Any]:
         """Return name and options of a variant, which it keeps as attributes, ready for JSON."""
         options = (option.name for option in self.options(variant.name))
-        return {"name": variant.name, **{key: _plain(getattr(variant, key)) for key in options}}
+        return {"name": variant.name, **{key: plain(getattr(variant, key)) for key in options}}
 
     def changed(self, variant: V) -> dict[str, Any]:
         """Return those options of a variant that are not at their defaults, ready for JSON."""
@@ -290,17 +226,3 @@ class Family(Mapping[str, type[V]], Generic[V]):
         """Return whether a variant hands options that it does not know on to another."""
         parameters = inspect.signature(self.find(name)).parameters.values()
         return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def described_arguments(variant: type) -> dict[str, str]:
-    """Return what the sections ``Args:`` of a class's docstrings say of each argument.
-
-    A class that inherits its constructor, or adds to it, has the rest from its bases.
-    """
-    found: dict[str, str] = {}
-    for base in reversed(variant.__mro__):
-        docstring = inspect.cleandoc(base.__doc__ or "")
-        section = re.split(r"\n(?=\S)", docstring.partition("\nArgs:\n")[2])[0]
-        for entry in re.finditer(r"^    (\w+): (.*(?:\n     .*)*)", section, flags=re.MULTILINE):
-            found[entry[1]] = " ".join(entry[2].split())
-    return found

@@ -185,6 +185,11 @@ class Attack(Variant, ABC):
         return (logits.argmax(1) == y).nonzero().flatten()
 
     @property
+    def passes(self) -> float | None:
+        """Forward passes over all images, or what costs as much; None if that is not known."""
+        return None
+
+    @property
     def label(self) -> str:
         """The name for tables, such as ``PGD-20``."""
         return self.name.upper()

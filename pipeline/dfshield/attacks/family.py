@@ -2,7 +2,8 @@
 
 from dfshield.attacks.base import Attack
 from dfshield.errors import InputError
-from dfshield.families import REQUIRED, Family
+from dfshield.families import Family
+from dfshield.variant_options import REQUIRED
 
 ATTACKS: Family[Attack] = Family(
     "attack",

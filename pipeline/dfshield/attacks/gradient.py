@@ -180,6 +180,11 @@ class PGD(Attack):
         return of_labels
 
     @property
+    def passes(self) -> float | None:
+        """Two for every step: backward to the images costs what forward does."""
+        return 2.0 * self.num_steps * self.restarts
+
+    @property
     def label(self) -> str:
         """``PGD-20``, with what differs from a single run on the cross-entropy."""
         extra = [self.loss.upper()] if self.loss != "ce" else []

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
-from dfshield.attacks import PGD, Attack
+from dfshield.attacks import Attack
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, EngineConfig
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
@@ -123,14 +123,12 @@ def attack_engine(
 ) -> Engine:
     """Return what an attack on so many images is computed with: float32 always.
 
-    A PGD that is long enough is compiled; PGD alone, since other attacks go on with the images that
-    are left, and their number changes.
+    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
+    go on with the images that are left, whose number changes.
     """
-    if not isinstance(attack, PGD):
+    passes = None if attack is None else attack.passes
+    if passes is None:
         return here
-    passes = (
-        2.0 * attack.num_steps * attack.restarts
-    )  # backward to the images costs what forward does
     work = passes * num_images * multiply_adds(classifier)
     return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
