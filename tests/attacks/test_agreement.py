@@ -34,7 +34,7 @@ def directly(model, x, y, *, eps, norm, seed, parts, targets=9, **budget):
             version="custom",
             attacks=list(parts),
         )
-        steps = budget.get("steps", 100)
+        steps = budget.get("num_steps", 100)
         options = {"norm": NORMS[norm], "eps": eps, "seed": seed, "device": "cpu"}
         logger = logging.getLogger("auto-attack")
         base = pyautoattack.autopgd_base

@@ -123,7 +123,7 @@ def test_json_round_trip(model, images):
     assert EvaluationResult.from_json(text) == result
     values = json.loads(text)
     assert values["attack"]["random_start"] is True
-    assert values["attack"]["steps"] == 2
+    assert values["attack"]["num_steps"] == 2
     assert len(values["prediction_histogram"]) == 5
 
 
