@@ -1,6 +1,6 @@
 """Random numbers: every draw comes from a generator derived from the run's seed.
 
-The key of a generator is ``(stage, index, ...)``, so what it yields depends on nothing but the
+The key of a generator is ``(stream, index, ...)``, so what it yields depends on nothing but the
 run's seed and its place in the run: not on the number of workers, not on the order of work, not on
 an interruption. Global generators are never touched.
 """
@@ -31,7 +31,7 @@ def whole_seed(seed: int) -> int:
     return whole
 
 
-class Stage(IntEnum):
+class RngStream(IntEnum):
     """First element of a generator's key. The numbers are part of the data format: only append."""
 
     TEACHER = 0
@@ -41,28 +41,29 @@ class Stage(IntEnum):
     EVALUATION = 4
     VERIFICATION = 5
     SWEEP = 6
-    DEFENCE = 7
+    GENERATOR = 7
+    DEFENCE = 8
 
 
-def generator(run_seed: int, stage: Stage, *index: int) -> np.random.Generator:
+def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:
     """Return the NumPy generator of one place of a run.
 
     Args:
         run_seed: the run's seed, a non-negative integer.
-        stage: which part of the pipeline draws.
+        stream: which part of the pipeline draws.
         index: further coordinates, for example the global batch index.
     """
-    return np.random.default_rng(_sequence(run_seed, stage, *index))
+    return np.random.default_rng(_sequence(run_seed, stream, *index))
 
 
-def derived_seed(run_seed: int, stage: Stage, *index: int) -> int:
+def derived_seed(run_seed: int, stream: RngStream, *index: int) -> int:
     """Return a seed in [0, 2**31) for a library that takes only an integer."""
-    sequence = _sequence(run_seed, stage, *index)
+    sequence = _sequence(run_seed, stream, *index)
     return int(sequence.generate_state(1, np.uint32)[0] >> 1)
 
 
-def _sequence(run_seed: int, stage: Stage, *index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(whole_seed(run_seed), spawn_key=(int(stage), *index))
+def _sequence(run_seed: int, stream: RngStream, *index: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(whole_seed(run_seed), spawn_key=(int(stream), *index))
 
 
 @contextmanager

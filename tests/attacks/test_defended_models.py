@@ -41,8 +41,8 @@ def test_contract(case, trained_net, defended, images):
 def test_an_attack_through_the_defence_is_stronger_than_one_that_does_not_know_of_it(
     trained_net, defended, digits
 ):
-    unaware = evaluate(defended, digits, Transfer(eps=0.1, source=trained_net, steps=20))
-    adaptive = evaluate(defended, digits, PGD(eps=0.1, steps=20))
+    unaware = evaluate(defended, digits, Transfer(eps=0.1, source=trained_net, num_steps=20))
+    adaptive = evaluate(defended, digits, PGD(eps=0.1, num_steps=20))
     assert adaptive.num_correct < unaware.num_correct
 
 
@@ -50,4 +50,4 @@ def test_autoattack_standard_applies(defended, images):
     result = evaluate(defended, images, AutoAttack(eps=0.3))
     assert result.randomised is False
     assert result.standard_suite is True
-    assert result.num_correct <= evaluate(defended, images, PGD(eps=0.3, steps=5)).num_correct
+    assert result.num_correct <= evaluate(defended, images, PGD(eps=0.3, num_steps=5)).num_correct

@@ -11,7 +11,7 @@ from drill import SLOWER, SYNTHESIS, at_work, finished, part_stamps
 from tiny_run import contents, ended, events, finish, run_of, start, wait_until, write_config
 
 from dfshield.config import load_config
-from dfshield.seeds import Stage
+from dfshield.seeds import RngStream
 from dfshield.synthesis import CoefficientSampler, draw_batch
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -195,13 +195,13 @@ def test_a_part_that_kills_its_workers(disturbed, cluster, tmp_path, monkeypatch
     config = load_config(str(job.config), ())
     draws = draw_batch(
         seed=0,
-        stage=Stage.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=BATCH,
         size=20,
         image_shape=(1, 8, 8),
         num_classes=10,
-        labels=config.synthesis.labels,
-        coefficients=CoefficientSampler(**config.synthesis.coefficients.model_dump()),
+        labels=config.synthesis.method.labels,
+        coefficients=CoefficientSampler(**config.synthesis.method.coefficients),
         jitter=0,
         iterations=1,
     )

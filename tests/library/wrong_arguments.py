@@ -40,7 +40,7 @@ with torch.no_grad():
 Y = Z.argmax(1)
 DIGITS = ImageSet(X[:, 0].numpy(), Y.numpy(), tuple("0123456789"), "digits", "train")
 WRAPPED = Classifier.wrap(NET, input_shape=(1, 8, 8))
-INNER = InnerMaximization(eps=0.1, steps=1)
+INNER = InnerMaximization(eps=0.1, num_steps=1)
 
 
 def function(x):
@@ -53,7 +53,7 @@ def wrap(module=NET, **arguments):
 
 def invert(teacher=WRAPPED, size=2, batches=(0,), seed=0, **arguments):
     inversion = Inversion(teacher, iterations=1, **arguments)
-    return inversion.synthesize_together(seed=seed, batches=batches, size=size)
+    return inversion.synthesize_batches(seed=seed, batches=batches, size=size)
 
 
 def trainer(student=None, frozen=False, **arguments):
@@ -283,7 +283,10 @@ CALLS = {
     ],
     "train": [partial(taught, train=(X, Y)), partial(taught, train=X)],
     "validation": [partial(taught, validation=None)],
-    "steps": [partial(InnerMaximization, eps=0.1, steps=0.5), partial(PGD, eps=0.1, steps=0)],
+    "num_steps": [
+        partial(InnerMaximization, eps=0.1, num_steps=0.5),
+        partial(PGD, eps=0.1, num_steps=0),
+    ],
     "slice_size": [
         partial(evaluate, NET, (X, Y), None, slice_size=0),
         partial(audit, NET, (X, Y), eps=0.1, slice_size="all"),

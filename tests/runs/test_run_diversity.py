@@ -128,7 +128,7 @@ class Labels(DiversityMetric):
 
 def test_a_new_metric_is_one_class(tiny, monkeypatch):
     monkeypatch.setitem(DIVERSITY._variants, "labels", Labels)
-    assert DIVERSITY.schema()["oneOf"][-1]["description"] == "How many labels there are."
+    assert DIVERSITY.listing()["labels"]["summary"] == "How many labels there are."
     config = tiny(keep=("teacher",), synthesis__diversity=[{"name": "labels", "num_images": 40}])
     succeed("run", config)
     run = run_of(config)

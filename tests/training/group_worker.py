@@ -13,7 +13,7 @@ import torch.multiprocessing
 from torch import nn
 
 from dfshield.errors import DfshieldError
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.training import (
     AdversarialTrainer,
     GradRefine,
@@ -110,7 +110,7 @@ def make_trainer(run: str, group: WorkerGroup | None, **changes: object) -> Adve
             student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
         ),
         "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, steps=2),
+        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, num_steps=2),
         "epochs": 2,
         "batch_size": 4,
         "num_batches": num_batches,
@@ -133,8 +133,8 @@ def trained(trainer: AdversarialTrainer) -> dict:
                 trainer.student,
                 images,
                 teacher_logits,
-                inner=InnerMaximization(eps=0.5, steps=2),
-                generator=partial(generator, SEED, Stage.TRAINING, record.epoch, 1 << 30),
+                inner=InnerMaximization(eps=0.5, num_steps=2),
+                generator=partial(generator, SEED, RngStream.TRAINING, record.epoch, 1 << 30),
                 batch_size=8,
                 group=trainer.group,
             )
@@ -167,7 +167,7 @@ def refined(group: WorkerGroup | None, num_batches: int) -> dict:
 def diverged(group: WorkerGroup | None) -> dict:
     """Train with one mini-batch, the fifth of the first group, whose gradient is not finite."""
     _, teacher_logits = data()
-    order = generator(SEED, Stage.TRAINING, 0).permutation(51)
+    order = generator(SEED, RngStream.TRAINING, 0).permutation(51)
     teacher_logits[order[4 * 4]] = float("inf")
     trainer = make_trainer("convolutional, K = 6, linf", group, teacher_logits=teacher_logits)
     before = deepcopy(trainer.student.state_dict())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfshield.errors import DfshieldError
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 
 
@@ -30,7 +30,7 @@ def make_trainer(student, images, **changes):
         ),
         "objective": SoftLabelObjective(),
         # l_2: its steps are continuous, so the last bit of a gradient cannot flip a sign.
-        "inner": InnerMaximization(eps=0.5, norm="l2", steps=2),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
         "epochs": 2,
         "batch_size": 8,
         "num_batches": 3,
@@ -61,11 +61,11 @@ def test_one_mini_batch_per_update_is_a_plain_loop(make_student, images):
     )
     expected = []
     for epoch in range(2):
-        order = torch.from_numpy(generator(5, Stage.TRAINING, epoch).permutation(50))
+        order = torch.from_numpy(generator(5, RngStream.TRAINING, epoch).permutation(50))
         for batch, rows in enumerate(order.split(8)):
             student.train()
             x_adv = trainer.inner(
-                student, images[rows], generator=generator(5, Stage.TRAINING, epoch, batch)
+                student, images[rows], generator=generator(5, RngStream.TRAINING, epoch, batch)
             )
             loss = equation_11(student(images[rows]), student(x_adv), trainer.teacher_logits[rows])
             sgd.zero_grad()
@@ -91,7 +91,7 @@ def test_a_group_is_computed_at_the_same_weights_and_buffers(make_student, image
     sgd = torch.optim.SGD(
         student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
     )
-    order = torch.from_numpy(generator(5, Stage.TRAINING, 0).permutation(50))
+    order = torch.from_numpy(generator(5, RngStream.TRAINING, 0).permutation(50))
     mini_batches = list(enumerate(order.split(8)))
     expected_rates = []
     for group in (mini_batches[:3], mini_batches[3:6], mini_batches[6:]):
@@ -99,7 +99,7 @@ def test_a_group_is_computed_at_the_same_weights_and_buffers(make_student, image
         for batch, rows in group:
             still = deepcopy(student)
             x_adv = trainer.inner(
-                still, images[rows], generator=generator(5, Stage.TRAINING, 0, batch)
+                still, images[rows], generator=generator(5, RngStream.TRAINING, 0, batch)
             )
             loss = equation_11(still(images[rows]), still(x_adv), trainer.teacher_logits[rows])
             gradients.append(torch.autograd.grad(loss, list(still.parameters())))
@@ -190,7 +190,7 @@ def assert_equal_to_the_bit(trainer, other):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_goes_on_from_every_update_boundary_bit_for_bit(make_student, images, norm):
-    inner = InnerMaximization(eps=0.1, norm=norm, steps=2)
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
     whole = make_trainer(make_student(), images, inner=inner)
     states, records = [], []
     while not whole.done:
@@ -249,7 +249,7 @@ def test_training_teaches_the_teachers_answers_also_under_perturbation(make_stud
     with torch.no_grad():
         teacher_logits = teacher(images)
     student = make_student(seed=4)
-    inner = InnerMaximization(eps=0.03, steps=2)
+    inner = InnerMaximization(eps=0.03, num_steps=2)
     trainer = make_trainer(
         student,
         images,
@@ -295,7 +295,7 @@ before = states()
 train_supervised(student, digits, digits, epochs=1)
 logits = torch.zeros(40, 10)
 for norm in ("linf", "l2"):
-    inner = InnerMaximization(eps=0.1, norm=norm, steps=2)
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
     AdversarialTrainer(
         student, images=images, labels=labels, teacher_logits=logits, inner=inner, epochs=1,
         optimizer=torch.optim.SGD(student.parameters(), lr=0.1), objective=SoftLabelObjective(),

@@ -10,7 +10,7 @@ from dfshield.classifiers import batchnorm_layers
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.fused_batchnorm import fusible
 from dfshield.errors import InputError
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.training import (
     AdversarialTrainer,
     BatchNormRecords,
@@ -102,8 +102,8 @@ def check_fast_passes(kind, acceleration):
                 parameter *= 0.9
                 other.copy_(parameter)
         # Between the updates comes an attack, in eval mode, by the weights of the time.
-        attack = InnerMaximization(eps=0.5, norm="l2", steps=1)
-        rng = generator(0, Stage.TRAINING)
+        attack = InnerMaximization(eps=0.5, norm="l2", num_steps=1)
+        rng = generator(0, RngStream.TRAINING)
         attack(fast, batches[0], generator=rng)
         net.eval(), fast.eval()
         assert_close({"": fast(batches[0])}, {"": net(batches[0])}, tolerance)
@@ -124,7 +124,7 @@ def trainer_of(net, images, **changes):
         "teacher_logits": torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9)),
         "optimizer": torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9),
         "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.5, norm="l2", steps=2),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
         "epochs": 2,
         "batch_size": 8,
         "num_batches": 1,
@@ -147,11 +147,11 @@ def ordinarily_trained(kind, images):
     net = make(kind)
     given = trainer_of(net, images)  # for its arguments
     for epoch in range(2):
-        order = generator(5, Stage.TRAINING, epoch).permutation(len(images))
+        order = generator(5, RngStream.TRAINING, epoch).permutation(len(images))
         for k in range(-(-len(images) // 8)):
             rows = torch.from_numpy(order[8 * k : 8 * k + 8])
             net.train()
-            rng = generator(5, Stage.TRAINING, epoch, k)
+            rng = generator(5, RngStream.TRAINING, epoch, k)
             adversarial = given.inner(net, images[rows], generator=rng)
             losses = given.objective(
                 clean=net(images[rows]),

@@ -36,9 +36,9 @@ AUTOATTACK_GAP_WARN, AUTOATTACK_GAP_FAIL = 0.08, 0.15
 """How far AutoAttack may come below PGD on all losses together: honest models, a few points."""
 
 
-def pgd(subject: Subject, steps: int) -> Attack:
+def pgd(subject: Subject, num_steps: int) -> Attack:
     """Return PGD of so many steps of eps/4 from the image itself, on the cross-entropy."""
-    return subject.attack("pgd", steps=steps, random_start=False)
+    return subject.attack("pgd", num_steps=num_steps, random_start=False)
 
 
 def white_box(subject: Subject) -> Broken:
@@ -69,7 +69,7 @@ def single_step(subject: Subject) -> Check:
 
 def unbounded(subject: Subject) -> Check:
     """Check that PGD breaks every image where the range [0, 1] is its only bound."""
-    attack = make_attack("pgd-unbounded", steps=UNBOUNDED_STEPS)
+    attack = make_attack("pgd-unbounded", num_steps=UNBOUNDED_STEPS)
     left = int((~subject.broken(attack)).sum())
     verdict: Verdict = "pass"
     if left:
@@ -139,7 +139,7 @@ def loss_attacks(subject: Subject) -> dict[str, Attack]:
     """Return PGD-20 on every loss that is defined for so many classes, by the loss."""
     losses = [loss for loss in LOSSES if loss != "dlr" or subject.num_classes >= 3]
     # From a random start: at the image itself the gradient of the KL divergence is zero.
-    return {loss: subject.attack("pgd", steps=20, loss=loss) for loss in losses}
+    return {loss: subject.attack("pgd", num_steps=20, loss=loss) for loss in losses}
 
 
 def losses_agree(subject: Subject) -> Check:

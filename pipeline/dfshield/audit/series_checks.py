@@ -32,7 +32,7 @@ def larger_eps(subject: Subject) -> Check:
     if subject.norm == "linf":
         radii = [eps for eps in radii if eps <= 1]
     attacks = [
-        subject.attack("pgd", eps=_as_eps(eps), steps=20, random_start=False) for eps in radii
+        subject.attack("pgd", eps=_as_eps(eps), num_steps=20, random_start=False) for eps in radii
     ]
     return _series(
         "larger-eps",

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 import time
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from dfshield import __version__
 from dfshield.cli.execution import execute, trusting
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
+from dfshield.cli.methods import methods
 from dfshield.cli.options import (
     AsJson,
     ConfigArgument,
@@ -259,6 +261,9 @@ def doctor(
         raise typer.Exit(DfshieldError.exit_code)
 
 
+app.command()(methods)
+
+
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of configuration files, with every key, default and description.
@@ -276,9 +281,14 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: dfshield config show examples/digits.yaml preset=paper/medical
     """
-    from dfshield.config import dump_config, load_config
+    from dfshield.config import PRESETS, dump_config, load_config
 
-    typer.echo(dump_config(load_config(config, overrides or ())), nl=False)
+    shown = load_config(config, overrides or ())
+    if shown.preset is not None:
+        typer.echo(
+            textwrap.fill(PRESETS[shown.preset], 98, initial_indent="# ", subsequent_indent="# ")
+        )
+    typer.echo(dump_config(shown), nl=False)
 
 
 def main() -> None:

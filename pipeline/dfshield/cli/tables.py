@@ -225,6 +225,9 @@ def _parts(synthesis: Mapping[str, Any]) -> str:
         f"{synthesis['parts_done']}/{synthesis['parts']} parts",
         f"{synthesis['images_done']:,}/{synthesis['images']:,} images",
     ]
+    generator = synthesis["generator"]
+    if generator is not None and generator["steps_done"] < generator["steps"]:
+        told.insert(0, f"generator: {generator['steps_done']:,}/{generator['steps']:,} steps")
     told += [f"{len(synthesis[k])} {k}" for k in ("running", "failed") if synthesis[k]]
     if synthesis["eta_seconds"] is not None:
         left = timedelta(seconds=round(synthesis["eta_seconds"]))

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
+from dfshield.checks import nearest
 from dfshield.config.sections import Section
 from dfshield.config.values import Count, Name, Positive, Seed
 from dfshield.config.yaml_text import WrittenNumber
@@ -156,7 +157,7 @@ class SweepConfig(Section):
             return value
         name = value["preset"]
         if name not in SWEEP_PRESETS:
-            raise ValueError(f"preset: {name!r} is unknown; known: {', '.join(SWEEP_PRESETS)}")
+            raise ValueError(f"preset: {name!r} is unknown: {nearest(name, SWEEP_PRESETS)}")
         given = _by_path(value.get("parameters") or {})
         if not isinstance(given, Mapping):
             return value

@@ -12,10 +12,12 @@ from dfshield.checks import at_least, one_of
 from dfshield.classifiers import Classifier
 from dfshield.defences.base import Defence
 from dfshield.errors import InputError
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 
 CROPS = 4
 """Crops of the image, and as many of its mirror image: the setting that its authors found best."""
+
+MOST_PADDING = 65_536
 
 Compat = Literal["corrected", "official"]
 
@@ -38,19 +40,21 @@ class TTE(Defence):
             padding: it averages the image, its mirror image, and one crop of each, four times.
 
     Raises:
-        InputError: for a padding below 1, a negative seed or an unknown ``compat``.
+        InputError: for a padding below 1 or above 65,536, a negative seed or an unknown ``compat``.
     """
 
     name = "tte"
 
     def __init__(self, *, padding: int = 4, seed: int = 0, compat: Compat = "corrected") -> None:
         self.padding = at_least(1, padding, "padding")
+        if self.padding > MOST_PADDING:
+            raise InputError(f"padding: {padding} must be at most {MOST_PADDING}")
         self.seed = at_least(0, seed, "seed")
         one_of(("corrected", "official"), compat, "compat")
         self.compat: Compat = compat
         official = compat == "official"
         places = 2 * self.padding if official else 2 * self.padding + 1
-        drawn = generator(self.seed, Stage.DEFENCE).integers(places, size=(CROPS, 2)).tolist()
+        drawn = generator(self.seed, RngStream.DEFENCE).integers(places, size=(CROPS, 2)).tolist()
         self.corners = [drawn[-1]] * CROPS if official else drawn
 
     def around(self, model: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from dfshield.evaluation.accuracy import (
     Images,
     as_images,
+    data_info,
     evaluate,
     evaluate_slices,
     slice_bounds,
@@ -24,7 +25,7 @@ from dfshield.evaluation.slices import (
     margins,
     robust_images,
 )
-from dfshield.evaluation.summary import WORST_CASE, summarise, summarise_worst_case
+from dfshield.evaluation.summary import WORST_CASE, measured_with, summarise, summarise_worst_case
 
 __all__ = [
     "COLLAPSE_SHARE",
@@ -36,6 +37,7 @@ __all__ = [
     "Images",
     "SliceResult",
     "as_images",
+    "data_info",
     "evaluate",
     "evaluate_slice",
     "evaluate_slices",
@@ -43,6 +45,7 @@ __all__ = [
     "is_robustbench",
     "margins",
     "mean_and_spread",
+    "measured_with",
     "read_kept",
     "robust_images",
     "robustbench_entry",

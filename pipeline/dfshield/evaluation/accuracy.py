@@ -17,7 +17,7 @@ from dfshield.evaluation.results import DataInfo, EvaluationResult
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
 from dfshield.evaluation.summary import summarise
 from dfshield.pixels import require_images
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 
 
 @runtime_checkable
@@ -64,6 +64,16 @@ class _Tensors:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
+
+
+def data_info(images: Images) -> DataInfo:
+    """Return what results say of the images that were measured on."""
+    return DataInfo(
+        name=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint(),
+        num_images=len(images),
+    )
 
 
 def as_images(images: Images | tuple[Tensor, Tensor]) -> Images:
@@ -134,12 +144,7 @@ def evaluate(
     return summarise(
         slices,
         attack=attack,
-        data=DataInfo(
-            name=data.name,
-            split=data.split,
-            fingerprint=data.fingerprint(),
-            num_images=len(data),
-        ),
+        data=data_info(data),
         model=label,
         model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
         seed=seed,
@@ -173,7 +178,7 @@ def evaluate_slices(
     slices = []
     for index, part in enumerate(bounds):
         x, y = images.tensors(part)
-        slice_seed = derived_seed(seed, Stage.EVALUATION, index)
+        slice_seed = derived_seed(seed, RngStream.EVALUATION, index)
         slices.append(evaluate_slice(model, x, y, attack, seed=slice_seed))
         if progress is not None:
             progress(part.stop, len(images))

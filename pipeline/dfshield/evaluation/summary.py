@@ -1,9 +1,8 @@
 """From the slices of an evaluation to its result, and from several results to a worst case."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,29 +25,13 @@ def summarise(
     model_fingerprint: str | None,
     seed: int,
     slice_size: int,
-    defence: Mapping[str, Any] | None = None,
-    remarks: Sequence[str] = (),
 ) -> EvaluationResult:
     """Return the result of a whole evaluation from its slices, in order.
-
-    Args:
-        slices: of one model under one attack.
-        attack: None for clean images.
-        data: which images these are.
-        model: what the model is called.
-        model_fingerprint: of architecture and weights, or None.
-        seed: of the evaluation.
-        slice_size: images per slice.
-        defence: name and options of the test-time defence that the model stands behind, or None.
-        remarks: what has to be known of the model to trust the figure; they become notes.
 
     Raises:
         InputError: when there is no slice, or they are of models with different class counts.
     """
-    counts = {part.num_classes for part in slices}
-    if len(counts) != 1:
-        raise InputError(f"expected slices of one model, but got class counts {sorted(counts)}")
-    num_classes = counts.pop()
+    num_classes = _classes_of(slices)
     labels = np.concatenate([part.labels for part in slices])
     clean = np.concatenate([part.clean_predictions for part in slices])
     predicted = np.concatenate([part.adversarial_predictions for part in slices])
@@ -57,18 +40,15 @@ def summarise(
     num_images, num_correct = len(labels), int(correct.sum())
     label_counts = np.bincount(labels, minlength=num_classes)
     histogram = np.bincount(predicted[predicted != NON_FINITE], minlength=num_classes)
-    present = np.unique(labels)
     collapsed = bool(histogram.max() > COLLAPSE_SHARE * num_images)
     non_finite = int((predicted == NON_FINITE).sum())
     randomised = any(part.randomised for part in slices)
     probabilities = _whole([part.probabilities for part in slices])
     flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
-    if probabilities:
-        flags.append(PROBABILITIES)
+    flags += [PROBABILITIES] if probabilities else []
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
-        defence=None if defence is None else dict(defence),
         data=data,
         attack=attack.describe() if attack else None,
         label=attack.label if attack else "clean",
@@ -80,7 +60,7 @@ def summarise(
         interval=wilson_interval(num_correct, num_images),
         floor=float(label_counts.max() / num_images),
         majority_class=int(label_counts.argmax()),
-        balanced_accuracy=float(np.mean([correct[labels == label].mean() for label in present])),
+        balanced_accuracy=_balanced(correct, labels),
         prediction_histogram=tuple(histogram.tolist()),
         collapsed=collapsed,
         below_floor=num_correct < int(label_counts.max()),
@@ -90,16 +70,21 @@ def summarise(
         probabilities=probabilities,
         queries=sum(sum(part.queries) for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
-        notes=(*_merge_notes(slices), *flags, *remarks),
+        notes=(*_merge_notes(slices), *flags),
         seed=seed,
         slice_size=slice_size,
         seconds=sum(part.seconds for part in slices),
-        versions={
-            "dfshield": __version__,
-            "torch": str(torch.__version__),
-            "pyautoattack": version("pyautoattack"),
-        },
+        versions=measured_with(),
     )
+
+
+def measured_with() -> dict[str, str]:
+    """Return the versions of the packages that decide what a measurement gives."""
+    return {
+        "dfshield": __version__,
+        "torch": str(torch.__version__),
+        "pyautoattack": version("pyautoattack"),
+    }
 
 
 WORST_CASE = "worst-case"
@@ -143,15 +128,25 @@ def summarise_worst_case(
         data=first.data,
         model=first.model,
         model_fingerprint=first.model_fingerprint,
-        defence=first.defence,
         seed=first.seed,
         slice_size=first.slice_size,
     )
     attack = {"name": WORST_CASE, "attacks": ", ".join(labels)}
     label = f"Worst of {len(labels)} attacks"
-    return summary.model_copy(
-        update={"attack": attack, "label": label, "norm": first.norm, "eps": first.eps}
-    )
+    of_all = {"norm": first.norm, "eps": first.eps, "defence": first.defence}
+    return summary.model_copy(update={"attack": attack, "label": label, **of_all})
+
+
+def _classes_of(slices: Sequence[SliceResult]) -> int:
+    counts = {part.num_classes for part in slices}
+    if len(counts) != 1:
+        raise InputError(f"expected slices of one model, but got class counts {sorted(counts)}")
+    return counts.pop()
+
+
+def _balanced(correct: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over the classes that there are of the accuracy on each."""
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:

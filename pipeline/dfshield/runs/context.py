@@ -14,8 +14,8 @@ class RunContext:
     """A run: what is wanted, where it lies, who works, who watches.
 
     Attributes:
-        kept: by seed, the parts of the surrogate data set that no file holds (sink
-            ``object_store``): a reference by the part's path.
+        refs: by seed, object references of the parts of the surrogate data set that no file holds
+            (sink ``object_store``), by the path of the part.
     """
 
     config: Config
@@ -23,7 +23,7 @@ class RunContext:
     executor: Executor
     observer: Observer
     log: EventLog
-    kept: dict[int, dict[str, object]] = field(default_factory=dict)
+    refs: dict[int, dict[str, object]] = field(default_factory=dict)
 
     @property
     def monitor(self) -> Monitor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from dfshield.config import current_key
 from dfshield.errors import InputError
 from dfshield.runs.execution.engine import Engine
 from dfshield.storage import Folder
@@ -13,8 +14,13 @@ FORMAT_VERSION = 1
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return one ``key: old → new`` per key in which two identities differ."""
-    left, right = dict(flatten(old)), dict(flatten(new))
+    """Return one ``key: old → new`` per key in which two identities differ.
+
+    Keys that an earlier release has recorded under another name count under their name now.
+    """
+    left, right = (
+        {current_key(key): value for key, value in flatten(identity)} for identity in (old, new)
+    )
     return [
         f"{key}: {left.get(key, 'unset')} → {right.get(key, 'unset')}"
         for key in sorted(left.keys() | right.keys())

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from dfshield.brief import Brief
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler
 
 LabelRule = Literal["per_batch", "random", "balanced"]
@@ -50,7 +50,7 @@ def draw_labels(
 def draw_batch(
     *,
     seed: int,
-    stage: Stage,
+    stream: RngStream,
     batch: int,
     size: int,
     image_shape: tuple[int, int, int],
@@ -60,8 +60,8 @@ def draw_batch(
     jitter: int,
     iterations: int,
 ) -> BatchDraws:
-    """Draw one batch from the generator of ``(seed, stage, batch)``; see the arguments' classes."""
-    source = generator(seed, stage, batch)
+    """Draw a batch from the generator of ``(seed, stream, batch)``; see the arguments' classes."""
+    source = generator(seed, stream, batch)
     return BatchDraws(
         coefficients=coefficients.draw(source),
         labels=draw_labels(labels, source, batch=batch, size=size, num_classes=num_classes),

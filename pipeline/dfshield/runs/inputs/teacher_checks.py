@@ -18,7 +18,7 @@ from dfshield.classifiers import (
 )
 from dfshield.config import Config
 from dfshield.errors import DfshieldError, InputError, one_line
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.synthesis import Inversion
 from dfshield.training import InnerMaximization, require_deferrable, require_trainable
 
@@ -30,8 +30,8 @@ def _one_iteration(teacher: Classifier) -> None:
 
 
 def _one_attack(teacher: Classifier) -> None:
-    attack = InnerMaximization(eps=0.1, steps=1)
-    attack(teacher, _images(teacher), generator=generator(0, Stage.TEACHER))
+    attack = InnerMaximization(eps=0.1, num_steps=1)
+    attack(teacher, _images(teacher), generator=generator(0, RngStream.TEACHER))
 
 
 def _one_mini_batch(teacher: Classifier) -> None:

@@ -78,7 +78,7 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
         "model_fingerprint": subject.fingerprint,
         "surrogate": None if surrogate is None else load_classifier(surrogate).fingerprint(),
         "data": images.info.identity(),
-        "threat": config.threat.model_dump(mode="json", exclude={"step"}),
+        "threat": config.threat.model_dump(mode="json", exclude={"step_size"}),
         "autoattack": config.audit.autoattack,
         "seed": seed,
         "slice_size": config.evaluation.slice_size,

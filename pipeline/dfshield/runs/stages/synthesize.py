@@ -6,12 +6,15 @@ from typing import Any
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
+from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.identity import claim, finish, resumed_engine
+from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.stages.teacher import load_teacher
 from dfshield.runs.work.diversity import measured_diversity
+from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
 from dfshield.runs.work.part_checkpoint import UNFINISHED
 from dfshield.runs.work.shard_summaries import summarise_shards
 from dfshield.runs.work.synthesis import SynthesisTask
@@ -23,19 +26,23 @@ from dfshield.storage import (
     PartArrays,
     Split,
     check_part,
+    format_of,
     part_arrays,
     plan_parts,
     read_manifest,
     read_part,
     write_manifest,
 )
+from dfshield.synthesis import FittedSynthesizer
 
 
 def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
     """Make every planned part that does not verify, then the shards' summaries.
 
-    With the sink ``object_store`` a set that is not complete in the folder is made whole, and kept
-    in ``context.kept`` for the training of this very run.
+    A synthesizer with a generator has it fitted first, by one job whose result stays.
+
+    With the sink ``object_store`` a set that is not complete in the folder is made whole, and
+    ``context.refs`` refers to its parts for the training of this run.
 
     Args:
         context: the run.
@@ -64,6 +71,8 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
+    if todo and isinstance(synthesizer_of(context.config.synthesis), FittedSynthesizer):
+        manifest = _with_generator(context, folder, manifest, todo)
     if todo:
         _make(context, folder, manifest, todo)
     read = _reader(context, folder, manifest)
@@ -71,6 +80,32 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     if todo or not record["done"]:
         found = measured_diversity(context.config.synthesis.diversity, manifest, read)
         finish(folder, record, sink=sink, diversity=found)
+
+
+def _with_generator(
+    context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]
+) -> Manifest:
+    """Return the manifest with the fingerprint of its generator, which is fitted where it is not.
+
+    Raises:
+        InputError: if parts were made with another generator.
+    """
+    fitted = fingerprint_of(folder)
+    if fitted is None:
+        job = FitJob(context.layout.teacher.uri, folder.uri, context.config.synthesis)
+        engine = Engine.from_json(manifest.engine)
+        fitted = context.executor.run(job, engine=engine, monitor=context.monitor)
+    if manifest.generator == fitted:
+        return manifest
+    if manifest.generator is not None and len(todo) < len(manifest.parts):
+        raise InputError(
+            f"{folder}: its parts were made with the generator {manifest.generator[:12]}, but "
+            f"{folder}/{GENERATOR} holds {fitted[:12]}: restore it, or delete {folder} to start "
+            "afresh"
+        )
+    manifest = manifest.model_copy(update={"generator": fitted})
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
@@ -102,13 +137,12 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         sink=context.config.storage.sink,
     )
     open_parts = set(todo)
-    kept = context.kept.setdefault(seed, {})
+    refs = context.refs.setdefault(seed, {})
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part = made.unit
         open_parts.discard(part)
-        if made.kept is not None:
-            kept[part.path] = made.kept
-        loss_class, loss_feature, loss_tv, loss = made.result.losses
+        if made.ref is not None:
+            refs[part.path] = made.ref
         log.emit(
             "part_committed" if task.sink == "parquet" else "part_made",
             seed=seed,
@@ -116,13 +150,10 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             images=part.num_images,
             checksum=made.result.checksum,
             seconds=round(made.result.seconds, 3),
-            loss=loss,
-            loss_class=loss_class,
-            loss_feature=loss_feature,
-            loss_tv=loss_tv,
+            **made.result.losses,
             worker=made.worker,
         )
-        observer.detail(_shards_told(manifest, open_parts))
+        observer.detail(_format_shards(manifest, open_parts))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
@@ -133,7 +164,7 @@ def _by_shard(parts: list[Part]) -> list[list[Part]]:
     return [list(group) for _, group in groups]
 
 
-def _shards_told(manifest: Manifest, open_parts: set[Part]) -> str:
+def _format_shards(manifest: Manifest, open_parts: set[Part]) -> str:
     shards = {part.shard for part in manifest.split("data")}
     unfinished = {part.shard for part in open_parts if part.split == "data"}
     return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
@@ -143,11 +174,11 @@ def _reader(
     context: RunContext, folder: Folder, manifest: Manifest
 ) -> Callable[[Part], PartArrays]:
     """Return how to read a part: from the run's memory if it is there, else from its file."""
-    kept = context.kept.get(manifest.seed, {})
+    refs = context.refs.get(manifest.seed, {})
 
     def read(part: Part) -> PartArrays:
-        if part.path in kept:
-            return part_arrays(context.executor.fetch(kept[part.path]), manifest, part)
+        if part.path in refs:
+            return part_arrays(context.executor.get(refs[part.path]), manifest, part)
         return read_part(folder, manifest, part)
 
     return read
@@ -158,10 +189,7 @@ def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[s
     return {
         "teacher_fingerprint": teacher.fingerprint(),
         "seed": seed,
-        "synthesis": config.synthesis.model_dump(
-            mode="json",
-            exclude={"num_images", "num_holdout", "checkpoint_every", "engine", "diversity"},
-        ),
+        **image_settings(config.synthesis),
         "storage": {"image_dtype": config.storage.image_dtype},
     }
 
@@ -174,9 +202,8 @@ def synthesis_engine(
     bound: dict[str, Any] | None = None,
 ) -> Engine:
     """Return the engine that images are made with here, or were begun with."""
-    images = synthesis.num_images + synthesis.num_holdout
-    # Back to the pixels costs another forward pass.
-    work = 2.0 * images * synthesis.iterations * multiply_adds(teacher)
+    passes = synthesizer_of(synthesis).work(synthesis.num_images + synthesis.num_holdout)
+    work = passes * multiply_adds(teacher)
     return planned_engine(here, synthesis.engine, work=work, bound=bound)
 
 
@@ -208,7 +235,9 @@ def _planned(
             shard_size=shard_size,
         )
     ]
+    columns = dict(synthesizer_of(synthesis).columns)
     return Manifest(
+        format_version=format_of(columns),
         identity=identity,
         teacher_fingerprint=identity["teacher_fingerprint"],
         image_shape=teacher.input_shape,
@@ -219,6 +248,8 @@ def _planned(
         batch_size=synthesis.batch_size,
         part_size=part_size,
         shard_size=shard_size,
+        columns=columns,
+        generator=old.generator if old else None,
         engine=engine,
         parts=tuple(parts),
     )

@@ -57,7 +57,7 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         seed=seed,
         teacher=context.layout.teacher.uri,
         data=dataset.folder.uri,
-        kept=context.kept.get(seed, {}),
+        refs=context.refs.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
         engine=engine,
@@ -80,7 +80,7 @@ def training_engine(
     """Return the engine that a student is trained with here, or was begun with."""
     # An attack step goes forward and back to the image; the mini-batch itself twice forward and
     # back to the weights, which costs another forward pass each.
-    passes = 2.0 * training.inner.steps + 1 + 2 * 3
+    passes = 2.0 * training.inner.num_steps + 1 + 2 * 3
     work = passes * num_images * training.epochs * multiply_adds(teacher)
     return planned_engine(here, training.engine, work=work, bound=bound)
 
@@ -98,7 +98,7 @@ def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDa
         dataset = SurrogateDataset.open(folder)
     if dataset.manifest.teacher_fingerprint != teacher.fingerprint():
         raise InputError(f"{dataset.folder} was made from another teacher than this run's")
-    missing = {part.path for part in dataset.missing()} - context.kept.get(seed, {}).keys()
+    missing = {part.path for part in dataset.missing()} - context.refs.get(seed, {}).keys()
     if missing:
         raise InputError(
             f"{dataset.folder} is not complete ({len(missing)} of "

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dfshield.config import AxisConfig, Config, config_from, set_key
+from dfshield.config import AxisConfig, Config, config_from, current_key, set_key
 from dfshield.errors import InputError
 from dfshield.runs.identity import flatten
-from dfshield.seeds import Stage, generator
+from dfshield.runs.inputs.synthesizer import image_settings
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
@@ -65,9 +66,13 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     """
     tree = config.model_dump(mode="json", exclude={"sweep", "seeds"})
     tree["teacher"]["trust_python"] = config.teacher.trust_python  # which no dump holds
-    objective = values.get("training.objective.name")
-    if objective not in (None, config.training.objective.name):
-        tree["training"]["objective"] = {}  # settings of one mean nothing to another
+    variants = {
+        "training.objective": config.training.objective,
+        "synthesis.method": config.synthesis.method,
+    }
+    for key, variant in variants.items():
+        if values.get(f"{key}.name") not in (None, variant.name):
+            set_key(tree, key, {})  # options of one mean nothing to another
     for key, value in values.items():
         set_key(tree, key, value)
     told = ", ".join(f"{key}={value}" for key, value in values.items())
@@ -75,7 +80,7 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     if made.sweep.parameters != config.sweep.parameters:
         made = made.model_copy(update={"sweep": config.sweep})
     known = dict(flatten(made.model_dump(mode="json")))
-    canonical = {key: known.get(key, value) for key, value in values.items()}
+    canonical = {key: known.get(current_key(key), value) for key, value in values.items()}
     chosen = made.seed if seed is None else seed
     name = _name(canonical, chosen)
     return Trial(name, canonical, chosen, made.model_copy(update={"name": f"{config.name}-{name}"}))
@@ -90,11 +95,10 @@ def _name(values: Values, seed: int) -> str:
 
 def source_key(config: Config) -> str:
     """Return a hash of what teacher and images depend on: equal ones are made once."""
-    of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine", "diversity"}
     return identity_hash(
         {
             "teacher": config.teacher.model_dump(mode="json"),
-            "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
+            **image_settings(config.synthesis),
             "storage": config.storage.image_dtype,
             "seed": config.seed,
         }
@@ -155,7 +159,7 @@ def _corners(config: Config) -> list[Values]:
 def _drawn(config: Config) -> Iterator[Values]:
     assert config.sweep.max_trials is not None
     for index in range(config.sweep.max_trials):
-        rng = generator(config.seed, Stage.SWEEP, index)
+        rng = generator(config.seed, RngStream.SWEEP, index)
         yield {key: _draw(axis, rng) for key, axis in config.sweep.parameters.items()}
 
 

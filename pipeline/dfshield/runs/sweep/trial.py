@@ -36,12 +36,12 @@ class Source:
     Attributes:
         teacher: its folder.
         data: the folder of the data set.
-        kept: its parts in memory, or references to them, by path.
+        refs: object references of its parts where they are in memory, by path.
     """
 
     teacher: str
     data: str
-    kept: Mapping[str, object] = field(default_factory=dict)
+    refs: Mapping[str, object] = field(default_factory=dict)
 
 
 def run_trial(
@@ -120,7 +120,7 @@ def _train_and_measure(
             synthetic_at=Folder.at(source.data),
         ),
     )
-    run.context.kept[trial.seed] = dict(source.kept)
+    run.context.refs[trial.seed] = dict(source.refs)
     run.context.log.emit(TRIAL_STARTED, **dict(flatten(trial.values)))
     stages = [StageName.TRAIN]
     if config.evaluation.data is not None:

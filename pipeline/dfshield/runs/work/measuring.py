@@ -7,7 +7,7 @@ from functools import cached_property
 from safetensors.torch import save
 from torch import Tensor
 
-from dfshield.attacks import PGD, Attack
+from dfshield.attacks import Attack
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, EngineConfig
 from dfshield.defences import DEFENCES, Defence
@@ -31,7 +31,7 @@ from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.defences import behind, defence_identity, defence_label
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
 from dfshield.runs.work.result_files import read_result, write_result
-from dfshield.seeds import Stage, derived_seed
+from dfshield.seeds import RngStream, derived_seed
 from dfshield.storage import Folder, identity_hash
 
 SLICES = "slices"
@@ -113,7 +113,7 @@ class SliceTask:
                 x,
                 y,
                 attack,
-                seed=derived_seed(self.seed, Stage.EVALUATION, index),
+                seed=derived_seed(self.seed, RngStream.EVALUATION, index),
                 keep=lambda x_adv: self._keep(index, x_adv),
                 attacked=attacked,
             )
@@ -137,12 +137,12 @@ def attack_engine(
 ) -> Engine:
     """Return what an attack on so many images is computed with: float32 always.
 
-    A PGD that is long enough is compiled; PGD alone, since other attacks go on with the images that
-    are left, and their number changes.
+    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
+    go on with the images that are left, whose number changes.
     """
-    if not isinstance(attack, PGD):
+    passes = None if attack is None else attack.passes
+    if passes is None:
         return here
-    passes = 2.0 * attack.steps * attack.restarts  # backward to the images costs what forward does
     work = passes * num_images * multiply_adds(classifier)
     return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
@@ -166,7 +166,7 @@ def measured(
     identity = {
         "model_fingerprint": model.fingerprint,
         "data": images.info.identity(),
-        "attack": attack.describe() if attack else None,
+        "attack": attack.identity() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,
         **defence_identity(model.defence),
@@ -186,9 +186,11 @@ def measured(
         model_fingerprint=model.fingerprint,
         seed=seed,
         slice_size=evaluation.slice_size,
-        defence=DEFENCES.describe(model.defence) if model.defence else None,
-        remarks=model.defence.remarks(attack) if model.defence else (),
     )
+    if model.defence is not None:
+        notes = (*result.notes, *model.defence.remarks(attack))
+        described = DEFENCES.describe(model.defence)
+        result = result.model_copy(update={"defence": described, "notes": notes})
     write_result(
         folder, name, result, image_records(slices, attack=result.label, index=images.index)
     )

@@ -14,7 +14,7 @@ from dfshield.config import Config
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
-from dfshield.seeds import Stage, generator
+from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Folder,
     SurrogateDataset,
@@ -69,8 +69,8 @@ def make_trainer(
         inner=InnerMaximization(
             eps=config.threat.eps,
             norm=config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
             loss=inner.loss or objective.inner_loss,
             start=inner.start or objective.inner_start,
         ),
@@ -94,7 +94,7 @@ class StudentJob:
         seed: which of its seeds.
         teacher: the folder of the teacher.
         data: the folder of the surrogate data set.
-        kept: references to those of its parts that no file holds, by path.
+        refs: object references of those of its parts that no file holds, by path.
         num_images: how many of its images are trained on.
         student: the folder that is written to.
         engine: how it is computed.
@@ -104,7 +104,7 @@ class StudentJob:
     seed: int
     teacher: str
     data: str
-    kept: Mapping[str, object]
+    refs: Mapping[str, object]
     num_images: int
     student: str
     engine: Engine
@@ -155,8 +155,8 @@ class _StudentRun:
         self.measuring = InnerMaximization(
             eps=job.config.threat.eps,
             norm=job.config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
         )
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
@@ -168,11 +168,9 @@ class _StudentRun:
     def _dataset(self) -> SurrogateDataset | SurrogateTables:
         job = self.job
         dataset = SurrogateDataset.open(job.data)
-        if not job.kept:
+        if not job.refs:
             return dataset
-        return SurrogateTables(
-            dataset.manifest, lambda part: self.worker.fetch(job.kept[part.path])
-        )
+        return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
 
     def _resume(self) -> None:
         state = load_checkpoint(self.folder, CHECKPOINT)
@@ -231,7 +229,7 @@ class _StudentRun:
             self.holdout.teacher_logits,
             inner=self.measuring,
             generator=partial(
-                generator, self.job.seed, Stage.TRAINING, record.epoch, HOLDOUT_DRAWS
+                generator, self.job.seed, RngStream.TRAINING, record.epoch, HOLDOUT_DRAWS
             ),
             group=self.worker.group,
         )
