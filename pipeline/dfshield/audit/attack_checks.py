@@ -61,7 +61,7 @@ def single_step(subject: Subject) -> Check:
         key="single-step",
         title="A single step is weaker than many",
         verdict=found.verdict,
-        finding=told("PGD-20", often, "FGSM", once, found),
+        finding=format_comparison("PGD-20", often, "FGSM", once, found),
         evidence={"pgd_20": robust_share(often), "fgsm": robust_share(once), **_evidence(found)},
         source=ATHALYE,
     )
@@ -124,7 +124,7 @@ def _at_least_as_strong(
         key=key,
         title=title,
         verdict=found.verdict,
-        finding=told("gradient attacks", gradient, weaker.label, other, found),
+        finding=format_comparison("gradient attacks", gradient, weaker.label, other, found),
         evidence={
             "white_box": robust_share(gradient),
             "other": robust_share(other),
@@ -246,7 +246,9 @@ def _not_run(key: str, title: str, reason: str, *, source: str) -> Check:
     )
 
 
-def told(stronger: str, broken: Broken, weaker: str, other: Broken, found: Comparison) -> str:
+def format_comparison(
+    stronger: str, broken: Broken, weaker: str, other: Broken, found: Comparison
+) -> str:
     """Return a comparison of two attacks in words."""
     return (
         f"accuracy {robust_share(broken):.1%} under {stronger}, {robust_share(other):.1%} under "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from dfshield.audit.attack_checks import MOST_STEPS, pgd, told
+from dfshield.audit.attack_checks import MOST_STEPS, format_comparison, pgd
 from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
 from dfshield.audit.comparison import Broken, compare, robust_share, worst
 from dfshield.audit.subject import Subject
@@ -68,7 +68,7 @@ def _series(
         found = compare(stronger, weaker)
         verdicts.append(found.verdict)
         if found.verdict != "pass":
-            findings.append(told(name(strong), stronger, name(weak), weaker, found))
+            findings.append(format_comparison(name(strong), stronger, name(weak), weaker, found))
     shares = [robust_share(outcome) for outcome in outcomes]
     course = ", ".join(f"{value:.3g}: {s:.1%}" for value, s in zip(values, shares, strict=True))
     return Check(

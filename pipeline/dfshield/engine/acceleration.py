@@ -50,7 +50,7 @@ class Acceleration:
         return torch.compile(function, dynamic=False) if self.compiled else function
 
 
-def works(attempt: Callable[[], object], what: str) -> bool:
+def can_compile(attempt: Callable[[], object], what: str) -> bool:
     """Return whether compiled code can be built and run, warning if it cannot.
 
     Args:

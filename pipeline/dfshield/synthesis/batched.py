@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers import answer_of, batchnorm_layers
-from dfshield.engine.acceleration import Acceleration, channels_last, in_one_layout, works
+from dfshield.engine.acceleration import Acceleration, can_compile, channels_last, in_one_layout
 from dfshield.engine.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
 from dfshield.synthesis.base import OnIteration
 from dfshield.synthesis.draws import BatchDraws
@@ -108,7 +108,7 @@ class BatchedInversion:
         probe = in_one_layout(torch.zeros(groups * size, *image_shape, device=self._device))
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
-        if acceleration.compiled and not works(
+        if acceleration.compiled and not can_compile(
             lambda: self._gradient(probe, labels, weights),
             "the inversion of this classifier",
         ):
