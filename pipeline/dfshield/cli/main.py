@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import textwrap
 import time
 from typing import Annotated
 
@@ -281,14 +280,9 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: dfshield config show examples/digits.yaml preset=paper/medical
     """
-    from dfshield.config import PRESETS, dump_config, load_config
+    from dfshield.config import described_config, load_config
 
-    shown = load_config(config, overrides or ())
-    if shown.preset is not None:
-        typer.echo(
-            textwrap.fill(PRESETS[shown.preset], 98, initial_indent="# ", subsequent_indent="# ")
-        )
-    typer.echo(dump_config(shown), nl=False)
+    typer.echo(described_config(load_config(config, overrides or ())), nl=False)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from dfshield.config.families import FAMILIES
 from dfshield.config.loading import (
     apply_override,
     config_from,
+    described_config,
     dump_config,
     expand,
     load_config,
@@ -59,6 +60,7 @@ __all__ = [
     "check_last_batch",
     "config_from",
     "current_key",
+    "described_config",
     "dump_config",
     "expand",
     "load_config",

@@ -1,6 +1,7 @@
 """Reading a configuration: YAML file, preset, overrides, and errors that name the key."""
 
 import os
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -52,6 +53,15 @@ def dump_config(config: Config) -> str:
     """Return the resolved configuration as YAML."""
     tree = config.model_dump(mode="json", exclude={"seeds"} if config.seeds is None else {"seed"})
     return write_yaml(tree)
+
+
+def described_config(config: Config) -> str:
+    """Return the resolved configuration as YAML, below what its preset is."""
+    text = dump_config(config)
+    if config.preset is None:
+        return text
+    said = textwrap.fill(PRESETS[config.preset], 98, initial_indent="# ", subsequent_indent="# ")
+    return f"{said}\n{text}"
 
 
 def expand(path: str, *, key: str) -> str:
