@@ -9,32 +9,31 @@ from typing import Annotated
 import typer
 
 from dfshield import __version__
-from dfshield.cli.execution import execute, trusting
+from dfshield.cli.execution import execute, load_settings, trusting
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
 from dfshield.cli.options import (
     AsJson,
     ConfigArgument,
     Overrides,
-    PlanOnly,
     Replan,
     RunFolder,
     TrustPython,
 )
+from dfshield.cli.stages import stage_command
 from dfshield.errors import DfshieldError, InputError
+from dfshield.runs.stages.registry import STAGES
 
-app = typer.Typer(
-    name="dfshield",
-    help="Harden a pretrained image classifier against adversarial attack without its training "
-    "data.\n\nThe whole pipeline: [bold]dfshield run examples/digits.yaml[/bold]",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_RUN = """
+Do everything: {}.
+
+Without evaluation.data there is no evaluation: the report says what synthetic images tell.
+Continues where it stopped; does nothing when all is done.
+
+Example: dfshield run examples/digits.yaml seed=1 name=digits-1
+"""
+
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
 
 
 def _version(wanted: bool) -> bool:
@@ -44,7 +43,6 @@ def _version(wanted: bool) -> bool:
     return wanted
 
 
-@app.callback()
 def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -53,7 +51,6 @@ def _main(
     pass
 
 
-@app.command()
 def run(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -61,92 +58,11 @@ def run(
     replan: Replan = False,
     trust_python: TrustPython = False,
 ) -> None:
-    """Do everything: teacher, synthesize, train, evaluate, report.
-
-    Without evaluation.data there is no evaluation: the report says what synthetic images tell.
-    Continues where it stopped; does nothing when all is done.
-
-    Example: dfshield run examples/digits.yaml seed=1 name=digits-1
-    """
-    stages = ("teacher", "synthesize", "train", "evaluate", "report")
+    """Do all stages."""
     overrides = trusting(overrides, trust_python)
-    execute(config, overrides, stages, as_json=as_json, replan=replan)
+    execute(config, overrides, tuple(STAGES), as_json=as_json, replan=replan)
 
 
-@app.command()
-def teacher(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Bring the teacher into the run folder: imported from its weights, or trained on real images.
-
-    Example: dfshield teacher examples/digits.yaml
-    """
-    execute(config, trusting(overrides, trust_python), ("teacher",), as_json=as_json)
-
-
-@app.command()
-def synthesize(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    replan: Replan = False,
-    plan: PlanOnly = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Make the surrogate data set from the teacher alone.
-
-    Example: dfshield synthesize examples/digits.yaml synthesis.num_images=4000
-    """
-    overrides = trusting(overrides, trust_python)
-    if plan:
-        from dfshield.cli.planning import print_plan
-
-        print_plan(config, overrides, "synthesize", as_json=as_json)
-        return
-    execute(config, overrides, ("synthesize",), as_json=as_json, replan=replan)
-
-
-@app.command()
-def train(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    replan: Replan = False,
-    plan: PlanOnly = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Train the student on the surrogate data set.
-
-    Example: dfshield train examples/digits.yaml
-    """
-    overrides = trusting(overrides, trust_python)
-    if plan:
-        from dfshield.cli.planning import print_plan
-
-        print_plan(config, overrides, "train", as_json=as_json)
-        return
-    execute(config, overrides, ("train",), as_json=as_json, replan=replan)
-
-
-app.command()(evaluate)
-app.command()(audit)
-
-
-@app.command()
-def report(
-    config: ConfigArgument, overrides: Overrides = None, trust_python: TrustPython = False
-) -> None:
-    """Write the page report/index.html and the students' model cards.
-
-    Example: dfshield report examples/digits.yaml
-    """
-    execute(config, trusting(overrides, trust_python), ("report",))
-
-
-@app.command()
 def sweep(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -170,7 +86,6 @@ def sweep(
     sweep_command(config, overrides, as_json=as_json, replan=replan, retry_failed=retry_failed)
 
 
-@app.command()
 def status(
     run: RunFolder,
     as_json: AsJson = False,
@@ -201,7 +116,6 @@ def status(
         time.sleep(2.0)
 
 
-@app.command()
 def verify(
     run: RunFolder,
     resynthesize: Annotated[
@@ -231,7 +145,6 @@ def verify(
         raise typer.Exit(DfshieldError.exit_code)
 
 
-@app.command()
 def doctor(
     config: Annotated[
         str | None, typer.Argument(help="The YAML file of a run.", metavar="[CONFIG]")
@@ -276,9 +189,32 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: dfshield config show examples/digits.yaml preset=paper/medical
     """
-    from dfshield.config import dump_config, load_config
+    from dfshield.config import dump_config
 
-    typer.echo(dump_config(load_config(config, overrides or ())), nl=False)
+    typer.echo(dump_config(load_settings(config, overrides)), nl=False)
+
+
+def application() -> typer.Typer:
+    """Return the command line, with a command for every stage that there is."""
+    app = typer.Typer(
+        name="dfshield",
+        help="Harden a pretrained image classifier against adversarial attack without its training "
+        "data.\n\nThe whole pipeline: [bold]dfshield run examples/digits.yaml[/bold]",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_show_locals=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_main)
+    app.command(help=_RUN.format(", ".join(STAGES)))(run)
+    own = {"evaluate": evaluate}
+    for stage in STAGES.values():
+        app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
+    for command in (audit, sweep, status, verify, doctor):
+        app.command()(command)
+    app.add_typer(config_app, name="config")
+    return app
 
 
 def main() -> None:
@@ -287,7 +223,7 @@ def main() -> None:
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         with KEPT:
-            app()
+            application()()
     except DfshieldError as error:
         hint = " (dfshield --help)" if isinstance(error, InputError) and not str(error) else ""
         typer.echo(f"Error: {error}{hint}", err=True)

@@ -10,8 +10,8 @@ from dfshield.cli.execution import execute, new_observer
 from dfshield.cli.machine_output import print_json
 from dfshield.errors import InputError
 from dfshield.runs import Resynthesis, resynthesize, verify_run
-from dfshield.runs.layout import CONFIG_FILE
 from dfshield.runs.lease import Lease
+from dfshield.runs.names import CONFIG_FILE
 from dfshield.storage import Folder, VerifyReport
 
 

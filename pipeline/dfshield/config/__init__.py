@@ -1,5 +1,6 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
+from dfshield.config.defaults import defaults_for
 from dfshield.config.loading import (
     apply_override,
     config_from,
@@ -10,6 +11,7 @@ from dfshield.config.loading import (
     set_key,
 )
 from dfshield.config.models import Config, check_group, check_last_batch
+from dfshield.config.old_names import first_path, path_now, renamed
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     AuditConfig,
@@ -53,10 +55,14 @@ __all__ = [
     "check_group",
     "check_last_batch",
     "config_from",
+    "defaults_for",
     "dump_config",
     "expand",
+    "first_path",
     "load_config",
     "names_folder",
     "parse_yaml",
+    "path_now",
+    "renamed",
     "set_key",
 ]

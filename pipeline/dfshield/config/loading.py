@@ -1,6 +1,7 @@
 """Reading a configuration: YAML file, preset, overrides, and errors that name the key."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -12,10 +13,11 @@ from pydantic_core import ErrorDetails
 
 from dfshield.checks import nearest
 from dfshield.config.models import Config
+from dfshield.config.old_names import renamed
 from dfshield.config.presets import PRESETS, preset
 from dfshield.config.variants import OptionError
 from dfshield.config.yaml_text import read_yaml, write_yaml
-from dfshield.errors import InputError, one_line
+from dfshield.errors import DfshieldWarning, InputError, one_line
 
 Tree = dict[str, Any]
 
@@ -36,7 +38,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def config_from(tree: Mapping[str, Any], *, where: str = "config") -> Config:
-    """Validate nested dictionaries as a configuration; see `load_config`."""
+    """Validate nested dictionaries as a configuration; see `load_config`.
+
+    Keys by their old names are read, with a warning (`DfshieldWarning`).
+    """
+    try:
+        tree, notes = renamed(tree)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    for note in notes:
+        warnings.warn(f"{where}: {note}", DfshieldWarning, stacklevel=2)
     merged = _merge(_preset_of(tree), tree)
     try:
         return Config.model_validate(merged)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
+from dfshield.config.old_names import path_now
 from dfshield.config.sections import Section
 from dfshield.config.values import Count, Name, Positive, Seed
 from dfshield.config.yaml_text import WrittenNumber
@@ -89,7 +90,7 @@ def _by_path(value: Any) -> Any:
             flat |= {f"{key}.{path}": axis for path, axis in _by_path(below).items()}
         else:
             flat[str(key)] = below
-    return flat
+    return {path_now(path): axis for path, axis in flat.items()}
 
 
 class SweepConfig(Section):

@@ -33,7 +33,7 @@ from dfshield.classifiers import (
     same_logits,
 )
 from dfshield.errors import DfshieldError, DfshieldWarning, InputError
-from dfshield.evaluation.kept_json import first_problem
+from dfshield.results import first_problem
 from dfshield.seeds import torch_generators
 
 NON_FINITE = -1

@@ -14,6 +14,7 @@ class RunContext:
     """A run: what is wanted, where it lies, who works, who watches.
 
     Attributes:
+        replan: whether interrupted work may go on under another engine.
         kept: by seed, the parts of the surrogate data set that no file holds (sink
             ``object_store``): a reference by the part's path.
     """
@@ -23,6 +24,7 @@ class RunContext:
     executor: Executor
     observer: Observer
     log: EventLog
+    replan: bool = False
     kept: dict[int, dict[str, object]] = field(default_factory=dict)
 
     @property

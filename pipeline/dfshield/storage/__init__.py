@@ -1,7 +1,7 @@
 """Storage: file systems, atomic commits, the surrogate data set and checkpoints."""
 
 from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
-from dfshield.storage.checkpoint import load_checkpoint, save_checkpoint
+from dfshield.storage.checkpoint import Checkpoint
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.locations import redacted
 from dfshield.storage.manifest import (
@@ -10,7 +10,6 @@ from dfshield.storage.manifest import (
     Manifest,
     Part,
     Split,
-    identity_hash,
     plan_parts,
     read_manifest,
     write_manifest,
@@ -29,6 +28,7 @@ from dfshield.storage.tables import PartError, part_arrays, part_table, table_ch
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "Checkpoint",
     "Folder",
     "ImageDtype",
     "Manifest",
@@ -45,8 +45,6 @@ __all__ = [
     "check_part",
     "decode_images",
     "encode_images",
-    "identity_hash",
-    "load_checkpoint",
     "part_arrays",
     "part_engine",
     "part_table",
@@ -54,7 +52,6 @@ __all__ = [
     "read_manifest",
     "read_part",
     "redacted",
-    "save_checkpoint",
     "table_checksum",
     "verify",
     "write_manifest",

@@ -1,8 +1,6 @@
 """The manifest of a surrogate data set: what it was made of and which parts it consists of."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
@@ -131,22 +129,6 @@ class Manifest(BriefModel):
             raise InputError(f"{num_images} images of {split!r} wanted, but {planned} are planned")
         starts = accumulate((part.num_images for part in parts), initial=0)
         return tuple(part for part, start in zip(parts, starts, strict=False) if start < num_images)
-
-
-def identity_hash(identity: Mapping[str, object]) -> str:
-    """Return a SHA-256 (hex) over the canonical JSON of what a result depends on.
-
-    Canonical: keys sorted, no white space, UTF-8, shortest decimal form of floats. The order of
-    keys does not matter, and reading the identity back from a JSON file gives the same hash.
-    """
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
-
-
-def canonical_json(value: Mapping[str, object]) -> str:
-    """Return the one JSON text that stands for this value."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
 
 
 def plan_parts(

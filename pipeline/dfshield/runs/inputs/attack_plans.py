@@ -10,7 +10,7 @@ from torch import nn
 from dfshield.attacks import ATTACKS, Attack, needs_eps
 from dfshield.config import Config, VariantConfig, expand
 from dfshield.errors import InputError
-from dfshield.runs.inputs.classifier_folder import load_classifier, named_classifier
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier, named_classifier
 from dfshield.storage import Folder
 
 
@@ -54,6 +54,18 @@ class AttackPlan:
         """
         return self._made({} if self.needs is None else {self.needs: nn.Identity()})
 
+    def described(self) -> Attack:
+        """Return the attack for its full description, in which the model that it needs is named.
+
+        The model is not loaded: its folder tells its fingerprint.
+
+        Raises:
+            InputError: as `build`.
+        """
+        if self.needs is None or self.other is None:
+            return self.build()
+        return self._made({self.needs: _Saved(describe(Folder.at(self.other)).fingerprint)})
+
     def averaging(self) -> "AttackPlan":
         """Return the plan for a model that draws random numbers.
 
@@ -69,6 +81,18 @@ class AttackPlan:
         except InputError as error:
             blames = ATTACKS.names_option(error, self.name, self.options)
             raise InputError(f"{self.key}{'.' if blames else ': '}{error}") from None
+
+
+class _Saved(nn.Module):
+    """Stands for a classifier in the description of an attack."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__()
+        self._fingerprint = fingerprint
+
+    def fingerprint(self) -> str:
+        """Return the classifier's."""
+        return self._fingerprint
 
 
 def attack_plans(config: Config) -> list[AttackPlan]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from dfshield.config import AxisConfig, Config, config_from, set_key
+from dfshield.canonical import identity_hash
+from dfshield.config import AxisConfig, Config, config_from, first_path, set_key
 from dfshield.errors import InputError
-from dfshield.runs.identity import flatten
+from dfshield.runs.driver.synthesize import DEPENDS_ON
+from dfshield.runs.identity import flatten, keys_of
 from dfshield.seeds import RngStream, generator
-from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
 
@@ -82,19 +83,19 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
 
 
 def _name(values: Values, seed: int) -> str:
+    values = {first_path(key): value for key, value in values.items()}
     parts = [f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in values.items() if key != "seed"]
     text = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join([*parts, f"seed-{seed}"]))
-    digest = identity_hash({"values": dict(values), "seed": seed})
+    digest = identity_hash({"values": values, "seed": seed})
     return f"{text[:_LONGEST_NAME]}-{digest[:8]}"
 
 
 def source_key(config: Config) -> str:
     """Return a hash of what teacher and images depend on: equal ones are made once."""
-    of_nothing = {"num_images", "num_holdout", "checkpoint_every", "engine"}
     return identity_hash(
         {
             "teacher": config.teacher.model_dump(mode="json"),
-            "synthesis": config.synthesis.model_dump(mode="json", exclude=of_nothing),
+            "synthesis": keys_of(config.synthesis, DEPENDS_ON),
             "storage": config.storage.image_dtype,
             "seed": config.seed,
         }

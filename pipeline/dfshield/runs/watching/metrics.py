@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+
 RATE_WINDOW_S = 300.0
 
-HOLDOUT = ("agreement_clean", "agreement_pgd", "collapsed")
+HOLDOUT = (AGREEMENT_CLEAN, AGREEMENT_PGD, "collapsed")
 
 
 @dataclass(frozen=True)

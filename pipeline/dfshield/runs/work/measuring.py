@@ -4,20 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import Tensor
 
 from dfshield.attacks import PGD, Attack
-from dfshield.classifiers import Classifier
+from dfshield.classifiers import Architecture, Classifier, Description
 from dfshield.config import Config, EngineConfig
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     EvaluationResult,
-    ImageRecords,
     SliceResult,
     evaluate_slice,
     image_records,
@@ -29,12 +26,12 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
+from dfshield.runs.names import SLICES
+from dfshield.runs.work.result_files import read_result, result_name, write_result
 from dfshield.seeds import RngStream, derived_seed
-from dfshield.storage import Folder, identity_hash
-
-SLICES = "slices"
+from dfshield.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -44,20 +41,33 @@ class Subject:
     Attributes:
         name: what it is called.
         folder: where it lies.
-        classifier: what lies there.
         surrogate: the folder of another model of the same images, whose adversarial images are
             tried on it; None if there is none.
     """
 
     name: str
     folder: Folder
-    classifier: Classifier
     surrogate: Folder | None = None
 
     @cached_property
+    def described(self) -> Description:
+        """What the folder says of it; its weights are not read."""
+        return describe(self.folder)
+
+    @property
+    def architecture(self) -> Architecture:
+        """How it is built, and what it takes."""
+        return self.described.architecture
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprint of architecture and weights."""
-        return self.classifier.fingerprint()
+        return self.described.fingerprint
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What lies there."""
+        return load_classifier(self.folder)
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ def measured(
     """
     folder = context.layout.evaluation(seed)
     evaluation = context.config.evaluation
-    attack = plan.build() if plan else None
+    attack = plan.described() if plan else None
     identity = {
         "model_fingerprint": model.fingerprint,
         "data": images.info.identity(),
@@ -156,8 +166,7 @@ def measured(
         "seed": seed,
         "slice_size": evaluation.slice_size,
     }
-    # The identity is part of the name: other settings are measured beside, not over, these.
-    name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
+    name = result_name(folder, model.name, attack, identity)
     measurement = _Measurement(context, folder.child(SLICES, name), model, plan, attack, seed)
     complete = folder.exists(f"{name}.json") and folder.exists(f"{name}.parquet")
     if complete and not (measurement.keeps and measurement.missing(images)):
@@ -179,42 +188,6 @@ def measured(
         "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
     )
     return name, result
-
-
-def write_result(
-    folder: Folder, name: str, result: EvaluationResult, records: ImageRecords
-) -> None:
-    """Write the rows of all images, then the result, which says that both are there."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(records.to_table(), sink)
-    folder.write_bytes(f"{name}.parquet", sink.getvalue())
-    folder.write_bytes(f"{name}.json", (result.to_json() + "\n").encode())
-
-
-def read_result(folder: Folder, name: str) -> EvaluationResult:
-    """Return a result.
-
-    Raises:
-        InputError: if it is missing or damaged.
-    """
-    path = f"{name}.json"
-    return EvaluationResult.from_json(
-        folder.read_bytes(path).decode(errors="replace"), source=f"{folder}/{path}"
-    )
-
-
-def read_records(folder: Folder, name: str) -> ImageRecords:
-    """Return the rows of a result's images.
-
-    Raises:
-        InputError: if the file is missing or damaged.
-    """
-    path = f"{name}.parquet"
-    try:
-        table = pq.read_table(pa.BufferReader(folder.read_bytes(path)))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{folder}/{path}: not a Parquet file: {error}") from None
-    return ImageRecords.from_table(table, source=f"{folder}/{path}")
 
 
 @dataclass(frozen=True)
@@ -270,7 +243,7 @@ class _Measurement:
             unit="images",
         )
         task = SliceTask(
-            located_images(context.config, self.model.classifier),
+            located_images(context.config, self.model.architecture),
             self.model.folder.uri,
             self.plan,
             self.seed,

@@ -6,20 +6,11 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
+from dfshield.canonical import identity_hash
 from dfshield.errors import DfshieldError
-from dfshield.storage import (
-    Folder,
-    Manifest,
-    Part,
-    PartArrays,
-    identity_hash,
-    load_checkpoint,
-    save_checkpoint,
-)
+from dfshield.runs.names import UNFINISHED
+from dfshield.storage import Checkpoint, Folder, Manifest, Part, PartArrays
 from dfshield.synthesis import InversionState
-
-UNFINISHED = "unfinished"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +46,15 @@ class PartCheckpoint:
         every: int | None,
         preempted: Callable[[], bool],
     ) -> None:
-        self._folder = folder.child(UNFINISHED)
-        self._name = f"{part.split}-{part.shard:05d}-{part.index:04d}.pt"
+        self._file = Checkpoint(
+            folder.child(UNFINISHED),
+            f"{part.split}-{part.shard:05d}-{part.index:04d}.pt",
+            holds="part of a surrogate data set",
+            keys=("key", "batches", "inversion"),
+        )
         self._key = identity_hash(
             {
-                "format_version": FORMAT_VERSION,
+                "format_version": self._file.version,
                 "identity": manifest.identity,
                 "engine": manifest.engine,
                 "part": part.model_dump(),
@@ -72,7 +67,7 @@ class PartCheckpoint:
     def load(self) -> PartState:
         """Return the state that was kept last; the beginning if none was that can be used."""
         with suppress(DfshieldError):
-            kept = load_checkpoint(self._folder, self._name)
+            kept = self._file.load()
             if kept is not None and kept["key"] == self._key:
                 inversion = kept["inversion"]
                 return PartState(
@@ -108,8 +103,8 @@ class PartCheckpoint:
             ],
             "inversion": {f.name: getattr(state, f.name) for f in fields(InversionState)},
         }
-        save_checkpoint(self._folder, self._name, kept)
+        self._file.save(kept)
 
     def delete(self) -> None:
         """Forget the part, which is committed."""
-        self._folder.delete(self._name)
+        self._file.delete()
