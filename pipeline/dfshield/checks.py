@@ -9,9 +9,11 @@ from dfshield.errors import InputError
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the end of an error about an unknown name: the nearest known one, or all of them."""
-    names = list(known)
+    names = {name.lower(): name for name in known}
     close = get_close_matches(word.lower(), names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+    return (
+        f"did you mean {names[close[0]]!r}?" if close else f"known are {', '.join(names.values())}"
+    )
 
 
 def at_least(low: int, value: int, key: str) -> int:
@@ -48,8 +50,15 @@ def non_negative(value: float | int, key: str) -> float:
     return float(value)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def text(value: str, key: str) -> str:
+    """Return ``value``, checked to be text that is not empty.
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{key}: {value!r} must be a text that is not empty")
+    return value
 
 
 def one_of(known: tuple[str, ...], value: str, key: str) -> str:
@@ -61,3 +70,12 @@ def one_of(known: tuple[str, ...], value: str, key: str) -> str:
     if value not in known:
         raise InputError(f"{key}: {value!r} is unknown: {nearest(str(value), known)}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False

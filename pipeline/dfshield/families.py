@@ -10,15 +10,19 @@ The configuration names one as ``{name: trades, beta: 6.0}``.
 """
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    TypeVar,
+    get_type_hints,
+)
 
 from dfshield.checks import nearest
 from dfshield.errors import InputError
-
-REQUIRED = inspect.Parameter.empty
-"""The default of an option that has none."""
+from dfshield.variant_options import REQUIRED, Option, built, described_arguments, plain
 
 
 class Variant:
@@ -34,31 +38,6 @@ class Variant:
     algorithm: ClassVar[int] = 1
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of a variant.
-
-    Attributes:
-        name: the keyword argument.
-        annotation: its type.
-        default: its value where it is left out; `REQUIRED` if it has none.
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of its values."""
-        from pydantic import PydanticSchemaGenerationError, TypeAdapter  # only the schema needs it
-
-        try:
-            schema = TypeAdapter(self.annotation).json_schema()
-        except PydanticSchemaGenerationError:  # another model, which configurations name by folder
-            schema = {"type": "string"}
-        return schema if self.default is REQUIRED else {**schema, "default": self.default}
-
-
 V = TypeVar("V", bound=Variant)
 
 
@@ -70,6 +49,8 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: all of them, in the order in which they are listed.
         supplied: options that the pipeline supplies where the user leaves them out, such as an
             attack's ``eps``, which is then that of the threat model.
+        renamed: options by their names of earlier releases, which configurations may still say,
+            and their names now.
         synonyms: names that other libraries give to options, and ours for them.
     """
 
@@ -79,11 +60,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
         variants: Sequence[type[V]],
         *,
         supplied: Collection[str] = (),
+        renamed: Mapping[str, str] | None = None,
         synonyms: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.supplied = frozenset(supplied)
-        self._synonyms = dict(synonyms or {})
+        self.renamed = dict(renamed or {})
+        self._synonyms = {**self.renamed, **(synonyms or {})}
         self._variants: dict[str, type[V]] = {}
         for variant in variants:
             self.register(variant)
@@ -121,9 +104,9 @@ class Family(Mapping[str, type[V]], Generic[V]):
     def options(self, name: str) -> tuple[Option, ...]:
         """Return the options of a variant, as its constructor names them."""
         variant = self.find(name)
-        hints = get_type_hints(variant.__init__)
+        hints, described = get_type_hints(variant.__init__), described_arguments(variant)
         return tuple(
-            Option(key, hints.get(key, Any), parameter.default)
+            Option(key, hints.get(key, Any), parameter.default, described.get(key, ""))
             for key, parameter in inspect.signature(variant).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
         )
@@ -139,9 +122,9 @@ class Family(Mapping[str, type[V]], Generic[V]):
         Raises:
             InputError: for an unknown variant or option, with the nearest.
         """
-        parameters = inspect.signature(self.find(name)).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        if self._takes_any(name):
             return
+        parameters = inspect.signature(self.find(name)).parameters
         for key in options:
             if key not in parameters:
                 ours = self._synonyms.get(key)
@@ -159,10 +142,13 @@ class Family(Mapping[str, type[V]], Generic[V]):
         for option in self.options(name):
             if option.default is REQUIRED and option.name not in options:
                 raise InputError(f"{option.name}: is missing, which {name} needs")
-        return self._variants[name](**options)
+        given = {o.name: built(o, options[o.name]) for o in self.options(name) if o.name in options}
+        return self._variants[name](**{**options, **given})
 
     def names_option(self, error: InputError, name: str, given: Collection[str]) -> bool:
         """Return whether an error's text begins with an option, which a path can stand before.
+
+        What begins with a key inside an option, ``coefficients.rule``, does too.
 
         Args:
             error: of `make`.
@@ -170,36 +156,81 @@ class Family(Mapping[str, type[V]], Generic[V]):
             given: the options that it was given, known or not.
         """
         known = {option.name for option in self.options(name)} if name in self else set()
-        return str(error).partition(":")[0] in {"name", *known, *given}
+        return re.split("[:.]", str(error), maxsplit=1)[0] in {"name", *known, *given}
 
     def describe(self, variant: V) -> dict[str, Any]:
         """Return name and options of a variant, which it keeps as attributes, ready for JSON."""
         options = (option.name for option in self.options(variant.name))
-        return {"name": variant.name, **{key: getattr(variant, key) for key in options}}
+        return {"name": variant.name, **{key: plain(getattr(variant, key)) for key in options}}
+
+    def changed(self, variant: V) -> dict[str, Any]:
+        """Return those options of a variant that are not at their defaults, ready for JSON."""
+        return {
+            option.name: value
+            for option in self.options(variant.name)
+            if (value := getattr(variant, option.name)) != option.default
+        }
 
     def summary(self, name: str) -> str:
         """Return the first line of a variant's docstring."""
         return (inspect.getdoc(self.find(name)) or "").partition("\n")[0]
 
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON schema of a variant as the configuration writes it."""
-        return {"oneOf": [self._schema_of(name) for name in self]}
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """Return summary and options of every variant by name, ready for JSON.
 
-    def _schema_of(self, name: str) -> dict[str, Any]:
-        options = self.options(name)
-        takes_any = any(
-            parameter.kind is parameter.VAR_KEYWORD
-            for parameter in inspect.signature(self.find(name)).parameters.values()
-        )
-        needed = [o.name for o in options if o.default is REQUIRED and o.name not in self.supplied]
+        An option is its JSON schema, and whether a configuration must give it.
+        """
         return {
-            "type": "object",
-            "title": name,
-            "description": self.summary(name),
-            "properties": {
-                "name": {"const": name},
-                **{option.name: option.schema() for option in options},
-            },
-            "required": ["name", *needed],
-            "additionalProperties": takes_any,
+            name: {
+                "summary": self.summary(name),
+                "options": {
+                    option.name: {**option.schema(), "required": self._must_be_given(option)}
+                    for option in self.options(name)
+                },
+            }
+            for name in self
         }
+
+    def schema(self, default: str | None = None) -> dict[str, Any]:
+        """Return the JSON schema of a variant as the configuration writes it.
+
+        A name alone, or a section whose ``name`` says which options it takes: one rule a variant.
+
+        Args:
+            default: the variant of a section without a name; None if it must have one.
+        """
+        names = list(self)
+        section = {
+            "type": "object",
+            "properties": {"name": {"enum": names}},
+            "required": ["name"] if default is None else [],
+            "allOf": [self._rule(name, is_default=name == default) for name in names],
+        }
+        return {"if": {"type": "string"}, "then": {"enum": names}, "else": section}
+
+    def _rule(self, name: str, *, is_default: bool) -> dict[str, Any]:
+        options = self.options(name)
+        return {
+            "if": {
+                "properties": {"name": {"const": name}},
+                "required": [] if is_default else ["name"],
+            },
+            "then": {
+                "title": name,
+                "description": self.summary(name),
+                "properties": {
+                    "name": {"const": name},
+                    **{option.name: option.schema() for option in options},
+                },
+                "required": [o.name for o in options if self._must_be_given(o)],
+                "additionalProperties": self._takes_any(name),
+            },
+        }
+
+    def _must_be_given(self, option: Option) -> bool:
+        return option.default is REQUIRED and option.name not in self.supplied
+
+    def _takes_any(self, name: str) -> bool:
+        """Return whether a variant hands options that it does not know on to another."""
+        parameters = inspect.signature(self.find(name)).parameters.values()
+        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -41,6 +41,8 @@ class RngStream(IntEnum):
     EVALUATION = 4
     VERIFICATION = 5
     SWEEP = 6
+    GENERATOR = 7
+    DEFENCE = 8
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

@@ -34,7 +34,7 @@ def directly(model, x, y, *, eps, norm, seed, parts, targets=9, **budget):
             version="custom",
             attacks=list(parts),
         )
-        steps = budget.get("steps", 100)
+        steps = budget.get("num_steps", 100)
         options = {"norm": NORMS[norm], "eps": eps, "seed": seed, "device": "cpu"}
         logger = logging.getLogger("auto-attack")
         base = pyautoattack.autopgd_base
@@ -48,10 +48,10 @@ def directly(model, x, y, *, eps, norm, seed, parts, targets=9, **budget):
 
 
 PARTS = {
-    "apgd-ce": {"steps": 20},
-    "apgd-dlr": {"steps": 20},
-    "apgd-t": {"steps": 10, "targets": 3},
-    "fab-t": {"steps": 10, "targets": 3},
+    "apgd-ce": {"num_steps": 20},
+    "apgd-dlr": {"num_steps": 20},
+    "apgd-t": {"num_steps": 10, "targets": 3},
+    "fab-t": {"num_steps": 10, "targets": 3},
     "square": {"queries": 300},
 }
 
@@ -73,7 +73,7 @@ def test_parts_equal_pyautoattack_on_a_hardened_model(hardened_net, digits, name
 def test_custom_suite_equals_pyautoattack_on_a_hardened_model(hardened_net, digits, norm, eps):
     x, y = digits
     parts = ["square", "apgd-ce", "apgd-t", "fab-t"]
-    budget = {"steps": 10, "queries": 30, "targets": 3, "eps": eps, "norm": norm}
+    budget = {"num_steps": 10, "queries": 30, "targets": 3, "eps": eps, "norm": norm}
     expected = directly(hardened_net, x, y, seed=6, parts=parts, **budget)
     attack = make_attack("autoattack", version="custom", attacks=parts, **budget)
     assert torch.equal(attack(hardened_net, x, y, seed=6), expected)
@@ -134,7 +134,7 @@ def test_fgsm_and_pgd_agree_with_foolbox_on_resnet20(cifar, norm, eps, step):
     )
     pairs = [
         (make_attack("fgsm", eps=eps, norm=norm), fast),
-        (PGD(eps=eps, norm=norm, steps=10, step=step, random_start=False), iterated),
+        (PGD(eps=eps, norm=norm, num_steps=10, step_size=step, random_start=False), iterated),
     ]
     for ours, theirs in pairs:
         _, _, broken = theirs(wrapped, x, y, epsilons=eps)
@@ -148,7 +148,7 @@ def test_fgsm_and_pgd_agree_with_foolbox_on_resnet20(cifar, norm, eps, step):
     ("name", "count", "options"),
     [
         ("apgd-ce", 128, {}),
-        ("fab-t", 32, {"steps": 30}),
+        ("fab-t", 32, {"num_steps": 30}),
         ("square", 64, {"queries": 1000}),
     ],
 )

@@ -279,7 +279,13 @@ def test_labels():
     assert objective.label == "PGD-10 on term (c)"
     assert objective.slug.startswith("pgd-objective-10-linf-0.1-")
     assert make_attack("pgd", eps=0.1).slug.startswith("pgd-20-linf-0.1-")
-    settings = [{}, {"steps": 19}, {"step": 0.01}, {"restarts": 2}, {"random_start": False}]
+    settings = [
+        {},
+        {"num_steps": 19},
+        {"step_size": 0.01},
+        {"restarts": 2},
+        {"random_start": False},
+    ]
     assert len({make_attack("pgd", eps=0.1, **options).slug for options in settings}) == 5
 
 
@@ -296,12 +302,12 @@ def test_labels():
         ("pgd", {"eps": 0.1, "alpha": 0.1}, r"alpha: is no option of pgd: here it is 'step'"),
         ("fgsm", {"eps": 0.1, "alpha": 0.1}, r"alpha: is no option of fgsm: known are eps, norm"),
         ("fgsm", {"eps": 0.1, "restarts": 2}, r"restarts: is no option of fgsm"),
-        ("pgd", {"steps": 20}, r"pgd\.eps is missing"),
+        ("pgd", {"num_steps": 20}, r"pgd\.eps is missing"),
         ("pgd", {"eps": "eight"}, "eps: 'eight'"),
         ("pgd", {"eps": 8}, 'eps: 8 is above 1.*"8/255"'),
         ("pgd", {"eps": -0.1}, "eps: -0.1 must be"),
-        ("pgd", {"eps": 0.1, "step": 0.0}, "step: 0.0 must be above 0"),
-        ("pgd", {"eps": 0.1, "steps": 0}, "steps: 0 must be"),
+        ("pgd", {"eps": 0.1, "step_size": 0.0}, "step_size: 0.0 must be above 0"),
+        ("pgd", {"eps": 0.1, "num_steps": 0}, "num_steps: 0 must be"),
         ("pgd", {"eps": 0.1, "restarts": 0}, "restarts: 0 must be"),
         ("pgd", {"eps": 0.1, "restarts": 2, "random_start": False}, "restarts: more than 1"),
         ("pgd", {"eps": 0.1, "loss": "clw"}, "loss: 'clw' is unknown: did you mean 'cw'"),
@@ -324,7 +330,7 @@ def test_labels():
         ("autoattack", {"eps": 0.1, "version": "custom"}, "attacks: name those"),
         ("autoattack", {"eps": 0.1, "version": "custom", "attacks": "apgd"}, "attacks: 'apgd' is"),
         ("autoattack", {"eps": 0.1, "attacks": ["square"]}, "attacks: only with version: custom"),
-        ("autoattack", {"eps": 0.1, "steps": 10}, "steps: only with version: custom"),
+        ("autoattack", {"eps": 0.1, "num_steps": 10}, "num_steps: only with version: custom"),
         ("apgd-t", {"eps": 0.1, "restarts": 2}, r"restarts: is no option of apgd-t"),
         ("square", {"eps": 0.1, "queries": 0}, "queries: 0 must be"),
         ("spsa", {"eps": 0.1, "delta": 0.0}, "delta: 0.0 must be a number above 0 and at most 1"),
@@ -335,7 +341,7 @@ def test_labels():
         ("boundary", {"eps": 0.1, "source_step": -1.0}, "source_step: -1.0 must be"),
         ("noise", {"eps": 0.1, "samples": 0}, "samples: 0 must be"),
         ("autoattack", {"eps": 0.1, "batch_size": 0}, "batch_size: 0 must be"),
-        ("autoattack", {"eps": 0.1, "steps": 0}, "steps: 0 must be"),
+        ("autoattack", {"eps": 0.1, "num_steps": 0}, "num_steps: 0 must be"),
     ],
 )
 def test_bad_settings_are_refused_by_name(name, options, message):
@@ -345,7 +351,7 @@ def test_bad_settings_are_refused_by_name(name, options, message):
 
 
 def test_fraction_is_understood():
-    assert make_attack("pgd", eps="8/255", step="2/255").eps == pytest.approx(8 / 255)
+    assert make_attack("pgd", eps="8/255", step_size="2/255").eps == pytest.approx(8 / 255)
 
 
 def test_random_start_is_true_or_false():

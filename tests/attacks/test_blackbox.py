@@ -33,7 +33,7 @@ def right(model, x, y):
 def test_genattack_breaks_images_and_counts_what_it_asks(trained_net, digits):
     x, y = digits[0][:30], digits[1][:30]
     model = Counting(trained_net)
-    outcome = GenAttack(eps=0.2, steps=30, population=6).run(model, x, y)
+    outcome = GenAttack(eps=0.2, num_steps=30, population=6).run(model, x, y)
     clean, robust = right(trained_net, x, y), right(trained_net, outcome.images, y)
     assert 0 < robust.sum() < clean.sum()
     assert (outcome.queries[~clean] == 1).all()
@@ -52,7 +52,7 @@ def test_genattacks_perturbation_uses_the_whole_ball_of_bright_pixels():
             return torch.cat([total, 15.99 - 0 * total], 1)
 
     x, y = torch.ones(2, 1, 4, 4), torch.zeros(2, dtype=torch.long)
-    x_adv = GenAttack(eps=0.1, steps=3)(Bright(), x, y)
+    x_adv = GenAttack(eps=0.1, num_steps=3)(Bright(), x, y)
     assert x_adv.min() >= 0.9 - 1e-6
     assert not right(Bright(), x_adv, y).any()
 
@@ -65,7 +65,7 @@ def test_genattack_stands_large_logits(trained_net, digits):
             return 300 + 30 * trained_net(x)
 
     x, y = digits[0][:20], digits[1][:20]
-    options = {"eps": 0.3, "steps": 20}
+    options = {"eps": 0.3, "num_steps": 20}
     quiet = right(trained_net, GenAttack(**options)(trained_net, x, y), y)
     loud = right(trained_net, GenAttack(**options)(Loud(), x, y), y)
     assert loud.sum() <= quiet.sum() + 3
@@ -74,7 +74,7 @@ def test_genattack_stands_large_logits(trained_net, digits):
 
 def test_genattacks_target_may_be_random(trained_net, digits):
     x, y = digits[0][:20], digits[1][:20]
-    options = {"eps": 0.2, "steps": 10}
+    options = {"eps": 0.2, "num_steps": 10}
     runner_up = GenAttack(**options)(trained_net, x, y, seed=1)
     random = GenAttack(target="random", **options)(trained_net, x, y, seed=1)
     assert not torch.equal(runner_up, random)
@@ -84,7 +84,7 @@ def test_genattacks_target_may_be_random(trained_net, digits):
 def test_boundary_succeeds_within_the_bound_alone(trained_net, digits, norm, eps):
     x, y = digits[0][:30], digits[1][:30]
     model = Counting(trained_net)
-    outcome = Boundary(eps=eps, norm=norm, steps=400).run(model, x, y)
+    outcome = Boundary(eps=eps, norm=norm, num_steps=400).run(model, x, y)
     clean, robust = right(trained_net, x, y), right(trained_net, outcome.images, y)
     size = perturbation_norm(outcome.images - x, norm)
     assert 0 < robust.sum() < clean.sum()
@@ -99,7 +99,7 @@ def test_boundary_succeeds_within_the_bound_alone(trained_net, digits, norm, eps
 def test_a_longer_walk_is_stronger(trained_net, digits):
     x, y = digits[0][:30], digits[1][:30]
     left = [
-        right(trained_net, Boundary(eps=0.25, steps=steps)(trained_net, x, y), y).sum()
+        right(trained_net, Boundary(eps=0.25, num_steps=steps)(trained_net, x, y), y).sum()
         for steps in (10, 800)
     ]
     assert left[1] < left[0]
@@ -108,7 +108,7 @@ def test_a_longer_walk_is_stronger(trained_net, digits):
 def test_black_box_is_no_stronger_than_white_box(hardened_net, digits):
     x, y = digits[0][:40], digits[1][:40]
     white = right(hardened_net, PGD(eps=0.15, restarts=3)(hardened_net, x, y), y).sum()
-    for attack in (GenAttack(eps=0.15, steps=50), Boundary(eps=0.15, steps=300)):
+    for attack in (GenAttack(eps=0.15, num_steps=50), Boundary(eps=0.15, num_steps=300)):
         assert right(hardened_net, attack(hardened_net, x, y), y).sum() >= white
 
 
@@ -129,14 +129,14 @@ def test_boundary_starts_at_another_image_where_noise_is_of_no_use():
     x[2, 0, 0, 0] = 1.0
     y = torch.tensor([0, 0, 1])
     assert right(Spot(), x, y).all()
-    x_adv = Boundary(eps=1, steps=50)(Spot(), x, y)
+    x_adv = Boundary(eps=1, num_steps=50)(Spot(), x, y)
     assert not right(Spot(), x_adv[:2], y[:2]).any()
 
 
 def test_boundary_says_where_it_cannot_start():
     x, y = torch.full((3, 1, 5, 5), 0.4), torch.zeros(3, dtype=torch.long)
     with pytest.warns(DfshieldWarning, match="for 3 images"):
-        outcome = Boundary(eps=1, steps=5).run(Spot(), x, y)
+        outcome = Boundary(eps=1, num_steps=5).run(Spot(), x, y)
     assert torch.equal(outcome.images, x)
     assert (outcome.queries > 1000).all()
 
@@ -150,7 +150,7 @@ def test_a_model_that_answers_at_random_ends_in_no_error(digits):
     for name in ("genattack", "boundary"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DfshieldWarning)
-            make_attack(name, eps=0.1, steps=20)(Coin(), x, y)
+            make_attack(name, eps=0.1, num_steps=20)(Coin(), x, y)
 
 
 WITHOUT_FOOLBOX = """
@@ -197,8 +197,8 @@ from dfshield.attacks import make_attack
 
 assert "foolbox" not in sys.modules
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-make_attack("genattack", eps=0.1, steps=2)(model, torch.rand(4, 1, 8, 8), torch.arange(4))
-make_attack("boundary", eps=0.1, steps=2)(model, torch.rand(4, 1, 8, 8), torch.arange(4))
+make_attack("genattack", eps=0.1, num_steps=2)(model, torch.rand(4, 1, 8, 8), torch.arange(4))
+make_attack("boundary", eps=0.1, num_steps=2)(model, torch.rand(4, 1, 8, 8), torch.arange(4))
 assert "foolbox" in sys.modules
 print(sorted({"torchvision", "jax", "tensorflow"} & set(sys.modules)))
 """

@@ -36,7 +36,9 @@ def test_pgd_equals_foolbox_image_by_image(trained_net, digits, norm, eps, step)
     wrapped = foolbox.PyTorchModel(trained_net, bounds=(0, 1), device="cpu")
     reference = theirs(random_start=False, abs_stepsize=step, steps=20)
     _, expected, success = reference(wrapped, x, y, epsilons=eps)
-    x_adv = PGD(eps=eps, step=step, steps=20, random_start=False, norm=norm)(trained_net, x, y)
+    x_adv = PGD(eps=eps, step_size=step, num_steps=20, random_start=False, norm=norm)(
+        trained_net, x, y
+    )
     right = predictions(trained_net, x) == y
     torch.testing.assert_close(x_adv[right], expected[right], atol=1e-9, rtol=0)
     assert torch.equal(x_adv[~right], x[~right])
@@ -81,7 +83,7 @@ def loop_in_float64(model, x, y, *, eps, step, steps, norm):
 @pytest.mark.parametrize(("norm", "eps", "step"), [("linf", 0.1, 0.03), ("l2", 0.8, 0.15)])
 def test_pgd_equals_a_float64_loop(trained_net, digits, norm, eps, step):
     x, y = digits[0][:8], digits[1][:8]
-    options = {"eps": eps, "step": step, "steps": 5, "norm": norm}
+    options = {"eps": eps, "step_size": step, "num_steps": 5, "norm": norm}
     # Without kinks, so that rounding stays rounding.
     smooth = nn.Sequential(
         *(nn.Softplus() if isinstance(layer, nn.ReLU) else layer for layer in trained_net)
@@ -111,7 +113,7 @@ def test_mean_cross_entropy_under_attack_is_strictly_above_the_clean_one(
 
 
 def test_step_defaults_to_a_quarter_of_eps():
-    assert PGD(eps="8/255").step == pytest.approx(2 / 255)
+    assert PGD(eps="8/255").step_size == pytest.approx(2 / 255)
 
 
 def test_restarts_keep_the_worst_of_every_image(trained_net, digits):
@@ -122,7 +124,7 @@ def test_restarts_keep_the_worst_of_every_image(trained_net, digits):
             logits = trained_net(x_adv)
         return logits.argmax(1) != y, F.cross_entropy(logits, y, reduction="none")
 
-    options = {"eps": 0.08, "steps": 2, "step": 0.03}
+    options = {"eps": 0.08, "num_steps": 2, "step_size": 0.03}
     first = PGD(**options)(trained_net, x, y, seed=5)
     several = PGD(restarts=8, **options)(trained_net, x, y, seed=5)
     wrong, loss = outcome(first)
@@ -144,7 +146,7 @@ def test_a_wrong_prediction_wins_over_a_larger_loss():
             return torch.cat([value * 0 + 0.01, rival, third], 1)
 
     x, y = torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, dtype=torch.long)
-    attack = PGD(eps=0.1, steps=1, step=1e-6, restarts=40)
+    attack = PGD(eps=0.1, num_steps=1, step_size=1e-6, restarts=40)
     x_adv = attack(Step(), x, y)
     with torch.no_grad():
         right_loss = F.cross_entropy(Step()(x), y)

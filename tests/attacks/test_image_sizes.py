@@ -127,7 +127,7 @@ def _end(model, x, y, norm):
 def test_every_part_of_the_suite_runs_on_odd_sizes(size, norm):
     parts = ["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
     attack = make_attack(
-        "autoattack", version="custom", attacks=parts, steps=3, queries=3, eps=0.1, norm=norm
+        "autoattack", version="custom", attacks=parts, num_steps=3, queries=3, eps=0.1, norm=norm
     )
     x, y = images(2, 3, *size)
     assert torch.equal(attack(Steadfast(3, *size), x, y), x)

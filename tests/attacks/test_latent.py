@@ -113,7 +113,7 @@ def test_more_steps_come_closer(trained_net, digits):
     features = feature_map(trained_net, trained_net[-1])
 
     def closest(steps):
-        x_adv = Latent(eps=0.2, steps=steps)(trained_net, x, y, seed=3)
+        x_adv = Latent(eps=0.2, num_steps=steps)(trained_net, x, y, seed=3)
         with torch.no_grad():
             between = torch.cdist(features(x_adv), features(x))
         return between.masked_fill(y.view(-1, 1) == y, float("inf")).amin(1).mean()
@@ -128,7 +128,7 @@ def test_pgd_beats_it(hardened_net, digits):
         with torch.no_grad():
             return (hardened_net(attack(hardened_net, x, y)).argmax(1) == y).sum()
 
-    assert robust(PGD(eps=0.1)) <= robust(Latent(eps=0.1, steps=30))
+    assert robust(PGD(eps=0.1)) <= robust(Latent(eps=0.1, num_steps=30))
 
 
 def test_a_batch_of_one_class_is_said(trained_net, digits):

@@ -61,8 +61,8 @@ def test_every_loss_raises_itself_and_breaks_images(hardened_net, digits, loss, 
             return kl_divergence(clean, logits, reduction="none")
         return {"ce": cross_entropy, "cw": margin, "dlr": dlr}[loss](logits, y)
 
-    attack = PGD(eps=eps, norm=norm, steps=10, loss=loss)
-    one_step = PGD(eps=eps, norm=norm, steps=1, loss=loss)
+    attack = PGD(eps=eps, norm=norm, num_steps=10, loss=loss)
+    one_step = PGD(eps=eps, norm=norm, num_steps=1, loss=loss)
     start, ten = value(one_step(hardened_net, x, y)), value(attack(hardened_net, x, y))
     assert ten.mean() > start.mean()
     assert (ten >= value(x) - 1e-6).float().mean() > 0.95
@@ -73,7 +73,7 @@ def test_every_loss_raises_itself_and_breaks_images(hardened_net, digits, loss, 
 def test_losses_agree_on_a_hardened_model(hardened_net, digits):
     x, y = digits
     robust = [
-        standing(hardened_net, x, y, PGD(eps=0.1, steps=20, loss=loss)).float().mean().item()
+        standing(hardened_net, x, y, PGD(eps=0.1, num_steps=20, loss=loss)).float().mean().item()
         for loss in ("ce", "cw", "dlr")
     ]
     assert max(robust) - min(robust) <= 0.05
@@ -91,7 +91,7 @@ def test_dlr_with_two_classes_is_the_margin_and_says_so(digits):
 def test_broken_images_are_not_attacked_again(trained_net, digits):
     x, y = digits
     counting = Counting(trained_net)
-    attack = PGD(eps=0.1, steps=4, restarts=3)
+    attack = PGD(eps=0.1, num_steps=4, restarts=3)
     attack(counting, x, y)
     clean = (trained_net(x).argmax(1) == y).sum().item()
     # One for the gradient check, all for the clean prediction, and then the restarts.
@@ -100,7 +100,7 @@ def test_broken_images_are_not_attacked_again(trained_net, digits):
     assert (runs == runs[:, :1]).all()
     assert runs[0, 0] == clean
     assert clean > runs[1, 0] > runs[2, 0] > 0
-    once = PGD(eps=0.1, steps=4)
+    once = PGD(eps=0.1, num_steps=4)
     assert runs[1, 0] == standing(trained_net, x, y, once).sum().item()
 
 
@@ -152,7 +152,7 @@ def test_objective_pgd_equals_a_loop_written_out(trained_net, hardened_net, digi
         attack = ObjectivePGD(
             teacher=teacher,
             eps=0.1,
-            steps=4,
+            num_steps=4,
             terms=terms,
             leading=leading,
             random_start=terms == "c",
@@ -178,7 +178,7 @@ def test_objective_pgd_equals_a_loop_written_out(trained_net, hardened_net, digi
 
 def test_objective_pgd_is_weaker_than_pgd_on_the_cross_entropy(trained_net, hardened_net, digits):
     x, y = digits
-    plain = standing(hardened_net, x, y, PGD(eps=0.1, steps=10)).float().mean()
+    plain = standing(hardened_net, x, y, PGD(eps=0.1, num_steps=10)).float().mean()
     for terms in ("a", "b", "c"):
         attack = ObjectivePGD(teacher=trained_net, eps=0.1, terms=terms)
         assert standing(hardened_net, x, y, attack).float().mean() >= plain - 0.02
@@ -193,11 +193,11 @@ def test_a_teacher_of_other_classes_is_refused(trained_net, digits):
 
 def test_transfer_is_the_inner_attack_on_the_source(trained_net, hardened_net, digits):
     x, y = digits
-    attack = Transfer(source=trained_net, eps=0.1, inner="pgd", steps=5)
+    attack = Transfer(source=trained_net, eps=0.1, inner="pgd", num_steps=5)
     x_adv = attack(hardened_net, x, y, seed=4)
     right = hardened_net(x).argmax(1) == y
     # The source is attacked even where it is wrong by itself: nothing is spared there.
-    inner = PGD(eps=0.1, steps=5)
+    inner = PGD(eps=0.1, num_steps=5)
     inner.spare_broken = False
     expected = inner(trained_net, x[right], y[right], seed=4)
     assert torch.equal(x_adv[right], expected)
@@ -205,7 +205,7 @@ def test_transfer_is_the_inner_attack_on_the_source(trained_net, hardened_net, d
     lost = (trained_net(x).argmax(1) != y) & right
     assert lost.any()
     assert (x_adv[lost] != x[lost]).any(dim=(1, 2, 3)).all()
-    white_box = standing(hardened_net, x, y, PGD(eps=0.1, steps=5)).float().mean()
+    white_box = standing(hardened_net, x, y, PGD(eps=0.1, num_steps=5)).float().mean()
     assert standing(hardened_net, x, y, attack).float().mean() >= white_box
 
 

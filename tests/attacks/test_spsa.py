@@ -46,7 +46,7 @@ def test_model_is_asked_near_the_adversarial_image_and_nowhere_else(hardened_net
     """The defect of a well-known port: it asks at 2 x + delta, far outside the ball."""
     x, y = digits[0][:4], digits[1][:4]
     model = Recording(hardened_net)
-    SPSA(eps=0.05, steps=9, samples=8, delta=0.01)(model, x, y)
+    SPSA(eps=0.05, num_steps=9, samples=8, delta=0.01)(model, x, y)
     queries = torch.cat(model.seen)
     assert len(queries) > 4 * 4 * 16
     nearest = (queries.unsqueeze(1) - x.unsqueeze(0)).abs().amax(dim=(2, 3, 4)).amin(1)
@@ -57,7 +57,9 @@ def test_model_is_asked_near_the_adversarial_image_and_nowhere_else(hardened_net
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.8)])
 def test_it_raises_the_margin_and_is_no_stronger_than_pgd(hardened_net, digits, norm, eps):
     x, y = digits[0][:40], digits[1][:40]
-    x_adv = SPSA(eps=eps, norm=norm, steps=20, samples=32, learning_rate=0.02)(hardened_net, x, y)
+    x_adv = SPSA(eps=eps, norm=norm, num_steps=20, samples=32, learning_rate=0.02)(
+        hardened_net, x, y
+    )
     right = margins(hardened_net, x, y) < 0
     assert (margins(hardened_net, x_adv, y) > margins(hardened_net, x, y))[right].all()
     robust = (margins(hardened_net, x_adv, y) < 0).sum()
@@ -68,7 +70,7 @@ def test_it_raises_the_margin_and_is_no_stronger_than_pgd(hardened_net, digits, 
 def test_queries_are_counted_until_an_image_is_broken(trained_net, digits):
     x, y = digits[0][:20], digits[1][:20]
     model = Recording(trained_net)
-    outcome = SPSA(eps=0.15, steps=6, samples=16, learning_rate=0.05).run(model, x, y)
+    outcome = SPSA(eps=0.15, num_steps=6, samples=16, learning_rate=0.05).run(model, x, y)
     clean_wrong = margins(trained_net, x, y) > 0
     broken = margins(trained_net, outcome.images, y) > 0
     assert (outcome.queries[clean_wrong] == 1).all()
@@ -95,7 +97,7 @@ def test_no_gradient_is_needed(digits):
     model = Quantised()
     with torch.no_grad():
         y = model(x).argmax(1)
-    options = {"eps": 0.2, "steps": 10}
+    options = {"eps": 0.2, "num_steps": 10}
     assert (margins(model, PGD(random_start=False, **options)(model, x, y), y) < 0).all()
     x_adv = SPSA(delta=0.1, learning_rate=0.05, **options)(model, x, y)
     assert (margins(model, x_adv, y) > 0).float().mean() > 0.5

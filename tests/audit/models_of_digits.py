@@ -45,7 +45,7 @@ def train(make, *, epochs, seed, eps=0.0):
             for number, batch in enumerate(torch.randperm(len(x)).split(100)):
                 images = x[batch]
                 if eps:
-                    attack = PGD(eps=eps, steps=5)
+                    attack = PGD(eps=eps, num_steps=5)
                     images = attack(net, images, y[batch], seed=1000 * epoch + number)
                 optimizer.zero_grad()
                 F.cross_entropy(net(images), y[batch]).backward()

@@ -28,7 +28,13 @@ from reference import ReferenceInversion
 
 from dfshield.classifiers import Classifier
 from dfshield.seeds import RngStream
-from dfshield.synthesis import BatchDraws, CoefficientSampler, Together, draw_batch, optimise
+from dfshield.synthesis import (
+    BatchDraws,
+    BatchedInversion,
+    CoefficientSampler,
+    draw_batch,
+    optimise,
+)
 
 LEARNING_RATE = 0.1
 STEPS = 5
@@ -38,7 +44,7 @@ STEPS = 5
 def draws_of(teacher: Classifier, *, size: int, iterations: int) -> BatchDraws:
     return draw_batch(
         seed=0,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=0,
         size=size,
         image_shape=teacher.input_shape,
@@ -74,7 +80,7 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
     turn = draws_of(teacher, size=size, iterations=STEPS)
     reference = ReferenceInversion(teacher, draws, learning_rate=LEARNING_RATE)
     teacher.requires_grad_(False)
-    together = Together(
+    batched = BatchedInversion(
         teacher.network,
         groups=1,
         size=size,
@@ -90,7 +96,7 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
         optimise(teacher.network, turn, learning_rate=LEARNING_RATE, device=torch.device("cpu"))
 
     def fast() -> None:
-        together.optimise([turn], learning_rate=LEARNING_RATE)
+        batched.optimise([turn], learning_rate=LEARNING_RATE)
 
     work = operations(plain) / STEPS
     turns = by_turns({"reference": by_recipe, "plain": plain, "fast": fast}, rounds=rounds)

@@ -38,12 +38,12 @@ TABLES = {
     },
     "Table 10": {
         "clean": None,
-        **{f"PGD-{steps}": ("pgd", {"steps": steps}) for steps in STEPS},
+        **{f"PGD-{steps}": ("pgd", {"num_steps": steps}) for steps in STEPS},
         "unbounded": ("pgd-unbounded", {}),
     },
     "Table 21": {
         "clean": None,
-        "PGD-10": ("pgd", {"steps": 10}),
+        "PGD-10": ("pgd", {"num_steps": 10}),
         "AutoAttack": ("autoattack", {}),
         "latent": ("latent", {}),
         **{f"({terms})": ("pgd-objective", {"terms": terms}) for terms in "abc"},
@@ -57,7 +57,7 @@ def trained_on_real_images(teacher: nn.Module, *, epochs: int = 30) -> nn.Module
     model, draw = copy.deepcopy(teacher).requires_grad_(True), torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    attack = PGD(eps=EPS, steps=7)
+    attack = PGD(eps=EPS, num_steps=7)
     for epoch in range(epochs):
         for number, batch in enumerate(torch.randperm(len(x), generator=draw).split(64)):
             x_adv = attack(model.eval(), x[batch], y[batch], seed=1000 * epoch + number)

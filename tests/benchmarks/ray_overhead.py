@@ -6,7 +6,7 @@ Makes the same parts with one, two and four processes, each on one thread: plain
 actors, by turns, since a shared machine is not always equally fast. As many plain loops run at once
 as actors do, since processes that share cores and caches are slower, with Ray or without. Prints
 medians of the CPU time per part: of the plain loops, of this process with all of Ray's (driver,
-raylet, GCS, mailbox, actors), and what of that was not the actors'. Starting is left out: it is
+raylet, GCS, queue, actors), and what of that was not the actors'. Starting is left out: it is
 printed by itself, as the time from the command to the start of the first part.
 """
 
@@ -32,7 +32,7 @@ from dfshield.config import Config, SynthesisConfig, config_from, dump_config
 from dfshield.distributed import RayExecutor
 from dfshield.runs import Engine, Run, SilentMonitor
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
-from dfshield.runs.work.synthesis import SynthesisTask, inversion_of, make_part
+from dfshield.runs.work.synthesis import SynthesisTask, bound_synthesizer, make_part
 from dfshield.storage import Folder, read_manifest, write_part
 
 WORKERS, ROUNDS, WARM_UP = (1, 2, 4), 9, 2
@@ -79,12 +79,14 @@ def plain_loop(root: str, synthesis: SynthesisConfig, number: int) -> float:
     manifest = read_manifest(data)
     part = manifest.parts[number]
     engine = Engine.from_json(manifest.engine)
-    inversion = inversion_of(dfshield.load(f"{root}/teacher"), synthesis, engine)
+    synthesizer = bound_synthesizer(synthesis, dfshield.load(f"{root}/teacher"), engine, data)
     plain = Folder.at(f"{root}/plain")
     engine.bind()
-    checkpoint = PartCheckpoint(plain, manifest, part, every=None, preempted=lambda: False)
+    checkpoint = PartCheckpoint(
+        plain, manifest, part, state_type=None, every=None, preempted=lambda: False
+    )
     arrays = make_part(
-        inversion,
+        synthesizer,
         manifest,
         part,
         per_pass=engine.batches_per_pass,

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from dfshield.classifiers import (
-    FAMILIES,
+    NETWORK_FAMILIES,
     Architecture,
     batchnorm_layers,
     build,
     require_hardenable,
 )
-from dfshield.classifiers.families import pytorchcv_models
+from dfshield.classifiers.network_families import pytorchcv_models
 from dfshield.errors import DfshieldError, InputError
 
 TINY = {"input_shape": (3, 2, 2), "num_classes": 4}
@@ -180,14 +180,14 @@ def test_architecture_survives_json() -> None:
     ("arguments", "said"),
     [
         ({"source": "resnet20"}, "family:name"),
-        ({"source": "pytorchvc:resnet20_cifar10"}, "did you mean pytorchcv"),
-        ({"source": "dfshield:resnet18"}, "resnet110"),
-        ({"source": "medmnist:resnet34"}, "did you mean resnet50, resnet18"),
-        ({"source": "pytorchcv:resnet21_cifar10"}, "did you mean resnet20_cifar10"),
+        ({"source": "pytorchvc:resnet20_cifar10"}, "did you mean 'pytorchcv'"),
+        ({"source": "dfshield:resnet18"}, "has no model 'resnet18'; did you mean 'resnet8'"),
+        ({"source": "medmnist:resnet34"}, "did you mean 'resnet50'"),
+        ({"source": "pytorchcv:resnet21_cifar10"}, "did you mean 'resnet20_cifar10'"),
         ({"source": "pytorchcv:CIFARResNet"}, "no CIFAR or SVHN model"),
         ({"source": "pytorchcv:resnet20_cifar10", "num_classes": 7}, "10 or 100 classes, not 7"),
         ({"source": "pytorchcv:resnet20_cifar10", "input_shape": (3, 28, 28)}, "(3, 32, 32)"),
-        ({"source": "dfshield:resnet8", "options": {"widht": 4}}, "did you mean width"),
+        ({"source": "dfshield:resnet8", "options": {"widht": 4}}, "did you mean 'width'"),
         ({"source": "dfshield:resnet8", "options": {"width": 0}}, "width: 0"),
         ({"source": "dfshield:resnet8", "options": {"width": "wide"}}, "'wide'"),
         ({"source": "dfshield:resnet8", "options": {"width": object}}, "JSON"),
@@ -213,7 +213,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments: dict, said: str) -> No
     [
         ("classifier_factories", {}, "python:package.module:factory"),
         ("no_such_package.models:net", {}, "PYTHONPATH"),
-        ("classifier_factories:linaer", {}, "did you mean linear"),
+        ("classifier_factories:linaer", {}, "did you mean 'linear'"),
         ("classifier_factories:not_callable", {}, "nothing to call"),
         ("classifier_factories:returns_dict", {}, "returned dict"),
         ("classifier_factories:TupleNet", {}, "torch.float32 of shape (2, 3, 2, 2)"),
@@ -283,5 +283,5 @@ def test_download_without_internet_says_what_to_do(monkeypatch, tmp_path) -> Non
     assert "resnet20_cifar10" in str(caught.value)
 
 
-def test_every_family_is_registered() -> None:
-    assert set(FAMILIES) == {"dfshield", "medmnist", "pytorchcv", "python"}
+def test_the_families_of_networks_by_name() -> None:
+    assert set(NETWORK_FAMILIES) == {"dfshield", "medmnist", "pytorchcv", "python"}

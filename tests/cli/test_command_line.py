@@ -23,6 +23,7 @@ COMMANDS = [
     ["report"],
     ["status"],
     ["verify"],
+    ["methods"],
     ["config", "schema"],
     ["config", "show"],
 ]

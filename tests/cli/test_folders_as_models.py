@@ -67,7 +67,7 @@ def run_of_config(run):
 
 def test_a_published_folder_is_attacked_from_a_run(run):
     folder = published(run)
-    attack = "evaluation.attacks=[{name: transfer, steps: 2}]"
+    attack = "evaluation.attacks=[{name: transfer, num_steps: 2}]"
     options = ("--surrogate", "runs/tiny/", *DATA[:-1], attack, "--json")
     answer = json.loads(succeed("evaluate", "--model", folder, *options).out)
     assert answer["folder"].endswith("evaluations/digits-robust/evaluation")
@@ -80,7 +80,7 @@ def test_transferred_attacks_take_the_model_that_they_name(run):
     other = published(run)
 
     def transferred(*source):
-        attack = {"name": "transfer", "steps": 2} | dict(source)
+        attack = {"name": "transfer", "num_steps": 2} | dict(source)
         given = f"evaluation.attacks=[{json.dumps(attack)}]"
         results = json.loads(succeed("evaluate", config, given, "--json").out)["results"]
         return {r["model"]: r["attack"]["source"] for r in results if r["attack"]}

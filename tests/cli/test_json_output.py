@@ -78,7 +78,7 @@ def test_every_command_prints_one_document(chatty):
 
 def test_nothing_else_reaches_the_standard_output_of_the_process(chatty):
     model = ["--model", SOURCE, "--data", "digits", "--num-images", 20, "--eps", "0.1"]
-    attack = "evaluation.attacks=[{name: pgd, steps: 2}]"
+    attack = "evaluation.attacks=[{name: pgd, num_steps: 2}]"
     answer = ended(start("evaluate", *model, attack, "--json", cwd=chatty.parent))
     assert answer.code == 0, answer
     assert len(json.loads(answer.out)["results"]) == 2

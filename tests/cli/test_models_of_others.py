@@ -32,7 +32,7 @@ class Noise(nn.Module):
 def make_noisy():
     return nn.Sequential(Noise(), make())
 """
-QUICK = ("audit.autoattack=false", "evaluation.attacks=[{name: pgd, steps: 3}, {name: fgsm}]")
+QUICK = ("audit.autoattack=false", "evaluation.attacks=[{name: pgd, num_steps: 3}, {name: fgsm}]")
 
 
 @pytest.fixture

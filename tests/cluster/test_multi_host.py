@@ -35,7 +35,7 @@ WORK = {
     "synthesis__iterations": 300,
     "storage__part_size": 20,
     "storage__shard_size": 80,
-    "training__inner": {"steps": 2},
+    "training__inner": {"num_steps": 2},
     "training__gradrefine": {"num_batches": 4},
     "evaluation__slice_size": 10,
 }

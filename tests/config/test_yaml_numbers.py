@@ -59,7 +59,7 @@ def test_attacks_take_them_all_alike(configured):
     text = """
 evaluation:
   attacks:
-    - {name: pgd, step: 1e-2, steps: 1e1}
+    - {name: pgd, step: 1e-2, num_steps: 1e1}
     - {name: spsa, delta: 1e-2, learning_rate: 5E-3, samples: 1e1}
     - {name: square, queries: 1e3}
     - {name: autoattack, version: custom, attacks: [square], queries: 1e2}
@@ -72,8 +72,8 @@ evaluation:
     assert all(type(one) is int for one in (pgd["steps"], spsa["samples"], square["queries"]))
     over = configured("", "evaluation.attacks=[{name: spsa, delta: 1e-2}]")
     assert attacks_of(over)[0].describe()["delta"] == 0.01
-    quoted = configured("", "evaluation.attacks=[{name: spsa, delta: '1e-2'}]")
-    assert quoted.evaluation.attacks[0].options == {"delta": "1e-2"}
+    quoted = configured("", "evaluation.attacks=[{name: pgd, step: '1e-2'}]")
+    assert quoted.evaluation.attacks[0].options == {"step_size": "1e-2"}
 
 
 def test_overrides_and_options_of_a_factory(configured):
@@ -116,11 +116,11 @@ def test_what_was_made_with_such_a_number_is_still_the_same(configured):
     config = configured(
         "",
         "threat.eps=1e-2",
-        "training.inner.step=1E-3",
+        "training.inner.step_size=1E-3",
         "sweep.parameters.threat.eps={grid: [1e-2, 0.02]}",
         "sweep.parameters.training.learning_rate={grid: [1e-2]}",
     )
-    assert (config.threat.eps, config.training.inner.step) == ("1e-2", "1E-3")
+    assert (config.threat.eps, config.training.inner.step_size) == ("1e-2", "1E-3")
     assert [trial.name for trial in listed_trials(config)] == [
         "eps-1e-2_learning_rate-0.01_seed-0-935583ef",
         "eps-0.02_learning_rate-0.01_seed-0-7e970db3",

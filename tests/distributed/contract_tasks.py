@@ -34,7 +34,7 @@ class Square:
     crashes_once: frozenset[int] = frozenset()
     raises: frozenset[int] = frozenset()
     raises_once: frozenset[int] = frozenset()
-    keeps: bool = False
+    puts: bool = False
     seconds: float = 0.0
 
     def prepare(self, worker) -> Callable[[int], int]:
@@ -53,8 +53,8 @@ class Square:
                 raise UnpicklableError(f"unit {unit}, try {tries}\nis impossible")
             if unit in self.crashes or (unit in self.crashes_once and tries == 0):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if self.keeps:
-                worker.keep(np.full(200_000, unit, dtype=np.int64))
+            if self.puts:
+                worker.put(np.full(200_000, unit, dtype=np.int64))
             worker.monitor.advance(0.5)
             return unit * unit
 
@@ -98,7 +98,7 @@ class Sum:
     raises: int = 0
     crashes_once: bool = False
     waits_to_be_stopped: bool = False
-    kept: dict[int, Any] = field(default_factory=dict)
+    refs: dict[int, Any] = field(default_factory=dict)
     max_workers: int = 8
 
     def run(self, worker) -> None:
@@ -125,7 +125,7 @@ class Sum:
             if any(group.all_gather(worker.stop_requested())):
                 break
             time.sleep(0.05)
-        kept = {key: int(worker.fetch(value)[0]) for key, value in self.kept.items()}
+        firsts = {key: int(worker.get(ref)[0]) for key, ref in self.refs.items()}
         if group.rank == 0:
             worker.monitor.emit("added", total=total.item())
-            self.path.write_text(f"{total.item()} {ranks} {kept}")
+            self.path.write_text(f"{total.item()} {ranks} {firsts}")

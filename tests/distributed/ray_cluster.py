@@ -1,6 +1,8 @@
 """A Ray cluster of several nodes on this machine, with GPUs that are only counted."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,16 @@ QUICK_DEATH = {
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
 }
+
+
+def drain(address: str, node: str, seconds: int) -> None:
+    """Tell a cluster that one of its nodes will be preempted in so many seconds."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node"]
+    reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=wanted elsewhere"]
+    left = f"--deadline-remaining-seconds={seconds}"
+    subprocess.run(
+        [*command, f"--address={address}", f"--node-id={node}", left, *reason], check=True
+    )
 
 
 @pytest.fixture(scope="session")

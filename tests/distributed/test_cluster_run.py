@@ -27,7 +27,7 @@ SHARDS = {
 }
 TRAINING = {
     "synthesis__num_images": 240,
-    "training__inner": {"steps": 3},
+    "training__inner": {"num_steps": 3},
     "training__epochs": 3,
 }
 
@@ -123,7 +123,7 @@ def test_any_number_of_training_workers_gives_the_same_student(
 
 
 def test_verdicts_equal_those_of_one_process(tiny, joined):
-    attacks = [{"name": "pgd", "steps": 300}, {"name": "fgsm"}]
+    attacks = [{"name": "pgd", "num_steps": 300}, {"name": "fgsm"}]
     changes = {"evaluation__slice_size": 7, "evaluation__attacks": attacks}
     keep = ("teacher", "synthetic", "student")
     alone, spread = (tiny(name=name, keep=keep, **changes) for name in ("alone", "spread"))

@@ -64,7 +64,7 @@ def test_every_unit_is_done_once_and_told(executor, monitor, tmp_path):
     task = Square(tmp_path)
     done = list(mapped(executor, monitor, task, [[1, 2, 3], [4, 5], [], [6]]))
     assert {d.unit: d.result for d in done} == {n: n * n for n in range(1, 7)}
-    assert all(d.kept is None for d in done)
+    assert all(d.ref is None for d in done)
     assert Counter(task.tries(n) for n in range(1, 7)) == {1: 6}
     deadline = time.monotonic() + 10
     while monitor.amount < 6 and time.monotonic() < deadline:
@@ -86,11 +86,11 @@ def test_a_task_is_prepared_once_a_worker(executor, monitor, tmp_path):
     assert len(prepared) <= 4
 
 
-def test_what_is_kept_stays_until_it_is_fetched(executor, monitor, tmp_path):
-    done = list(mapped(executor, monitor, Square(tmp_path, keeps=True), [[3], [5]]))
-    kept = {d.unit: d.kept for d in done}
-    assert {unit: int(executor.fetch(kept[unit])[-1]) for unit in kept} == {3: 3, 5: 5}
-    executor.run_group(Sum(tmp_path / "sum", kept=kept), engine=executor.engine(), monitor=monitor)
+def test_an_object_that_a_unit_puts_can_be_got_by_its_reference(executor, monitor, tmp_path):
+    done = list(mapped(executor, monitor, Square(tmp_path, puts=True), [[3], [5]]))
+    refs = {d.unit: d.ref for d in done}
+    assert {unit: int(executor.get(refs[unit])[-1]) for unit in refs} == {3: 3, 5: 5}
+    executor.run_group(Sum(tmp_path / "sum", refs=refs), engine=executor.engine(), monitor=monitor)
     assert str(dict(sorted({3: 3, 5: 5}.items()))) in sorted_text(tmp_path / "sum")
 
 

@@ -10,9 +10,9 @@ import pytest
 from contract_tasks import BadStart, Square, Sum
 from test_executor_contract import Recorder
 
-from dfshield.distributed.training import group
-from dfshield.distributed.workers import pool
-from dfshield.distributed.workers.messages import Letters
+from dfshield.distributed.training import group_driver
+from dfshield.distributed.workers import task_loop
+from dfshield.distributed.workers.messages import MessageReader
 from dfshield.errors import DfshieldError, InputError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -155,8 +155,8 @@ def test_workers_that_die_as_they_start_end_the_work_in_one_line(on_cluster, rec
 def test_a_full_cluster_is_waited_for_and_said(on_cluster, tmp_path, monkeypatch):
     import ray
 
-    for module in (pool, group):
-        monkeypatch.setattr(module, "SECONDS_UNTIL_WAITING_IS_SAID", 1.0)
+    for module in (task_loop, group_driver):
+        monkeypatch.setattr(module, "WAITING_NOTICE_S", 1.0)
     with pytest.raises(InputError):  # lets go of the workers that there are
         mapped(on_cluster, Recorder(), Square(tmp_path, refuses=frozenset({0})), [[0]])
 
@@ -186,18 +186,18 @@ def test_a_full_cluster_is_waited_for_and_said(on_cluster, tmp_path, monkeypatch
         assert any(line.startswith("Waiting for") for line in patient.said)
 
 
-def test_a_lost_mailbox_ends_the_work_in_one_line(on_cluster, recorder):
+def test_a_lost_message_queue_ends_the_work_in_one_line(on_cluster, recorder):
     import ray
 
     on_cluster.engine()  # joins the cluster
-    letters = Letters()
-    assert letters.deliver(recorder) == []
-    ray.kill(letters.mailbox)
+    reader = MessageReader()
+    assert reader.deliver(recorder) == []
+    ray.kill(reader.queue)
 
     def deliver_for(seconds):  # what reaches it before the kill is still answered
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            letters.deliver(recorder)
+            reader.deliver(recorder)
 
     with pytest.raises(DfshieldError, match="give the same command again") as raised:
         deliver_for(30)

@@ -114,7 +114,7 @@ def test_the_bar_tells_what_matters_in_80_columns_and_ctrl_c_ends_it(tiny, home)
     ],
 )
 def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, home, moment, number):
-    changes = {"training__inner": {"steps": 100_000}, "training__engine__compile": False}
+    changes = {"training__inner": {"num_steps": 100_000}, "training__engine__compile": False}
     config = tiny(keep=("teacher", "synthetic"), **changes)
     process, answer = begin(home, "train", config, "cluster.address=local")
     wait_until(lambda: any(moment in name for name in processes(home).values()))
@@ -127,7 +127,7 @@ def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, home, 
 @pytest.mark.slow
 @pytest.mark.drill
 def test_a_second_ctrl_c_does_not_wait_for_the_update(tiny, home):
-    changes = {"training__inner": {"steps": 100_000}, "training__engine__compile": False}
+    changes = {"training__inner": {"num_steps": 100_000}, "training__engine__compile": False}
     config = tiny(keep=("teacher", "synthetic"), **changes)
     run = run_of(config)
     before = len(events(run, "training_started"))

@@ -17,7 +17,8 @@ from tiny_run import ended, run_of, start
 
 from dfshield.config import load_config
 from dfshield.distributed.metrics import RayMetrics
-from dfshield.runs import Point, Run
+from dfshield.runs import Run
+from dfshield.trackers import Point
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "grafana.json"
 

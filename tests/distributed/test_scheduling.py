@@ -56,7 +56,7 @@ def test_a_cluster_without_gpus_is_waited_for_and_workers_share_the_first(empty,
 
 @pytest.mark.drill
 def test_a_training_group_takes_whole_gpus_and_more_when_there_are_more(empty, tiny, tmp_path):
-    training = {"training__epochs": 120, "training__inner": {"steps": 5}}
+    training = {"training__epochs": 120, "training__inner": {"num_steps": 5}}
     keep = ("teacher", "synthetic")
     alone, spread = (tiny(name=name, keep=keep, **training) for name in ("alone", "spread"))
     succeed("train", alone)

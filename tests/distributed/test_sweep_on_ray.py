@@ -88,7 +88,7 @@ def test_a_scheduler_stops_what_is_behind_and_it_stays_stopped(tmp_path, joined)
 def test_a_sampler_judges_settings_by_all_their_seeds_and_goes_on_from_what_is_known(
     tmp_path, joined, search
 ):
-    axes = {LAMBDA1: {"loguniform": [0.01, 10]}, "training.inner.steps": {"randint": [2, 4]}}
+    axes = {LAMBDA1: {"loguniform": [0.01, 10]}, "training.inner.num_steps": {"randint": [2, 4]}}
     config = sweep_config(tmp_path, sweep__parameters=axes, sweep__seeds=[0, 1])
     settings = (joined, f"sweep.search={search}")
     succeed("sweep", config, *settings, "sweep.max_trials=2")

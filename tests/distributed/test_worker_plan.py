@@ -3,7 +3,7 @@
 import pytest
 
 from dfshield.distributed.cluster.session import Node
-from dfshield.distributed.cluster.worker_plan import NoRoomError, plan_workers
+from dfshield.distributed.cluster.worker_plan import NoCapacityError, plan_workers
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +19,13 @@ def test_one_worker_a_gpu_and_the_cores_shared_out():
     plan = plan_workers([node(16, 4), node(8, 4), node(32)])
     assert (plan.num_workers, plan.num_gpus, plan.num_cpus) == (8, 1, 0)
     assert plan.threads == 2  # of the node that has the fewest cores for its GPUs
-    assert "one a GPU" in plan.told()
+    assert "one a GPU" in plan.format()
 
 
 def test_without_gpus_slots_of_the_cpus_and_said_so():
     plan = plan_workers([node(2)])
     assert (plan.num_workers, plan.num_gpus, plan.num_cpus, plan.threads) == (2, 0, 1, 1)
-    assert "CPU slots" in plan.told()
+    assert "CPU slots" in plan.format()
     plan = plan_workers([node(16), node(16)])
     assert (plan.num_workers, plan.num_cpus, plan.threads) == (8, 4, 4)
     assert plan_workers([node(16)], num_workers=1).threads == 16
@@ -48,9 +48,9 @@ def test_threads_are_limited_by_the_environment(monkeypatch, limit, threads):
     [([node(8, 2), node(8, 1)], 4, "3 GPUs"), ([node(2), node(1)], 4, "3 CPUs and no GPU")],
 )
 def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
-    with pytest.raises(NoRoomError, match=f"cluster.num_workers: {wanted} wanted.*{there}"):
+    with pytest.raises(NoCapacityError, match=f"cluster.num_workers: {wanted} wanted.*{there}"):
         plan_workers(nodes, num_workers=wanted)
-    with pytest.raises(NoRoomError, match=f"cluster.min_workers: {wanted} wanted.*{there}"):
+    with pytest.raises(NoCapacityError, match=f"cluster.min_workers: {wanted} wanted.*{there}"):
         plan_workers(nodes, min_workers=wanted)
     assert plan_workers(nodes, num_workers=wanted, growing=True).num_workers == wanted
 
@@ -65,7 +65,7 @@ def test_more_workers_than_there_is_room_for_are_refused(nodes, wanted, there):
     ],
 )
 def test_a_cluster_without_room_for_one_is_refused(nodes, share, there, growing):
-    with pytest.raises(NoRoomError, match=f"has {there} to work on"):
+    with pytest.raises(NoCapacityError, match=f"has {there} to work on"):
         plan_workers(nodes, gpus_per_worker=share, num_workers=2, growing=growing)
 
 
@@ -76,7 +76,7 @@ def test_several_workers_share_a_gpu_and_its_cores(share, per_gpu):
     plan = plan_workers([node(16, 2), node(24, 1)], gpus_per_worker=share)
     assert (plan.num_workers, plan.num_gpus, plan.num_cpus) == (3 * per_gpu, share, 0)
     assert plan.threads == 16 // (2 * per_gpu)
-    assert plan.room_on([node(8, 2)]) == 2 * per_gpu
+    assert plan.capacity_of([node(8, 2)]) == 2 * per_gpu
     assert plan.num_gpus * per_gpu <= 1
     assert plan.whole_gpus().num_workers == 3
     assert plan.whole_gpus().num_gpus == 1
@@ -97,8 +97,8 @@ def test_so_many_as_the_training_wants_at_least_have_room():
 
 def test_a_cluster_that_grows_has_room_for_more_of_the_same():
     on_gpus = plan_workers([node(8, 2)])
-    assert on_gpus.room_on([node(8, 2), node(4, 1)]) == 3
-    assert on_gpus.room_on([node(8)]) == 0
+    assert on_gpus.capacity_of([node(8, 2), node(4, 1)]) == 3
+    assert on_gpus.capacity_of([node(8)]) == 0
     on_slots = plan_workers([node(8)])  # four, of two CPUs each
-    assert on_slots.room_on([node(8), node(3), node(1)]) == 5
-    assert on_slots.room_on([]) == 0
+    assert on_slots.capacity_of([node(8), node(3), node(1)]) == 5
+    assert on_slots.capacity_of([]) == 0

@@ -49,7 +49,7 @@ def test_clean_accuracy_equals_a_hand_count(model, images):
 
 def test_under_attack_each_slice_uses_its_own_seed(model, images):
     x, y = images
-    attack = PGD(eps=0.1, steps=3, restarts=2)
+    attack = PGD(eps=0.1, num_steps=3, restarts=2)
     result = evaluate(model, images, attack, slice_size=25, seed=4)
     right = 0
     for index, start in enumerate((0, 25, 50)):
@@ -66,7 +66,7 @@ def test_under_attack_each_slice_uses_its_own_seed(model, images):
 
 def test_order_in_which_slices_are_made_does_not_matter(model, images):
     x, y = images
-    attack = PGD(eps=0.1, steps=3)
+    attack = PGD(eps=0.1, num_steps=3)
     whole = evaluate(model, images, attack, slice_size=16, seed=2)
     made = {}
     for index, part in reversed(list(enumerate(slice_bounds(60, 16)))):
@@ -152,7 +152,7 @@ class Dark(nn.Module):
         return torch.where(broken, x.new_tensor(float("nan")), self.model(x))
 
 
-@pytest.mark.parametrize("attack", [None, FGSM(eps=0.05), PGD(eps=0.05, steps=2)])
+@pytest.mark.parametrize("attack", [None, FGSM(eps=0.05), PGD(eps=0.05, num_steps=2)])
 def test_images_with_nan_logits_count_as_not_robust(model, images, attack):
     x, y = images
     sick = Dark(model, 0.5)
@@ -171,7 +171,7 @@ def test_images_with_nan_logits_count_as_not_robust(model, images, attack):
 
 
 def test_a_model_of_nan_alone_is_robust_nowhere(model, images):
-    for attack in (None, PGD(eps=0.1, steps=1), AutoAttack(eps=0.1)):
+    for attack in (None, PGD(eps=0.1, num_steps=1), AutoAttack(eps=0.1)):
         result = evaluate(Dark(model, 2.0), images, attack)
         assert (result.accuracy, result.non_finite) == (0, 60)
 
@@ -236,7 +236,7 @@ def test_bad_input_is_named(model, images):
 
 def test_an_attack_on_a_stand_in_is_judged_by_the_model(model, constant, images):
     x, y = images
-    attack = PGD(eps=0.2, steps=10)
+    attack = PGD(eps=0.2, num_steps=10)
     direct = evaluate_slice(model, x, y, attack, seed=3)
     same = evaluate_slice(model, x, y, attack, seed=3, attacked=deepcopy(model))
     assert same.adversarial_predictions == direct.adversarial_predictions

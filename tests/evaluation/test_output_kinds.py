@@ -32,11 +32,11 @@ def made(kinds, kind):
 @pytest.mark.parametrize("images", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_every_precision_of_model_and_images_is_attacked_and_evaluated(kind, images):
     model, x = made(PRECISIONS, kind), X.to(images)
-    reference = evaluate(plain().eval(), (X, Y), PGD(eps=EPS, steps=5))
-    result = evaluate(model, (x, Y), PGD(eps=EPS, steps=5))
+    reference = evaluate(plain().eval(), (X, Y), PGD(eps=EPS, num_steps=5))
+    result = evaluate(model, (x, Y), PGD(eps=EPS, num_steps=5))
     assert abs(result.accuracy - reference.accuracy) <= 0.1
     assert evaluate(model, (x, Y), None).accuracy >= 0.9
-    x_adv = PGD(eps=EPS, steps=5)(model, x, Y)
+    x_adv = PGD(eps=EPS, num_steps=5)(model, x, Y)
     assert x_adv.dtype == torch.float32 or images == torch.float64
     assert float((x_adv - x).abs().max()) <= EPS + 1e-6
 
@@ -45,11 +45,11 @@ def test_every_precision_of_model_and_images_is_attacked_and_evaluated(kind, ima
 @pytest.mark.parametrize("name", ["apgd-t", "fab-t", "square", "spsa", "latent", "noise"])
 def test_every_attack_takes_every_precision(kind, name):
     options = {
-        "apgd-t": {"steps": 4},
-        "fab-t": {"steps": 3},
+        "apgd-t": {"num_steps": 4},
+        "fab-t": {"num_steps": 3},
         "square": {"queries": 20},
-        "spsa": {"steps": 2, "samples": 8},
-        "latent": {"steps": 3},
+        "spsa": {"num_steps": 2, "samples": 8},
+        "latent": {"num_steps": 3},
         "noise": {"samples": 2},
     }[name]
     x_adv = ATTACKS[name](eps=EPS, **options)(made(PRECISIONS, kind), X[:6], Y[:6])
@@ -57,7 +57,7 @@ def test_every_attack_takes_every_precision(kind, name):
 
 
 def test_a_teacher_of_another_precision_is_understood():
-    attack = ObjectivePGD(eps=EPS, teacher=made(PRECISIONS, "half"), steps=2)
+    attack = ObjectivePGD(eps=EPS, teacher=made(PRECISIONS, "half"), num_steps=2)
     assert attack(made(PRECISIONS, "double"), X, Y).dtype == torch.float32
 
 
@@ -72,7 +72,7 @@ def test_every_precision_is_audited(kind):
 
 def test_training_attacks_models_of_every_precision():
     rng = np.random.default_rng(0)
-    inner = InnerMaximization(eps=EPS, steps=2)
+    inner = InnerMaximization(eps=EPS, num_steps=2)
     for kind in PRECISIONS:
         assert inner(made(PRECISIONS, kind), X, generator=rng).dtype == torch.float32
 
@@ -84,7 +84,7 @@ def test_probabilities_are_told_by_every_entry(kind):
     for attack in (FGSM(eps=EPS), Square(eps=EPS, queries=5)) if kind != "percent" else ():
         with pytest.warns(DfshieldWarning, match="probabilities instead of logits"):
             attack(model, X, Y)
-    for attack in (None, PGD(eps=EPS, steps=2)):
+    for attack in (None, PGD(eps=EPS, num_steps=2)):
         result = evaluate(model, (X, Y), attack, slice_size=10)
         assert result.probabilities is True
         assert sum("probabilities instead of logits" in note for note in result.notes) == 1
@@ -107,7 +107,7 @@ def test_what_only_looks_a_little_like_them_is_left_in_peace(kind):
 
 
 def test_log_probabilities_take_nothing_from_autoattack():
-    attack = AutoAttack(eps=EPS, version="custom", attacks="apgd-ce,apgd-t", steps=10)
+    attack = AutoAttack(eps=EPS, version="custom", attacks="apgd-ce,apgd-t", num_steps=10)
     plainly = evaluate(plain().eval(), (X, Y), attack).num_correct
     assert evaluate(made(LOGITS, "log-softmax"), (X, Y), attack).num_correct == plainly
     assert abs(evaluate(made(LOGITS, "mended softmax"), (X, Y), attack).num_correct - plainly) <= 1
@@ -124,13 +124,14 @@ def test_logits_are_found_in_every_structure(kind):
     if kind == "changes its input":
         reference = nn.Sequential(Scaled(), *reference).eval()
     for name in ("pgd", "apgd-t", "square", "latent"):
-        options = {"square": {"queries": 20}}.get(name, {"steps": 3})
+        options = {"square": {"queries": 20}}.get(name, {"num_steps": 3})
         attack = ATTACKS[name](eps=EPS, **options)
         assert torch.equal(attack(model, X[:6], Y[:6]), attack(reference, X[:6], Y[:6]))
         # One image alone, where a squeezed answer has lost its row.
         assert torch.equal(attack(model, X[:1], Y[:1]), attack(reference, X[:1], Y[:1]))
     result, other = (
-        evaluate(each, (X, Y), PGD(eps=EPS, steps=3), slice_size=23) for each in (model, reference)
+        evaluate(each, (X, Y), PGD(eps=EPS, num_steps=3), slice_size=23)
+        for each in (model, reference)
     )
     assert result.accuracy == other.accuracy
     assert not result.randomised

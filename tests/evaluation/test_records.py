@@ -36,7 +36,7 @@ def margins(model, x, y):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_every_row_says_what_became_of_its_image(model, images, norm):
     x, y = images
-    attack = PGD(eps=0.2, norm=norm, steps=3)
+    attack = PGD(eps=0.2, norm=norm, num_steps=3)
     kept = []
     part = evaluate_slice(model, x, y, attack, seed=7, keep=kept.append)
     rows = image_records([part], attack=attack.label)
@@ -75,7 +75,7 @@ def test_queries_are_the_passes_of_images(model, images):
 
 
 def test_rows_survive_a_table(model, images):
-    rows = records_of(model, images, PGD(eps=0.1, steps=2))
+    rows = records_of(model, images, PGD(eps=0.1, num_steps=2))
     again = ImageRecords.from_table(rows.to_table())
     assert again.to_table() == rows.to_table()
     with pytest.raises(InputError, match=r"a\.parquet: lacks the columns queries"):
@@ -83,7 +83,7 @@ def test_rows_survive_a_table(model, images):
 
 
 def test_the_worst_case_is_the_union_of_what_breaks(model, images):
-    attacks = [FGSM(eps=0.15), PGD(eps=0.15, steps=2)]
+    attacks = [FGSM(eps=0.15), PGD(eps=0.15, num_steps=2)]
     rows = [records_of(model, images, attack) for attack in attacks]
     worst = worst_case(rows)
     assert worst.robust.tolist() == (rows[0].robust & rows[1].robust).tolist()

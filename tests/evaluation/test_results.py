@@ -118,12 +118,12 @@ def test_mean_and_spread(model, images):
 
 
 def test_json_round_trip(model, images):
-    result = evaluate(model, images, PGD(eps="8/255", steps=2))
+    result = evaluate(model, images, PGD(eps="8/255", num_steps=2))
     text = result.to_json()
     assert EvaluationResult.from_json(text) == result
     values = json.loads(text)
     assert values["attack"]["random_start"] is True
-    assert values["attack"]["steps"] == 2
+    assert values["attack"]["num_steps"] == 2
     assert len(values["prediction_histogram"]) == 5
 
 

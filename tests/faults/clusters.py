@@ -1,10 +1,9 @@
 """Ray clusters on this machine whose nodes come and go."""
 
 import os
-import time
 from collections.abc import Iterator
 
-from ray_cluster import QUICK_DEATH
+from ray_cluster import QUICK_DEATH, drain
 
 
 class Changing:
@@ -46,19 +45,9 @@ class Changing:
         for node in (self.cluster.head_node, *self.nodes):
             self.kill(node)
 
-    def drain(self, node, seconds: float) -> None:
+    def drain(self, node, seconds: int) -> None:
         """Tell Ray that a node will be preempted."""
-        from ray._raylet import GcsClient
-        from ray.core.generated import autoscaler_pb2
-
-        client = GcsClient(address=self.cluster.address)
-        accepted, why = client.drain_node(
-            node.node_id,
-            autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
-            "the test wants it back",
-            int((time.time() + seconds) * 1000),
-        )
-        assert accepted, why
+        drain(self.cluster.address, node.node_id, seconds)
 
 
 def changing(nodes: int = 2, gpus: int = 1) -> Iterator[Changing]:

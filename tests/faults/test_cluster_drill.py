@@ -195,13 +195,13 @@ def test_a_part_that_kills_its_workers(disturbed, cluster, tmp_path, monkeypatch
     config = load_config(str(job.config), ())
     draws = draw_batch(
         seed=0,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=BATCH,
         size=20,
         image_shape=(1, 8, 8),
         num_classes=10,
-        labels=config.synthesis.labels,
-        coefficients=CoefficientSampler(**config.synthesis.coefficients.model_dump()),
+        labels=config.synthesis.method.labels,
+        coefficients=CoefficientSampler(**config.synthesis.method.coefficients),
         jitter=0,
         iterations=1,
     )

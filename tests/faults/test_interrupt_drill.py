@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SLOW = {
     "synthesis__num_images": 160,
     "synthesis__iterations": 300,
-    "training__inner": {"steps": 60},
+    "training__inner": {"num_steps": 60},
     "training__epochs": 12,  # many more updates than one look at the workers can miss
     "training__checkpoint_every": 1000,
 }
@@ -41,7 +41,7 @@ def test_an_interrupted_command_ends_with_its_ray(tiny, home, phase, number):
     if phase == "update":
         changes = {k: v for k, v in SLOW.items() if k.startswith("training")}
     if phase == "slice":
-        changes = {"evaluation__attacks": [{"name": "pgd", "steps": 100_000}]}
+        changes = {"evaluation__attacks": [{"name": "pgd", "num_steps": 100_000}]}
     config = tiny(keep=tuple(keep), **changes)
     run = run_of(config)
     before = len(events(run))

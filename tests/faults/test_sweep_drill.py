@@ -25,7 +25,7 @@ AXES = {
     "training.objective.lambda1": {"grid": [0, 0.1, 1, 10]},
     "training.gradrefine.tau": {"grid": [0, 0.5, 1]},
 }
-SETTINGS = {"sweep__parameters": AXES, "training__epochs": 6, "training__inner": {"steps": 20}}
+SETTINGS = {"sweep__parameters": AXES, "training__epochs": 6, "training__inner": {"num_steps": 20}}
 NUM_TRIALS = 12
 
 

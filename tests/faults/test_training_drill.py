@@ -28,10 +28,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SLOW = {
     "synthesis__num_images": 200,
     "synthesis__iterations": 50,
-    "training__inner": {"steps": 100},
+    "training__inner": {"num_steps": 100},
     "training__epochs": 4,
     "evaluation__slice_size": 8,
-    "evaluation__attacks": [{"name": "pgd", "steps": 500}],
+    "evaluation__attacks": [{"name": "pgd", "num_steps": 500}],
 }
 NUM_UPDATES, UPDATES_PER_EPOCH = 20, 5
 

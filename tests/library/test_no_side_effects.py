@@ -30,7 +30,7 @@ X = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 with torch.no_grad():
     Z = plain().eval()(X)
 Y = Z.argmax(1)
-INNER = InnerMaximization(eps=0.1, steps=2)
+INNER = InnerMaximization(eps=0.1, num_steps=2)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -110,16 +110,16 @@ def train_from(net):
 
 
 OPTIONS = {
-    "apgd-ce": {"steps": 2},
-    "apgd-dlr": {"steps": 2},
-    "apgd-t": {"steps": 2},
-    "autoattack": {"version": "custom", "attacks": "apgd-ce,square", "steps": 2, "queries": 3},
-    "boundary": {"steps": 2},
-    "fab-t": {"steps": 2},
-    "genattack": {"steps": 2},
-    "latent": {"steps": 2},
-    "pgd-unbounded": {"eps": 1, "steps": 2},
-    "spsa": {"steps": 1, "samples": 2},
+    "apgd-ce": {"num_steps": 2},
+    "apgd-dlr": {"num_steps": 2},
+    "apgd-t": {"num_steps": 2},
+    "autoattack": {"version": "custom", "attacks": "apgd-ce,square", "num_steps": 2, "queries": 3},
+    "boundary": {"num_steps": 2},
+    "fab-t": {"num_steps": 2},
+    "genattack": {"num_steps": 2},
+    "latent": {"num_steps": 2},
+    "pgd-unbounded": {"eps": 1, "num_steps": 2},
+    "spsa": {"num_steps": 1, "samples": 2},
     "square": {"queries": 3},
 }
 ENTRIES = {
@@ -130,11 +130,11 @@ ENTRIES = {
         for name in ATTACKS
         if name not in ("pgd-objective", "transfer")
     },
-    "pgd-objective": lambda net, _: make_attack("pgd-objective", eps=0.1, teacher=net, steps=2)(
+    "pgd-objective": lambda net, _: make_attack("pgd-objective", eps=0.1, teacher=net, num_steps=2)(
         plain(1), X, plain(1).eval()(X).argmax(1)
     ),
     "transfer": lambda net, _: make_attack("transfer", eps=0.1, source=net)(plain(), X, Y),
-    "evaluate": lambda net, _: evaluate(net, (X, Y), PGD(eps=0.1, steps=2), slice_size=5),
+    "evaluate": lambda net, _: evaluate(net, (X, Y), PGD(eps=0.1, num_steps=2), slice_size=5),
     "audit": lambda net, _: audit(net, (X, Y), eps=0.1, autoattack=False),
     "inversion": lambda net, _: invert(net),
     "inversion, bfloat16": lambda net, _: invert(net, acceleration=Acceleration("bfloat16")),

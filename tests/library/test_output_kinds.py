@@ -42,7 +42,7 @@ X = torch.rand(18, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 with torch.no_grad():
     Z = plain().eval()(X)
 DIGITS = ImageSet(X[:, 0].numpy(), Z.argmax(1).numpy(), tuple("0123456789"), "digits", "train")
-INNER = InnerMaximization(eps=0.1, steps=2)
+INNER = InnerMaximization(eps=0.1, num_steps=2)
 ALL = {**PRECISIONS, **PROBABILITIES, **LOGITS, **STRUCTURES, **NO_LOGITS}
 ALL["softmax in train mode"] = lambda: SoftmaxInTraining(plain())
 NOT_FLOAT32 = [k for k in PRECISIONS if k not in ("float32", "autocast")] + ["bfloat16 softmax"]

@@ -29,7 +29,7 @@ def images():
 
 def test_every_result_is_one_short_line(classifier, images):
     x, y = images.tensors(slice(0, 100))
-    attack = PGD(eps=0.1, steps=1)
+    attack = PGD(eps=0.1, num_steps=1)
     batch = Inversion(classifier, iterations=1, jitter=0).synthesize(seed=0, batch=0, size=64)
     shown = {
         "images": images,

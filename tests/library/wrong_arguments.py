@@ -18,6 +18,8 @@ from dfshield.attacks import PGD, ObjectivePGD, Transfer, make_attack
 from dfshield.audit import audit
 from dfshield.classifiers import Classifier, build, save, serialised
 from dfshield.datasets import ImageSet
+from dfshield.defences import TTE
+from dfshield.diversity import NearDuplicates, PredictionEntropy
 from dfshield.evaluation import evaluate, evaluate_slice
 from dfshield.synthesis import Inversion
 from dfshield.training import (
@@ -38,7 +40,7 @@ with torch.no_grad():
 Y = Z.argmax(1)
 DIGITS = ImageSet(X[:, 0].numpy(), Y.numpy(), tuple("0123456789"), "digits", "train")
 WRAPPED = Classifier.wrap(NET, input_shape=(1, 8, 8))
-INNER = InnerMaximization(eps=0.1, steps=1)
+INNER = InnerMaximization(eps=0.1, num_steps=1)
 
 
 def function(x):
@@ -51,7 +53,7 @@ def wrap(module=NET, **arguments):
 
 def invert(teacher=WRAPPED, size=2, batches=(0,), seed=0, **arguments):
     inversion = Inversion(teacher, iterations=1, **arguments)
-    return inversion.synthesize_together(seed=seed, batches=batches, size=size)
+    return inversion.synthesize_batches(seed=seed, batches=batches, size=size)
 
 
 def trainer(student=None, frozen=False, **arguments):
@@ -164,7 +166,13 @@ CALLS = {
         partial(PGD(eps=0.1), NET, X, Y.tolist()),
         partial(evaluate, NET, (X, Y.numpy()), None),
         partial(audit, NET, (X, Y.numpy()), eps=0.1),
+        partial(PredictionEntropy(), labels=Y.numpy(), logits=Z),
+        partial(PredictionEntropy(), labels=Y[:0], logits=Z[:0]),
+        partial(NearDuplicates(), labels=Y, logits=Z, images=X[:3]),
     ],
+    "logits": [partial(PredictionEntropy(), labels=Y, logits=z) for z in (Z.numpy(), Z[0], Z[:3])],
+    "compat": [partial(TTE, compat="offical"), partial(TTE, compat=None)],
+    "padding": [partial(TTE, padding=0.5), partial(TTE(padding=8).wrap(NET), X)],
     "iterations": [lambda: Inversion(WRAPPED, iterations=0)],
     "learning_rate": [
         partial(invert, learning_rate=0),
@@ -190,6 +198,7 @@ CALLS = {
         partial(evaluate, type(NET), (X, Y), PGD(eps=0.1)),
         partial(evaluate_slice, function, X, Y, None, seed=0),
         partial(audit, function, (X, Y), eps=0.1),
+        partial(TTE().wrap, function),
     ],
     "source": [
         partial(Transfer, eps=0.1, source=function),
@@ -221,6 +230,8 @@ CALLS = {
         partial(INNER, NET, X.numpy(), generator=np.random.default_rng(0)),
         partial(WRAPPED, X.numpy()),
         partial(WRAPPED, X[0]),
+        partial(NearDuplicates(), labels=Y, logits=Z),
+        partial(NearDuplicates(), labels=Y, logits=Z, images=X.numpy()),
     ],
     "student": [
         partial(trainer, function),
@@ -272,7 +283,10 @@ CALLS = {
     ],
     "train": [partial(taught, train=(X, Y)), partial(taught, train=X)],
     "validation": [partial(taught, validation=None)],
-    "steps": [partial(InnerMaximization, eps=0.1, steps=0.5), partial(PGD, eps=0.1, steps=0)],
+    "num_steps": [
+        partial(InnerMaximization, eps=0.1, num_steps=0.5),
+        partial(PGD, eps=0.1, num_steps=0),
+    ],
     "slice_size": [
         partial(evaluate, NET, (X, Y), None, slice_size=0),
         partial(audit, NET, (X, Y), eps=0.1, slice_size="all"),

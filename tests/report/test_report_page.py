@@ -38,7 +38,8 @@ def test_every_number_of_one_seed_is_shown(make_data, read_page):
         *("15.2 %", "10.9 – 18.9 %", "balanced 14.8 %"),  # teacher, PGD-20: 61
         *("61.0 %", "56.7 – 64.7 %", "balanced 59.2 %"),  # student, PGD-20: 244
         *("26.8 %", "always “two”"),
-        *("2,000", "97.8 %", "499 to 501", "3 min 12 s", "DSS: class and feature"),
+        *("2,000", "97.8 %", "499 to 501", "3 min 12 s", "dss: Gradient descent"),
+        *("Learning rate 0.1", "rule code, linear True"),
         *("91.5 %", "63.5 %", "25.0 % to 50.0 %, mean 37.5 %"),
         *("f0" * 32, "d1" * 32, "2.13.0", "step 2/255", "dfshield run config.yaml"),
         "400 of 450 real images of digits (test split), seed 0",

@@ -91,7 +91,7 @@ def measured(place, weights, *extra, what="evaluate"):
 
 
 ONE = "evaluation.attacks=[{name: fgsm}]"
-TWO = "evaluation.attacks=[{name: fgsm}, {name: pgd, steps: 3}]"
+TWO = "evaluation.attacks=[{name: fgsm}, {name: pgd, num_steps: 3}]"
 
 
 def test_corrected_code_is_measured_anew_and_said(place, weights):

@@ -58,7 +58,7 @@ def test_what_was_begun_goes_before_what_pays():
 
 def test_of_the_attacks_a_long_pgd_is_compiled_and_in_float32():
     teacher = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=3, mean=[0.5], std=[0.5])
-    pgd = PGD(eps=0.1, steps=20, restarts=2)
+    pgd = PGD(eps=0.1, num_steps=20, restarts=2)
     long = int(COMPILING_PAYS / (2 * 20 * 2) / multiply_adds(teacher))
     assert attack_engine(HERE, teacher, pgd, 1 + long) == replace(HERE, compiled=True)
     assert attack_engine(HERE, teacher, pgd, long - 1) == HERE

@@ -11,7 +11,7 @@ from tiny_run import run_of, stamps, succeed
 import dfshield
 from dfshield.datasets import load_images
 
-TWO = "evaluation.attacks=[{name: pgd, steps: 3}, {name: fgsm}, {name: transfer, steps: 2}]"
+TWO = "evaluation.attacks=[{name: pgd, num_steps: 3}, {name: fgsm}, {name: transfer, num_steps: 2}]"
 SLICED = ("evaluation.slice_size=15", "evaluation.keep_adversarial=true", TWO)
 
 

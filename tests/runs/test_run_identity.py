@@ -102,9 +102,9 @@ def test_a_stage_of_a_newer_format_is_refused_by_that_version(tiny):
 
 def test_a_manifest_of_a_newer_format_is_refused_by_that_version(tiny):
     config = tiny()
-    edit_json(run_of(config) / "synthetic" / "manifest.json", lambda m: m.update(format_version=2))
+    edit_json(run_of(config) / "synthetic" / "manifest.json", lambda m: m.update(format_version=9))
     for command in (("synthesize", config), ("verify", run_of(config)), ("status", run_of(config))):
-        assert "format 2" in call(*command).refusal()
+        assert "format 9" in call(*command).refusal()
 
 
 def test_a_stage_record_that_is_no_json_is_refused_by_name(tiny):

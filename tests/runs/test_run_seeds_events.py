@@ -107,7 +107,7 @@ def test_another_attack_is_measured_beside_the_others(tiny):
     config = tiny()
     run = run_of(config)
     before = stamps(run / "evaluation")
-    attacks = "evaluation.attacks=[{name: pgd, steps: 3}, {name: fgsm}]"
+    attacks = "evaluation.attacks=[{name: pgd, num_steps: 3}, {name: fgsm}]"
     succeed("evaluate", config, attacks)
     after = stamps(run / "evaluation")
     index = before.pop("index.txt")

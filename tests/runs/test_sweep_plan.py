@@ -56,12 +56,31 @@ def test_only_keys_of_the_synthesis_change_the_data_set():
     assert sources("seed", [0, 1]) == 2
 
 
+def test_an_axis_under_an_old_key_has_the_trials_of_the_previous_release():
+    old = config_of(
+        {
+            "synthesis.coefficients.class_scale": {"grid": [1, 2.0]},
+            "synthesis.iterations": {"grid": [5]},
+        }
+    )
+    trials = listed_trials(old)
+    assert [trial.name for trial in trials] == [
+        "class_scale-1.0_iterations-5_seed-0-521a9a65",
+        "class_scale-2.0_iterations-5_seed-0-29be3bfc",
+    ]
+    assert [t.config.synthesis.method.coefficients["class_scale"] for t in trials] == [1, 2]
+    new = config_of({"synthesis.method.coefficients.class_scale": {"grid": [1, 2.0]}})
+    assert [source_key(t.config) for t in listed_trials(new)] == [
+        source_key(t.config) for t in trials
+    ]
+
+
 def test_random_draws_depend_on_the_seed_alone_and_stay_in_range():
     axes = {
         TAU: {"uniform": [0.2, 0.4]},
         LAMBDA1: {"loguniform": [0.01, 100]},
         K: {"randint": [1, 4]},
-        "training.inner.steps": {"grid": [2, 3]},
+        "training.inner.num_steps": {"grid": [2, 3]},
     }
 
     def drawn(max_trials, seed=0):
@@ -73,7 +92,7 @@ def test_random_draws_depend_on_the_seed_alone_and_stay_in_range():
     assert many != drawn(60, seed=1)
     assert all(0.2 <= values[TAU] < 0.4 for values in many)
     assert {values[K] for values in many} == {1, 2, 3}
-    assert {values["training.inner.steps"] for values in many} == {2, 3}
+    assert {values["training.inner.num_steps"] for values in many} == {2, 3}
     logs = np.log10([values[LAMBDA1] for values in many])
     assert logs.min() >= -2
     assert logs.max() <= 2

@@ -77,7 +77,7 @@ def made(work, monitor, *, every, preempted=lambda: False):
     _, manifest, task = work
     synthesis = task.synthesis.model_copy(update={"checkpoint_every": every})
     Engine.from_json(manifest.engine).bind()
-    worker = Worker(torch.device("cpu"), monitor, keep=lambda _: None, preempted=preempted)
+    worker = Worker(torch.device("cpu"), monitor, put=lambda _: None, preempted=preempted)
     return replace(task, synthesis=synthesis).prepare(worker)(manifest.parts[0])
 
 

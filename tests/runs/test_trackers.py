@@ -12,9 +12,8 @@ import pytest
 from event_files import event_files, scalars
 from tiny_run import call, ended, events, run_of, start, succeed, write_config
 
-from dfshield.config import load_config
-from dfshield.runs import Point, trackers
 from dfshield.storage import Folder
+from dfshield.trackers import TRACKERS, Point, TrackedRun, base, tensorboard
 
 RAISE = "synthesis.num_images=120"  # one part more
 
@@ -60,8 +59,8 @@ def test_mlflow_keeps_every_value_and_a_resumed_run_goes_on_in_the_same(tiny, ml
 
 def test_an_mlflow_run_that_fails_is_told_so_and_names_may_hold_anything(mlflow_store, tmp_path):
     _, runs = mlflow_store
-    config = load_config(write_config(tmp_path / "x"))
-    tracker = trackers.MLflow(config, "someone")
+    run = TrackedRun("x", Folder.at(tmp_path), {"teacher.source": "dfshield:resnet8"})
+    tracker = TRACKERS.make("mlflow").open(run)
     metrics = {"student/PGD-20 (5 restarts)": 0.5, **{f"m{n}": float(n) for n in range(1500)}}
     tracker.log(Point("evaluation", metrics, 0))
     tracker.close(failed=True)
@@ -157,7 +156,7 @@ def test_a_missing_package_is_one_line_before_any_work(tmp_path, monkeypatch, na
     spec = importlib.machinery.ModuleSpec(name, None, is_package=True) if folder else None
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        trackers.importlib.util, "find_spec", lambda n, *a: spec if n == name else find(n, *a)
+        base.importlib.util, "find_spec", lambda n, *a: spec if n == name else find(n, *a)
     )
     config = write_config(tmp_path)
     line = call("run", config, f"trackers=[tensorboard, {name}]").refusal()
@@ -175,7 +174,7 @@ def test_nobody_needs_what_is_not_asked_for(tiny, monkeypatch):
 def test_a_run_on_a_store_has_its_event_files_there(tiny, s3, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(trackers.tempfile, "tempdir", None)
+    monkeypatch.setattr(tensorboard.tempfile, "tempdir", None)
     config = tiny(keep=("teacher",))
     store = Folder.at("s3://bucket/runs/tiny")
     teacher = Folder.at(run_of(config) / "teacher")
@@ -196,8 +195,9 @@ def test_a_run_on_a_store_has_its_event_files_there(tiny, s3, tmp_path, monkeypa
 
 
 def test_on_a_store_the_file_so_far_goes_up_while_the_run_works(s3):
-    store = Folder.at("s3://bucket/runs/x/tensorboard")
-    tracker = trackers.TensorBoard(store)
+    run = TrackedRun("x", Folder.at("s3://bucket/runs/x"), {})
+    store = run.folder.child("tensorboard")
+    tracker = TRACKERS.make("tensorboard").open(run)
     assert tracker.flush_every > 0
     sizes = []
     for step in range(3):

@@ -21,10 +21,12 @@ from tiny_run import (
 )
 
 from dfshield.config import load_config
-from dfshield.runs import Run, SilentObserver, metrics, tracking
+from dfshield.runs import Run, SilentObserver
+from dfshield.runs.watching import metrics, tracking
 from dfshield.runs.watching.metrics import EventMetrics
 
 RATES = ("synthesis/images_per_second", "train/updates_per_second")
+SYNTHESIS = ("loss", "loss_class", "loss_feature", "loss_tv")
 TRAINING = ("loss", "loss_clean", "loss_robust", "loss_smooth", "agreement_rate")
 
 
@@ -41,7 +43,7 @@ def test_scalars_are_those_of_the_events_and_of_the_history(finished):
     expected = {}
     made = np.cumsum([part["images"] for part in events(run, "part_committed")]).tolist()
     assert made[-1] == 100
-    for name in ("loss", "loss_class", "loss_feature", "loss_tv"):
+    for name in SYNTHESIS:
         values = [single(part[name]) for part in events(run, "part_committed")]
         expected[f"synthesis/{name}"] = list(zip(made, values, strict=True))
     history = json.loads((run / "student" / "history.json").read_text())
@@ -67,8 +69,10 @@ def test_the_losses_of_a_part_are_the_means_of_its_columns(finished):
     manifest = read_manifest(folder)
     for part, told in zip(manifest.parts, events(run, "part_committed"), strict=True):
         assert told["path"] == part.path
-        means = read_part(folder, manifest, part).losses.mean(axis=0, dtype=np.float64).tolist()
-        assert [told[k] for k in ("loss_class", "loss_feature", "loss_tv", "loss")] == means
+        columns = read_part(folder, manifest, part).columns
+        for term in ("class", "feature", "tv"):
+            assert told[f"loss_{term}"] == columns[f"loss_{term}"].mean(dtype=np.float64)
+        assert told["loss"] == columns["loss_total"].mean(dtype=np.float64)
 
 
 def test_a_run_with_nothing_to_do_and_one_without_trackers_leave_no_file(tiny):
@@ -87,7 +91,7 @@ def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     config = tiny(
         keep=("teacher", "synthetic"),
         training__epochs=3,
-        training__inner={"steps": 100},
+        training__inner={"num_steps": 100},
         training__checkpoint_every=1000,
     )
     run = run_of(config)
@@ -111,7 +115,7 @@ def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
 def test_several_seeds_and_growing_sets_are_told_apart(monkeypatch):
     clock = iter([0.0, 100.0, 110.0, 500.0])
     monkeypatch.setattr(metrics.time, "monotonic", lambda: next(clock, 0.0))
-    losses = dict.fromkeys(metrics.SYNTHESIS_LOSSES, 1.0)
+    losses = dict.fromkeys(SYNTHESIS, 1.0)
     several = EventMetrics((3, 4))  # takes two times at 0 and 100 s
     assert several.of("synthesis_started", {"seed": 3, "images": 400, "total": 800}) is None
     part = {"seed": 3, "images": 195, **losses}

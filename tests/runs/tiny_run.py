@@ -46,7 +46,7 @@ TINY = {
     "evaluation": {
         "data": {"name": "digits"},
         "num_images": 40,
-        "attacks": [{"name": "pgd", "steps": 3}],
+        "attacks": [{"name": "pgd", "num_steps": 3}],
     },
     "storage": {"part_size": 40, "shard_size": 80},
     "cluster": {"address": "none"},

@@ -18,10 +18,12 @@ from dfshield.storage import (
     Part,
     PartArrays,
     encode_images,
+    format_of,
     plan_parts,
     write_manifest,
     write_part,
 )
+from dfshield.storage.columns import FORMAT_1
 
 __all__ = ["s3"]
 
@@ -32,7 +34,9 @@ MakeArrays = Callable[[Manifest, Part], PartArrays]
 def _manifest(num_images: int = 24, num_holdout: int = 5, **changes: object) -> Manifest:
     sizes = {"batch_size": 4, "part_size": 8, "shard_size": 16}
     sizes |= {key: changes.pop(key) for key in sizes if key in changes}
+    columns = changes.get("columns", FORMAT_1)
     fields = {
+        "format_version": format_of(columns),
         "identity": {"teacher": "t" * 64, "lr": 2.5e-5, "shape": [2, 5, 3]},
         "teacher_fingerprint": "t" * 64,
         "image_shape": (2, 5, 3),
@@ -59,10 +63,11 @@ def _arrays(manifest: Manifest, part: Part) -> PartArrays:
         images=images,
         labels=draw.integers(0, k, n),
         teacher_logits=draw.normal(size=(n, k)).astype(np.float32),
-        alphas=draw.random((n, 3)),
         batch=np.repeat(np.array(part.batches), manifest.batch_size)[:n],
         seed=np.full(n, manifest.seed),
-        losses=draw.random((n, 4), np.float32),
+        columns={
+            name: (100 * draw.random(n)).astype(dtype) for name, dtype in manifest.columns.items()
+        },
     )
 
 

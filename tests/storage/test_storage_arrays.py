@@ -53,17 +53,21 @@ def arrays(make_manifest, make_arrays):
 
 def test_checksum_is_the_documented_one(arrays):
     digest = hashlib.sha256()
-    for name, code, shape in [
-        ("images", "<f4", "8x2x5x3"),
-        ("labels", "<i8", "8"),
-        ("teacher_logits", "<f4", "8x3"),
-        ("alphas", "<f8", "8x3"),
-        ("batch", "<i8", "8"),
-        ("seed", "<i8", "8"),
-        ("losses", "<f4", "8x4"),
+    own = {
+        kind: np.stack([v for name, v in arrays.columns.items() if name.startswith(kind)], axis=1)
+        for kind in ("alpha", "loss")
+    }
+    for name, values, code, shape in [
+        ("images", arrays.images, "<f4", "8x2x5x3"),
+        ("labels", arrays.labels, "<i8", "8"),
+        ("teacher_logits", arrays.teacher_logits, "<f4", "8x3"),
+        ("alphas", own["alpha"], "<f8", "8x3"),
+        ("batch", arrays.batch, "<i8", "8"),
+        ("seed", arrays.seed, "<i8", "8"),
+        ("losses", own["loss"], "<f4", "8x4"),
     ]:
         digest.update(f"{name} {np.dtype(code).name} {shape}\n".encode())
-        digest.update(getattr(arrays, name).astype(code).tobytes(order="C"))
+        digest.update(values.astype(code).tobytes(order="C"))
     assert arrays.checksum() == digest.hexdigest()
 
 
@@ -72,11 +76,24 @@ def test_checksum_does_not_depend_on_memory_layout(arrays):
     assert dataclasses.replace(arrays, images=strided).checksum() == arrays.checksum()
 
 
-@pytest.mark.parametrize("column", ["images", "labels", "teacher_logits", "alphas", "losses"])
+def with_values(arrays, column, change):
+    """The arrays with other values of a column, common or own."""
+    if column in arrays.columns:
+        columns = {**arrays.columns, column: change(arrays.columns[column])}
+        return dataclasses.replace(arrays, columns=columns)
+    return dataclasses.replace(arrays, **{column: change(getattr(arrays, column))})
+
+
+@pytest.mark.parametrize(
+    "column", ["images", "labels", "teacher_logits", "alpha_tv", "loss_class", "loss_total"]
+)
 def test_checksum_sees_every_column(arrays, column):
-    values = getattr(arrays, column).copy()
-    values.flat[-1] = 1 - values.flat[-1] if column != "labels" else (values.flat[-1] + 1) % 3
-    assert dataclasses.replace(arrays, **{column: values}).checksum() != arrays.checksum()
+    def change(values):
+        values = values.copy()
+        values.flat[-1] = 1 - values.flat[-1] if column != "labels" else (values.flat[-1] + 1) % 3
+        return values
+
+    assert with_values(arrays, column, change).checksum() != arrays.checksum()
 
 
 @pytest.mark.parametrize(
@@ -92,12 +109,12 @@ def test_checksum_sees_every_column(arrays, column):
         ("labels", lambda v: v - 3),
         ("teacher_logits", lambda v: v * np.inf),
         ("teacher_logits", lambda v: v[:, 0]),
-        ("alphas", lambda v: v[:, :2]),
-        ("losses", lambda v: v.astype(np.float64)),
+        ("alpha_tv", lambda v: v[:-1]),
+        ("loss_tv", lambda v: v[:, None]),
         ("batch", lambda v: v[:, None]),
         ("seed", lambda v: v.astype(np.uint64)),
     ],
 )
 def test_arrays_are_validated(arrays, column, change):
     with pytest.raises(InputError, match=column):
-        dataclasses.replace(arrays, **{column: change(getattr(arrays, column))})
+        with_values(arrays, column, change)

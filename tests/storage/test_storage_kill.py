@@ -23,10 +23,9 @@ for part in data.missing():
         images=draw.random((n, *manifest.image_shape), np.float32),
         labels=np.zeros(n, np.int64),
         teacher_logits=np.zeros((n, manifest.num_classes), np.float32),
-        alphas=np.ones((n, 3)),
         batch=np.repeat(np.array(part.batches), manifest.batch_size),
         seed=np.full(n, manifest.seed),
-        losses=np.zeros((n, 4), np.float32),
+        columns={name: np.ones(n, dtype) for name, dtype in manifest.columns.items()},
     ))
     print(part.path, flush=True)
 """

@@ -41,11 +41,11 @@ def test_what_is_recorded_is_not_read_again(folder, make_manifest, make_arrays):
     manifest = make_manifest(image_shape=(3, 8, 8))
     read = []
 
-    def fetch(part):
+    def get_table(part):
         read.append(part)
         return part_table(manifest, part, make_arrays(manifest, part))
 
-    tables = SurrogateTables(manifest, fetch)
+    tables = SurrogateTables(manifest, get_table)
     for _ in range(2):
         summarise_shards(folder, manifest, tables.read)
         assert read == list(manifest.split("data"))

@@ -132,7 +132,7 @@ def test_only_the_needed_parts_are_fetched_one_at_a_time(make_manifest, make_arr
     manifest = make_manifest(num_images=40)
     pixels, fetched = [], []
 
-    def fetch(part):
+    def get_table(part):
         gc.collect()
         assert [array() for array in pixels] == [None] * len(pixels), "an earlier part is held"
         arrays = make_arrays(manifest, part)
@@ -143,7 +143,7 @@ def test_only_the_needed_parts_are_fetched_one_at_a_time(make_manifest, make_arr
         assert pixels[-1]() is not None  # it is the table that keeps the pixels
         return table
 
-    tables = SurrogateTables(manifest, fetch)
+    tables = SurrogateTables(manifest, get_table)
     assert len(tables.load(num_images=25)) == 25
     assert fetched == list(manifest.split("data")[:4])
     with pytest.raises(InputError, match="41 images of 'data' wanted, but 40 are planned"):

@@ -20,7 +20,7 @@ def many(**options):
 def draw(batch=0, **changes):
     arguments = {
         "seed": 0,
-        "stage": RngStream.SYNTHESIS,
+        "stream": RngStream.SYNTHESIS,
         "batch": batch,
         "size": 6,
         "image_shape": (1, 4, 4),
@@ -163,7 +163,7 @@ def test_a_batch_depends_on_seed_stage_and_index_and_on_nothing_drawn_before():
     for other in range(3):
         draw(other)
     assert same(draw(5), first)
-    for changed in (draw(6), draw(5, seed=1), draw(5, stage=RngStream.HOLDOUT)):
+    for changed in (draw(6), draw(5, seed=1), draw(5, stream=RngStream.HOLDOUT)):
         assert not np.array_equal(changed.noise, first.noise)
         assert not np.array_equal(changed.shifts, first.shifts)
         assert changed.coefficients != first.coefficients

@@ -34,7 +34,7 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     fast = AcceleratedModel(
         model, image_shape=(1, 6, 6), full_size=50, acceleration=Acceleration(compiled=True)
     )
-    attack = PGD(eps=0.5, norm="l2", steps=5)
+    attack = PGD(eps=0.5, norm="l2", num_steps=5)
     labels = torch.arange(size) % 4
     plain = attack(model, images[:size], labels, seed=0)
     torch.testing.assert_close(

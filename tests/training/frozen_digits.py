@@ -113,7 +113,7 @@ def student_of(
         teacher_logits=teacher_logits,
         optimizer=torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9),
         objective=SoftLabelObjective(),
-        inner=InnerMaximization(eps=EPS, steps=3),
+        inner=InnerMaximization(eps=EPS, num_steps=3),
         epochs=4,
         batch_size=50,
         num_batches=2,
@@ -128,7 +128,7 @@ def student_of(
 def accuracies(model):
     """Return clean accuracy and that under attack."""
     _, _, x, y = digits()
-    attacked = PGD(eps=EPS, steps=5)(model, x, y, seed=0)
+    attacked = PGD(eps=EPS, num_steps=5)(model, x, y, seed=0)
     with torch.no_grad():
         return tuple(
             (model(images).argmax(1) == y).float().mean().item() for images in (x, attacked)

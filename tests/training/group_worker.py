@@ -110,7 +110,7 @@ def make_trainer(run: str, group: WorkerGroup | None, **changes: object) -> Adve
             student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
         ),
         "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, steps=2),
+        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, num_steps=2),
         "epochs": 2,
         "batch_size": 4,
         "num_batches": num_batches,
@@ -133,7 +133,7 @@ def trained(trainer: AdversarialTrainer) -> dict:
                 trainer.student,
                 images,
                 teacher_logits,
-                inner=InnerMaximization(eps=0.5, steps=2),
+                inner=InnerMaximization(eps=0.5, num_steps=2),
                 generator=partial(generator, SEED, RngStream.TRAINING, record.epoch, 1 << 30),
                 batch_size=8,
                 group=trainer.group,

@@ -23,7 +23,7 @@ def trainer_of(student, images, **changes):
         "optimizer": torch.optim.SGD(student.parameters(), lr=0.02, momentum=0.9),
         "objective": SoftLabelObjective(),
         # l_2: its steps are continuous, so the last bit of a gradient cannot flip a sign.
-        "inner": InnerMaximization(eps=0.5, norm="l2", steps=3),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=3),
         "epochs": 1,
         "batch_size": 8,
         "num_batches": 3,
@@ -52,7 +52,7 @@ def assert_same(one, other, *, tolerance):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_mini_batches_attacked_together_are_attacked_as_alone(make_student, images, norm):
-    inner = InnerMaximization(eps=0.1, norm=norm, steps=3)
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=3)
     alone = trained(make_student().double(), images.double(), inner=inner)
     for together in (2, 3, 20):
         got = trained(

@@ -30,7 +30,7 @@ def make_trainer(student, images, **changes):
         ),
         "objective": SoftLabelObjective(),
         # l_2: its steps are continuous, so the last bit of a gradient cannot flip a sign.
-        "inner": InnerMaximization(eps=0.5, norm="l2", steps=2),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
         "epochs": 2,
         "batch_size": 8,
         "num_batches": 3,
@@ -190,7 +190,7 @@ def assert_equal_to_the_bit(trainer, other):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_goes_on_from_every_update_boundary_bit_for_bit(make_student, images, norm):
-    inner = InnerMaximization(eps=0.1, norm=norm, steps=2)
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
     whole = make_trainer(make_student(), images, inner=inner)
     states, records = [], []
     while not whole.done:
@@ -249,7 +249,7 @@ def test_training_teaches_the_teachers_answers_also_under_perturbation(make_stud
     with torch.no_grad():
         teacher_logits = teacher(images)
     student = make_student(seed=4)
-    inner = InnerMaximization(eps=0.03, steps=2)
+    inner = InnerMaximization(eps=0.03, num_steps=2)
     trainer = make_trainer(
         student,
         images,
@@ -295,7 +295,7 @@ before = states()
 train_supervised(student, digits, digits, epochs=1)
 logits = torch.zeros(40, 10)
 for norm in ("linf", "l2"):
-    inner = InnerMaximization(eps=0.1, norm=norm, steps=2)
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
     AdversarialTrainer(
         student, images=images, labels=labels, teacher_logits=logits, inner=inner, epochs=1,
         optimizer=torch.optim.SGD(student.parameters(), lr=0.1), objective=SoftLabelObjective(),

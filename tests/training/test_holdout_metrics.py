@@ -15,7 +15,7 @@ def metrics(student, images, teacher_logits, *, eps=0.1, **options):
         student,
         images,
         teacher_logits,
-        inner=InnerMaximization(eps=eps, steps=4),
+        inner=InnerMaximization(eps=eps, num_steps=4),
         generator=np.random.default_rng,
         **options,
     )

@@ -54,7 +54,7 @@ def loop(student, images, *, norm, eps, steps):
 def test_equals_a_loop_written_from_the_method(make_student, images, norm):
     student = make_student().double().eval()
     x = images[:12].double()
-    inner = InnerMaximization(eps=EPS[norm], norm=norm, steps=7)
+    inner = InnerMaximization(eps=EPS[norm], norm=norm, num_steps=7)
     expected = loop(student, x, norm=norm, eps=EPS[norm], steps=7)
     torch.testing.assert_close(inner(student, x, generator=rng()), expected, rtol=0, atol=1e-9)
 
@@ -81,7 +81,7 @@ def test_stays_in_the_ball_and_the_range_and_raises_the_divergence(make_student,
 def test_more_steps_find_more(make_student, images, norm):
     student = make_student().eval()
     one, ten = (
-        InnerMaximization(eps=EPS[norm], norm=norm, steps=n, step=0.3 * EPS[norm])(
+        InnerMaximization(eps=EPS[norm], norm=norm, num_steps=n, step_size=0.3 * EPS[norm])(
             student, images, generator=rng()
         )
         for n in (1, 10)
@@ -134,7 +134,7 @@ def test_an_image_without_gradient_does_not_disturb_the_others(images):
 
     dark = images.clone()
     dark[3] = 0.1
-    inner = InnerMaximization(eps=0.05, norm="l2", steps=1)
+    inner = InnerMaximization(eps=0.05, norm="l2", num_steps=1)
     mixed = inner(Gate(), dark, generator=rng())
     alone = inner(Gate(), images, generator=rng())
     others = [i for i in range(len(images)) if i != 3]
@@ -145,17 +145,17 @@ def test_an_image_without_gradient_does_not_disturb_the_others(images):
 
 def test_default_steps_are_those_of_the_method():
     assert InnerMaximization(eps="8/255").eps == pytest.approx(8 / 255)
-    assert InnerMaximization(eps="8/255").step == pytest.approx(2 / 255)
-    assert InnerMaximization(eps="8/255").steps == 10
-    l2 = InnerMaximization(eps="128/255", norm="l2", steps=16)
-    assert l2.step == pytest.approx(2 * (128 / 255) / 16)
-    assert InnerMaximization(eps="128/255", norm="l2", step="15/255").step == pytest.approx(
-        15 / 255
-    )
+    assert InnerMaximization(eps="8/255").step_size == pytest.approx(2 / 255)
+    assert InnerMaximization(eps="8/255").num_steps == 10
+    l2 = InnerMaximization(eps="128/255", norm="l2", num_steps=16)
+    assert l2.step_size == pytest.approx(2 * (128 / 255) / 16)
+    assert InnerMaximization(
+        eps="128/255", norm="l2", step_size="15/255"
+    ).step_size == pytest.approx(15 / 255)
 
 
 def test_only_its_generator_decides(make_student, images):
-    student, inner = make_student().eval(), InnerMaximization(eps=0.8, norm="l2", steps=2)
+    student, inner = make_student().eval(), InnerMaximization(eps=0.8, norm="l2", num_steps=2)
     first = inner(student, images, generator=rng(1))
     assert torch.equal(inner(student, images, generator=rng(1)), first)
     assert not torch.equal(inner(student, images, generator=rng(2)), first)

@@ -102,7 +102,7 @@ def check_fast_passes(kind, acceleration):
                 parameter *= 0.9
                 other.copy_(parameter)
         # Between the updates comes an attack, in eval mode, by the weights of the time.
-        attack = InnerMaximization(eps=0.5, norm="l2", steps=1)
+        attack = InnerMaximization(eps=0.5, norm="l2", num_steps=1)
         rng = generator(0, RngStream.TRAINING)
         attack(fast, batches[0], generator=rng)
         net.eval(), fast.eval()
@@ -124,7 +124,7 @@ def trainer_of(net, images, **changes):
         "teacher_logits": torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9)),
         "optimizer": torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9),
         "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.5, norm="l2", steps=2),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
         "epochs": 2,
         "batch_size": 8,
         "num_batches": 1,

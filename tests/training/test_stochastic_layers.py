@@ -18,7 +18,7 @@ def trained(model: nn.Module, stray_draws: int) -> nn.Module:
         teacher_logits=model.eval()(images).detach(),
         optimizer=torch.optim.SGD(student.parameters(), lr=0.05),
         objective=SoftLabelObjective(),
-        inner=InnerMaximization(eps=0.1, steps=2),
+        inner=InnerMaximization(eps=0.1, num_steps=2),
         epochs=2,
         batch_size=6,
         num_batches=2,

@@ -24,7 +24,7 @@ def trainer_of(student, images, **changes):
             momentum=0.9,
         ),
         "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.1, steps=1),
+        "inner": InnerMaximization(eps=0.1, num_steps=1),
         "epochs": 2,
         "batch_size": 8,
         "num_batches": 3,

@@ -37,8 +37,8 @@ class Ascent:
     radius ``eps``.
 
     Attributes:
-        steps: number of steps.
-        step: their size.
+        num_steps: number of steps.
+        step_size: their size.
         eps: radius of the ball.
         norm: ``linf`` or ``l2``.
         leave_when_wrong: images that are predicted wrong take no further step; otherwise the last
@@ -47,8 +47,8 @@ class Ascent:
             accuracies are reported with the ball first; the authors train with the box first.
     """
 
-    steps: int
-    step: float
+    num_steps: int
+    step_size: float
     eps: float
     norm: Norm
     leave_when_wrong: bool = False
@@ -76,7 +76,7 @@ class Ascent:
         """
         result, left = start.clone(), torch.arange(len(x), device=x.device)
         x_adv = start
-        for number in range(self.steps):
+        for number in range(self.num_steps):
             gradient, logits = _gradient(objective, x_adv, places)
             if self.leave_when_wrong:
                 assert y is not None
@@ -87,7 +87,7 @@ class Ascent:
                 if len(left) == 0:
                     return result
             direction = steepest_direction(gradient, self.norm, partial(draw, number, places))
-            x_adv = self._inside(x_adv + self.step * direction, x)
+            x_adv = self._inside(x_adv + self.step_size * direction, x)
         if self.leave_when_wrong:
             result[left] = x_adv
             return result

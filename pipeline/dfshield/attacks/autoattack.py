@@ -43,7 +43,7 @@ class AutoAttack(Attack):
         version: see above.
         attacks: of ``custom``, in the order they run, as a list or a text with commas: of
             ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``fab``, ``fab-t`` and ``square``.
-        steps: of ``custom``: iterations of APGD and FAB.
+        num_steps: of ``custom``: iterations of APGD and FAB.
         queries: of ``custom``: of Square, per image.
         restarts: of ``custom``: of APGD-CE, APGD-DLR and FAB.
         targets: of ``custom``: target classes of APGD-T and FAB-T.
@@ -65,7 +65,7 @@ class AutoAttack(Attack):
         norm: Norm = "linf",
         version: str = "standard",
         attacks: Sequence[str] | None = None,
-        steps: int | None = None,
+        num_steps: int | None = None,
         queries: int | None = None,
         restarts: int | None = None,
         targets: int | None = None,
@@ -74,8 +74,11 @@ class AutoAttack(Attack):
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.version = one_of((*VERSIONS, CUSTOM), version, "version")
+        self.attacks = attacks
+        self.num_steps, self.queries, self.restarts = num_steps, queries, restarts
+        self.targets, self.eot = targets, eot
         settings = {
-            "steps": steps,
+            "num_steps": num_steps,
             "queries": queries,
             "restarts": restarts,
             "targets": targets,
@@ -155,7 +158,7 @@ class AutoAttack(Attack):
 
 
 def _parts(attacks: Sequence[str] | None) -> tuple[str, ...]:
-    if not attacks:
+    if not attacks or not isinstance(attacks, Sequence):
         raise InputError(f"attacks: name those of the custom version, of {', '.join(PARTS)}")
     names = attacks.split(",") if isinstance(attacks, str) else attacks
-    return tuple(dict.fromkeys(one_of(PARTS, name.strip(), "attacks") for name in names))
+    return tuple(dict.fromkeys(one_of(PARTS, str(name).strip(), "attacks") for name in names))

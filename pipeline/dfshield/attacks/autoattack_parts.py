@@ -34,7 +34,9 @@ class _Part(Attack):
         self, *, eps: float | int | str, norm: Norm, batch_size: int, **settings: int
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.budget = Budget(**{key: at_least(1, value, key) for key, value in settings.items()})
+        for key, value in settings.items():
+            setattr(self, key, at_least(1, value, key))
+        self.budget = Budget(**settings)
         self.batch_size = at_least(1, batch_size, "batch_size")
 
     def perturb(
@@ -83,7 +85,7 @@ class APGDCE(_Part):
     Args:
         eps: radius of the ball.
         norm: ``linf`` or ``l2``.
-        steps: iterations.
+        num_steps: iterations.
         restarts: random starts, each on the images that still stand.
         eot: gradients averaged in every step, for a model that draws random numbers.
         batch_size: images attacked at once.
@@ -93,20 +95,25 @@ class APGDCE(_Part):
     """
 
     name = "apgd-ce"
-    settings = ("steps", "restarts", "eot")
+    settings = ("num_steps", "restarts", "eot")
 
     def __init__(
         self,
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 100,
+        num_steps: int = 100,
         restarts: int = 1,
         eot: int = 1,
         batch_size: int = 250,
     ) -> None:
         super().__init__(
-            eps=eps, norm=norm, batch_size=batch_size, steps=steps, restarts=restarts, eot=eot
+            eps=eps,
+            norm=norm,
+            batch_size=batch_size,
+            num_steps=num_steps,
+            restarts=restarts,
+            eot=eot,
         )
 
 
@@ -124,7 +131,7 @@ class APGDT(_Part):
     Args:
         eps: radius of the ball.
         norm: ``linf`` or ``l2``.
-        steps: iterations.
+        num_steps: iterations.
         targets: classes to aim at; all others where there are fewer.
         eot: gradients averaged in every step.
         batch_size: images attacked at once.
@@ -134,20 +141,20 @@ class APGDT(_Part):
     """
 
     name = "apgd-t"
-    settings = ("steps", "targets", "eot")
+    settings = ("num_steps", "targets", "eot")
 
     def __init__(
         self,
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 100,
+        num_steps: int = 100,
         targets: int = NUM_TARGETS,
         eot: int = 1,
         batch_size: int = 250,
     ) -> None:
         super().__init__(
-            eps=eps, norm=norm, batch_size=batch_size, steps=steps, targets=targets, eot=eot
+            eps=eps, norm=norm, batch_size=batch_size, num_steps=num_steps, targets=targets, eot=eot
         )
 
 
@@ -160,7 +167,7 @@ class FABT(_Part):
     Args:
         eps: radius of the ball.
         norm: ``linf`` or ``l2``.
-        steps: iterations.
+        num_steps: iterations.
         targets: classes to aim at; all others where there are fewer.
         batch_size: images attacked at once.
 
@@ -169,18 +176,20 @@ class FABT(_Part):
     """
 
     name = "fab-t"
-    settings = ("steps", "targets")
+    settings = ("num_steps", "targets")
 
     def __init__(
         self,
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 100,
+        num_steps: int = 100,
         targets: int = NUM_TARGETS,
         batch_size: int = 250,
     ) -> None:
-        super().__init__(eps=eps, norm=norm, batch_size=batch_size, steps=steps, targets=targets)
+        super().__init__(
+            eps=eps, norm=norm, batch_size=batch_size, num_steps=num_steps, targets=targets
+        )
 
 
 class Square(QueryAttack):

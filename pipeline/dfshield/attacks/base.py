@@ -15,7 +15,7 @@ from dfshield.attacks.ball import NORMS, Norm, perturbation_norm, project
 from dfshield.attacks.inputs import RANGE_TOLERANCE, check_images, check_labels, check_shape
 from dfshield.attacks.models import in_float32, logits_of
 from dfshield.brief import Brief
-from dfshield.checks import nearest
+from dfshield.checks import one_of
 from dfshield.classifiers import (
     PROBABILITIES,
     are_probabilities,
@@ -27,6 +27,7 @@ from dfshield.errors import DfshieldWarning, InputError
 from dfshield.families import Variant
 from dfshield.seeds import whole_seed
 
+_RECORDED = {"num_steps": "steps", "step_size": "step"}
 _ASKED = 16
 """Images whose answers decide whether they are probabilities."""
 
@@ -57,7 +58,7 @@ class Attack(Variant, ABC):
         needs_model: the name of the constructor's argument for another model (``teacher``,
             ``source``), or None.
         needs_gradient: whether logits without a gradient are refused.
-        takes_step: whether ``step`` is the threat model's where the configuration gives none.
+        takes_step: whether ``step_size`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
         spare_broken: set to False to have images attacked that are wrong as they are, as
@@ -80,8 +81,7 @@ class Attack(Variant, ABC):
     independent: ClassVar[bool] = True
 
     def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
-        if norm not in NORMS:
-            raise InputError(f"norm: {norm!r} is unknown: {nearest(str(norm), list(NORMS))}")
+        one_of(NORMS, norm, "norm")
         if norm not in self.norms:
             raise InputError(
                 f"norm: {self.name} is not defined for {norm!r}: use {' or '.join(self.norms)}"
@@ -185,14 +185,23 @@ class Attack(Variant, ABC):
         return (logits.argmax(1) == y).nonzero().flatten()
 
     @property
+    def passes(self) -> float | None:
+        """Forward passes over all images, or what costs as much; None if that is not known."""
+        return None
+
+    @property
     def label(self) -> str:
         """The name for tables, such as ``PGD-20``."""
         return self.name.upper()
 
+    def identity(self) -> dict[str, str | int | float | bool]:
+        """Return `describe` with the names that results have recorded since the first release."""
+        return {_RECORDED.get(key, key): value for key, value in self.describe().items()}
+
     @property
     def slug(self) -> str:
         """A name for files; attacks that differ in any hyper-parameter have different ones."""
-        text = json.dumps(self.describe(), sort_keys=True)
+        text = json.dumps(self.identity(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self._stem}-{self.norm}-{self.eps:.4g}-{digest}"
 

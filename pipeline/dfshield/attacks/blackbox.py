@@ -32,7 +32,7 @@ class GenAttack(QueryAttack):
     Args:
         eps: radius of the ball.
         norm: ``linf``.
-        steps: generations.
+        num_steps: generations.
         population: members of a generation, each one query.
         mutation_probability: share of pixels that mutate, the least it falls to.
         mutation_range: largest mutation, in units of eps, the least it falls to.
@@ -53,7 +53,7 @@ class GenAttack(QueryAttack):
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 1000,
+        num_steps: int = 1000,
         population: int = 6,
         mutation_probability: float | int = 0.05,
         mutation_range: float | int = 0.25,
@@ -61,7 +61,7 @@ class GenAttack(QueryAttack):
         target: str = "runner-up",
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = at_least(1, steps, "steps")
+        self.num_steps = at_least(1, num_steps, "num_steps")
         self.population = at_least(2, population, "population")
         self.mutation_probability = positive(mutation_probability, "mutation_probability", most=1.0)
         self.mutation_range = positive(mutation_range, "mutation_range", most=1.0)
@@ -83,7 +83,7 @@ class GenAttack(QueryAttack):
                 y[places],
                 clean=logits[places],
                 eps=self.eps,
-                steps=self.steps,
+                num_steps=self.num_steps,
                 population=self.population,
                 mutation_probability=self.mutation_probability,
                 mutation_range=self.mutation_range,
@@ -103,7 +103,7 @@ class GenAttack(QueryAttack):
         """Return the name and every hyper-parameter, ready for JSON."""
         return {
             **super().describe(),
-            "steps": self.steps,
+            "num_steps": self.num_steps,
             "population": self.population,
             "mutation_probability": self.mutation_probability,
             "mutation_range": self.mutation_range,
@@ -124,7 +124,7 @@ class Boundary(QueryAttack):
     Args:
         eps: the bound.
         norm: of the bound, ``linf`` or ``l2``.
-        steps: at most; foolbox's default, 25,000.
+        num_steps: at most; foolbox's default, 25,000.
         spherical_step: first step along the sphere, in units of the distance.
         source_step: first step towards the image, in units of the distance.
         convergence: the walk ends where the source step falls below it.
@@ -142,13 +142,13 @@ class Boundary(QueryAttack):
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 25_000,
+        num_steps: int = 25_000,
         spherical_step: float | int = 0.01,
         source_step: float | int = 0.01,
         convergence: float | int = 1e-7,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = at_least(1, steps, "steps")
+        self.num_steps = at_least(1, num_steps, "num_steps")
         self.spherical_step = positive(spherical_step, "spherical_step", most=1.0)
         self.source_step = positive(source_step, "source_step", most=1.0)
         self.convergence = positive(convergence, "convergence", most=1.0)
@@ -169,7 +169,7 @@ class Boundary(QueryAttack):
                 others=(x, logits.argmax(1)),
                 eps=self.eps,
                 norm=self.norm,
-                steps=self.steps,
+                num_steps=self.num_steps,
                 spherical_step=self.spherical_step,
                 source_step=self.source_step,
                 convergence=self.convergence,
@@ -194,7 +194,7 @@ class Boundary(QueryAttack):
         """Return the name and every hyper-parameter, ready for JSON."""
         return {
             **super().describe(),
-            "steps": self.steps,
+            "num_steps": self.num_steps,
             "spherical_step": self.spherical_step,
             "source_step": self.source_step,
             "convergence": self.convergence,

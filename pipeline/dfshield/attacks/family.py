@@ -2,19 +2,20 @@
 
 from dfshield.attacks.base import Attack
 from dfshield.errors import InputError
-from dfshield.families import REQUIRED, Family
+from dfshield.families import Family
+from dfshield.variant_options import REQUIRED
 
 ATTACKS: Family[Attack] = Family(
     "attack",
     (),
     supplied=("eps", "norm", "teacher", "source"),
+    renamed={"step": "step_size", "steps": "num_steps"},
     synonyms={
-        "alpha": "step",
-        "abs_stepsize": "step",
-        "step_size": "step",
-        "eps_iter": "step",
-        "n_iter": "steps",
-        "nb_iter": "steps",
+        "alpha": "step_size",
+        "abs_stepsize": "step_size",
+        "eps_iter": "step_size",
+        "n_iter": "num_steps",
+        "nb_iter": "num_steps",
         "eot_iter": "eot",
         "lr": "learning_rate",
     },

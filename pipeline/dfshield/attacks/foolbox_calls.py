@@ -110,7 +110,7 @@ def run_genattack(
     *,
     clean: Float[Tensor, "n k"],
     eps: float,
-    steps: int,
+    num_steps: int,
     population: int,
     mutation_probability: float,
     mutation_range: float,
@@ -130,7 +130,7 @@ def run_genattack(
     recorder = _Recorder(model, y, lambda _, places: torch.ones_like(places, dtype=torch.bool))
     attack = _SeededGenAttack(
         generator,
-        steps=steps,
+        steps=num_steps,
         population=population,
         mutation_probability=mutation_probability,
         mutation_range=mutation_range,
@@ -157,7 +157,7 @@ def run_boundary(
     others: tuple[Float[Tensor, "m c h w"], Int[Tensor, " m"]],
     eps: float,
     norm: Norm,
-    steps: int,
+    num_steps: int,
     spherical_step: float,
     source_step: float,
     convergence: float,
@@ -196,7 +196,7 @@ def run_boundary(
     left = left[ready]
     if len(left):
         walk = BoundaryAttack(
-            steps=steps,
+            steps=num_steps,
             spherical_step=spherical_step,
             source_step=source_step,
             source_step_convergance=convergence,

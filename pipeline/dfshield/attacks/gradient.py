@@ -45,7 +45,9 @@ class FGSM(Attack):
 
         x_adv = x.clone()
         if len(places):
-            x_adv[places] = Ascent(steps=1, step=self.eps, eps=self.eps, norm=self.norm).run(
+            x_adv[places] = Ascent(
+                num_steps=1, step_size=self.eps, eps=self.eps, norm=self.norm
+            ).run(
                 objective,
                 x[places],
                 start=x[places],
@@ -62,8 +64,8 @@ class PGD(Attack):
 
     Args:
         eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.
-        steps: number of gradient steps, the k of PGD-k.
-        step: step size, as a number or ``"2/255"``; None is ``eps / 4``.
+        num_steps: number of gradient steps, the k of PGD-k.
+        step_size: step size, as a number or ``"2/255"``; None is ``eps / 4``.
         restarts: runs from different random starts. An image that a run has broken is not attacked
             again; of the others the run with the largest loss is kept.
         random_start: start uniformly in the ball; otherwise at the image.
@@ -85,19 +87,21 @@ class PGD(Attack):
         self,
         *,
         eps: float | int | str,
-        steps: int = 20,
-        step: float | int | str | None = None,
+        num_steps: int = 20,
+        step_size: float | int | str | None = None,
         restarts: int = 1,
         random_start: bool = True,
         loss: str = "ce",
         norm: Norm = "linf",
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = at_least(1, steps, "steps")
+        self.num_steps = at_least(1, num_steps, "num_steps")
         self.restarts = at_least(1, restarts, "restarts")
-        self.step = self.eps / 4 if step is None else parse_epsilon(step, key="step")
-        if step is not None and self.step == 0:
-            raise InputError(f"step: {step!r} must be above 0")
+        self.step_size = (
+            self.eps / 4 if step_size is None else parse_epsilon(step_size, key="step_size")
+        )
+        if step_size is not None and self.step_size == 0:
+            raise InputError(f"step_size: {step_size!r} must be above 0")
         if not isinstance(random_start, bool):
             raise InputError(f"random_start: {random_start!r} must be true or false")
         if restarts > 1 and not random_start:
@@ -154,7 +158,9 @@ class PGD(Attack):
         return random_start(x, eps=self.eps, norm=self.norm, generator=generator)
 
     def _ascent(self) -> Ascent:
-        return Ascent(steps=self.steps, step=self.step, eps=self.eps, norm=self.norm)
+        return Ascent(
+            num_steps=self.num_steps, step_size=self.step_size, eps=self.eps, norm=self.norm
+        )
 
     def _objective(self, model: nn.Module, batch: Batch) -> Objective:
         """Return what is ascended."""
@@ -174,22 +180,27 @@ class PGD(Attack):
         return of_labels
 
     @property
+    def passes(self) -> float | None:
+        """Two for every step: backward to the images costs what forward does."""
+        return 2.0 * self.num_steps * self.restarts
+
+    @property
     def label(self) -> str:
         """``PGD-20``, with what differs from a single run on the cross-entropy."""
         extra = [self.loss.upper()] if self.loss != "ce" else []
         extra += [f"{self.restarts} restarts"] if self.restarts > 1 else []
-        return f"PGD-{self.steps}" + (f" ({', '.join(extra)})" if extra else "")
+        return f"PGD-{self.num_steps}" + (f" ({', '.join(extra)})" if extra else "")
 
     @property
     def _stem(self) -> str:
-        return f"{self.name}-{self.steps}"
+        return f"{self.name}-{self.num_steps}"
 
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""
         return {
             **super().describe(),
-            "steps": self.steps,
-            "step": self.step,
+            "num_steps": self.num_steps,
+            "step_size": self.step_size,
             "restarts": self.restarts,
             "random_start": self.random_start,
             "loss": self.loss,

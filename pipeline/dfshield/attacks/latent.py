@@ -18,8 +18,9 @@ from dfshield.errors import DfshieldWarning, InputError
 
 
 class Latent(Attack):
-    """``min ||phi(x') - phi(x_g)||^2`` subject to ``||x' - x||_inf <= eps`` and x' in [0, 1].
+    """Features moved towards those of an image of another class (Sabour et al., 2016).
 
+    ``min ||phi(x') - phi(x_g)||^2`` subject to ``||x' - x||_inf <= eps`` and x' in [0, 1].
     phi is what goes into the model's last layer, x_g a guide of another class: an image of the same
     batch with another label, drawn by the seed. Solved by L-BFGS-B with the gradients of automatic
     differentiation, image by image. It is a targeted attack on features, weaker than PGD on the
@@ -29,7 +30,7 @@ class Latent(Attack):
     Args:
         eps: radius of the ball; the paper takes 10/255.
         norm: ``linf``, the box that L-BFGS-B bounds.
-        steps: iterations of L-BFGS-B at most (the paper gives none).
+        num_steps: iterations of L-BFGS-B at most (the paper gives none).
         layer: dotted name of the layer whose input phi is; None finds the last linear or
             convolutional layer of the forward pass that gives one value per class.
 
@@ -47,11 +48,11 @@ class Latent(Attack):
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 100,
+        num_steps: int = 100,
         layer: str | None = None,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = at_least(1, steps, "steps")
+        self.num_steps = at_least(1, num_steps, "num_steps")
         if layer is not None and not isinstance(layer, str):
             raise InputError(f"layer: {layer!r} must be the dotted name of a layer")
         self.layer = layer
@@ -102,7 +103,7 @@ class Latent(Attack):
             jac=True,
             method="L-BFGS-B",
             bounds=Bounds(np.maximum(start - self.eps, 0), np.minimum(start + self.eps, 1)),
-            options={"maxiter": self.steps},
+            options={"maxiter": self.num_steps},
         )
         return torch.from_numpy(found.x).to(image).view_as(image)
 
@@ -114,4 +115,4 @@ class Latent(Attack):
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""
         layer = {"layer": self.layer} if self.layer is not None else {}
-        return {**super().describe(), "steps": self.steps, **layer}
+        return {**super().describe(), "num_steps": self.num_steps, **layer}

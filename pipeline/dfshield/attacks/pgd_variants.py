@@ -32,10 +32,10 @@ class ObjectivePGD(PGD):
         eps: radius of the ball.
         terms: ``a``, ``b`` or ``c``.
         leading: which distribution stands first in term (a), ``teacher`` or ``student``.
-        steps: number of gradient steps.
-        step: step size; None is ``eps / 4``.
-        restarts: see :class:`dfshield.attacks.PGD`.
-        random_start: see :class:`dfshield.attacks.PGD`.
+        num_steps: number of gradient steps.
+        step_size: step size; None is ``eps / 4``.
+        restarts: runs from different random starts, as :class:`dfshield.attacks.PGD` has them.
+        random_start: start uniformly in the ball; otherwise at the image.
         norm: ``linf`` or ``l2``.
 
     Raises:
@@ -53,16 +53,16 @@ class ObjectivePGD(PGD):
         eps: float | int | str,
         terms: str = "b",
         leading: str = "teacher",
-        steps: int = 10,
-        step: float | int | str | None = None,
+        num_steps: int = 10,
+        step_size: float | int | str | None = None,
         restarts: int = 1,
         random_start: bool = True,
         norm: Norm = "linf",
     ) -> None:
         super().__init__(
             eps=eps,
-            steps=steps,
-            step=step,
+            num_steps=num_steps,
+            step_size=step_size,
             restarts=restarts,
             random_start=random_start,
             norm=norm,
@@ -104,7 +104,7 @@ class ObjectivePGD(PGD):
     def label(self) -> str:
         """``PGD-10 on term (b)``."""
         restarts = f" ({self.restarts} restarts)" if self.restarts > 1 else ""
-        return f"PGD-{self.steps} on term ({self.terms}){restarts}"
+        return f"PGD-{self.num_steps} on term ({self.terms}){restarts}"
 
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter; the teacher's fingerprint or class."""
@@ -128,8 +128,8 @@ class UnboundedPGD(PGD):
     Args:
         eps: 1, the radius.
         norm: ``linf``.
-        steps: gradient steps at most.
-        step: step size.
+        num_steps: gradient steps at most.
+        step_size: step size.
         loss: ``ce``, ``cw`` or ``dlr``.
 
     Raises:
@@ -144,17 +144,28 @@ class UnboundedPGD(PGD):
         *,
         eps: float | int | str = 1,
         norm: Norm = "linf",
-        steps: int = 200,
-        step: float | int | str = "8/255",
+        num_steps: int = 200,
+        step_size: float | int | str = "8/255",
         loss: str = "ce",
     ) -> None:
-        super().__init__(eps=eps, norm=norm, steps=steps, step=step, loss=loss, random_start=False)
+        super().__init__(
+            eps=eps,
+            norm=norm,
+            num_steps=num_steps,
+            step_size=step_size,
+            loss=loss,
+            random_start=False,
+        )
         if self.eps != 1:
             raise InputError(f"eps: {eps!r} is a bound: {self.name} has none, so that eps is 1")
 
     def _ascent(self) -> Ascent:
         return Ascent(
-            steps=self.steps, step=self.step, eps=self.eps, norm=self.norm, leave_when_wrong=True
+            num_steps=self.num_steps,
+            step_size=self.step_size,
+            eps=self.eps,
+            norm=self.norm,
+            leave_when_wrong=True,
         )
 
     @property

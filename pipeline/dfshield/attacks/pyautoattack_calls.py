@@ -29,14 +29,14 @@ class Budget:
     """How long the parts of AutoAttack run; the defaults are those of its standard suite.
 
     Attributes:
-        steps: iterations of APGD and FAB.
+        num_steps: iterations of APGD and FAB.
         queries: of Square, per image.
         restarts: of APGD-CE, APGD-DLR and FAB (untargeted).
         targets: target classes of APGD-T and FAB-T; fewer where there are fewer other classes.
         eot: gradients that APGD averages in every step, for a model that draws random numbers.
     """
 
-    steps: int = 100
+    num_steps: int = 100
     queries: int = 5000
     restarts: int = 1
     targets: int = NUM_TARGETS
@@ -83,13 +83,13 @@ def run_parts(
         )
         adversary.attacks_to_run = list(parts)
         for apgd in (adversary.apgd, adversary.apgd_targeted):
-            _set_steps(apgd, budget.steps)
+            _set_steps(apgd, budget.num_steps)
             apgd.eot_iter = budget.eot
         adversary.apgd.n_restarts = budget.restarts
         # With more targets than other classes pyautoattack indexes past the logits, but only once
         # an image has withstood APGD-CE.
         adversary.apgd_targeted.n_target_classes = num_targets
-        adversary.fab.n_iter = budget.steps
+        adversary.fab.n_iter = budget.num_steps
         adversary.fab.n_restarts = budget.restarts
         adversary.fab.n_target_classes = num_targets
         adversary.square = _square(
@@ -100,12 +100,12 @@ def run_parts(
     return x_adv
 
 
-def _set_steps(apgd: pyautoattack.autopgd_base.APGDAttack, steps: int) -> None:
+def _set_steps(apgd: pyautoattack.autopgd_base.APGDAttack, num_steps: int) -> None:
     """Set the number of iterations, and the checkpoints that its constructor derives from it."""
-    apgd.n_iter = steps
-    apgd.n_iter_2 = max(int(0.22 * steps), 1)
-    apgd.n_iter_min = max(int(0.06 * steps), 1)
-    apgd.size_decr = max(int(0.03 * steps), 1)
+    apgd.n_iter = num_steps
+    apgd.n_iter_2 = max(int(0.22 * num_steps), 1)
+    apgd.n_iter_min = max(int(0.06 * num_steps), 1)
+    apgd.size_decr = max(int(0.03 * num_steps), 1)
 
 
 def run_square(

@@ -30,7 +30,7 @@ class SPSA(QueryAttack):
     Args:
         eps: radius of the ball.
         norm: ``linf`` or ``l2``.
-        steps: of Adam.
+        num_steps: of Adam.
         samples: directions m per step.
         delta: size of the differences.
         learning_rate: Adam's.
@@ -47,14 +47,14 @@ class SPSA(QueryAttack):
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 100,
+        num_steps: int = 100,
         samples: int = 128,
         delta: float | int = 0.01,
         learning_rate: float | int = 0.01,
         batch_size: int = 512,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        self.steps = at_least(1, steps, "steps")
+        self.num_steps = at_least(1, num_steps, "num_steps")
         self.samples = at_least(1, samples, "samples")
         self.delta = positive(delta, "delta", most=1.0)
         self.learning_rate = positive(learning_rate, "learning_rate")
@@ -68,7 +68,7 @@ class SPSA(QueryAttack):
         places = self.still_correct(logits_of(model, x), y)
         generators = [child_generator(np.random.SeedSequence(seed), i) for i in range(len(x))]
         first, second = torch.zeros_like(x), torch.zeros_like(x)
-        for step in range(1, self.steps + 1):
+        for step in range(1, self.num_steps + 1):
             if len(places) == 0:
                 break
             for place in places.tolist():
@@ -112,7 +112,7 @@ class SPSA(QueryAttack):
         """Return the name and every hyper-parameter, ready for JSON."""
         return {
             **super().describe(),
-            "steps": self.steps,
+            "num_steps": self.num_steps,
             "samples": self.samples,
             "delta": self.delta,
             "learning_rate": self.learning_rate,

@@ -7,6 +7,7 @@ from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.family import ATTACKS, make_attack
 from dfshield.attacks.models import identity_of, logits_of, on_device
+from dfshield.checks import one_of
 from dfshield.classifiers import require_module
 from dfshield.errors import InputError
 
@@ -45,7 +46,8 @@ class Transfer(Attack):
         **options: object,
     ) -> None:
         super().__init__(eps=eps, norm=norm)
-        if inner in ATTACKS and ATTACKS[inner].needs_model is not None:
+        one_of(tuple(ATTACKS), inner, "inner")
+        if ATTACKS[inner].needs_model is not None:
             raise InputError(f"inner: {inner!r} needs a model of its own; name another attack")
         self.inner = make_attack(inner, eps=eps, norm=norm, **options)
         self.inner.spare_broken = False

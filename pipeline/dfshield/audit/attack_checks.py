@@ -36,9 +36,9 @@ AUTOATTACK_GAP_WARN, AUTOATTACK_GAP_FAIL = 0.08, 0.15
 """How far AutoAttack may come below PGD on all losses together: honest models, a few points."""
 
 
-def pgd(subject: Subject, steps: int) -> Attack:
+def pgd(subject: Subject, num_steps: int) -> Attack:
     """Return PGD of so many steps of eps/4 from the image itself, on the cross-entropy."""
-    return subject.attack("pgd", steps=steps, random_start=False)
+    return subject.attack("pgd", num_steps=num_steps, random_start=False)
 
 
 def white_box(subject: Subject) -> Broken:
@@ -61,7 +61,7 @@ def single_step(subject: Subject) -> Check:
         key="single-step",
         title="A single step is weaker than many",
         verdict=found.verdict,
-        finding=told("PGD-20", often, "FGSM", once, found),
+        finding=format_comparison("PGD-20", often, "FGSM", once, found),
         evidence={"pgd_20": robust_share(often), "fgsm": robust_share(once), **_evidence(found)},
         source=ATHALYE,
     )
@@ -69,7 +69,7 @@ def single_step(subject: Subject) -> Check:
 
 def unbounded(subject: Subject) -> Check:
     """Check that PGD breaks every image where the range [0, 1] is its only bound."""
-    attack = make_attack("pgd-unbounded", steps=UNBOUNDED_STEPS)
+    attack = make_attack("pgd-unbounded", num_steps=UNBOUNDED_STEPS)
     left = int((~subject.broken(attack)).sum())
     verdict: Verdict = "pass"
     if left:
@@ -124,7 +124,7 @@ def _at_least_as_strong(
         key=key,
         title=title,
         verdict=found.verdict,
-        finding=told("gradient attacks", gradient, weaker.label, other, found),
+        finding=format_comparison("gradient attacks", gradient, weaker.label, other, found),
         evidence={
             "white_box": robust_share(gradient),
             "other": robust_share(other),
@@ -139,7 +139,7 @@ def loss_attacks(subject: Subject) -> dict[str, Attack]:
     """Return PGD-20 on every loss that is defined for so many classes, by the loss."""
     losses = [loss for loss in LOSSES if loss != "dlr" or subject.num_classes >= 3]
     # From a random start: at the image itself the gradient of the KL divergence is zero.
-    return {loss: subject.attack("pgd", steps=20, loss=loss) for loss in losses}
+    return {loss: subject.attack("pgd", num_steps=20, loss=loss) for loss in losses}
 
 
 def losses_agree(subject: Subject) -> Check:
@@ -246,7 +246,9 @@ def _not_run(key: str, title: str, reason: str, *, source: str) -> Check:
     )
 
 
-def told(stronger: str, broken: Broken, weaker: str, other: Broken, found: Comparison) -> str:
+def format_comparison(
+    stronger: str, broken: Broken, weaker: str, other: Broken, found: Comparison
+) -> str:
     """Return a comparison of two attacks in words."""
     return (
         f"accuracy {robust_share(broken):.1%} under {stronger}, {robust_share(other):.1%} under "

@@ -2,12 +2,9 @@
 
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
-import torch
 from torch import Tensor, nn
 
-from dfshield import __version__
 from dfshield.attacks import Norm, check_images
 from dfshield.audit import attack_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
@@ -17,7 +14,7 @@ from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, require_module
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
-from dfshield.evaluation import DataInfo, Images, as_images
+from dfshield.evaluation import DataInfo, Images, as_images, data_info, measured_with
 from dfshield.seeds import torch_generators, whole_seed
 
 NUM_CHECKS = 16
@@ -64,51 +61,56 @@ def audit(
         InputError: for images or labels that the model cannot have.
     """
     started = time.perf_counter()
-    require_module(model)
     if source is not None:
         require_module(source, "source")
-    at_least(1, slice_size, "slice_size")
-    whole_seed(seed)
     taken = as_images(images)
-    x, y = taken.tensors(slice(None))
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
-    x = check_images(model, x).to(device)
-    subject = Subject(
-        differentiable(model, x),
-        x,
-        y.to(device),
-        norm=norm,
-        eps=parse_epsilon(eps),
-        seed=seed,
-        slice_size=slice_size,
-        tell=tell,
+    subject = _subject(
+        model, taken, eps=eps, norm=norm, seed=seed, slice_size=slice_size, tell=tell
     )
-    if subject.eps == 0:
-        raise InputError("eps: 0 leaves nothing to attack: give a radius above 0")
-    # What a model draws at random must not move the generators of whoever calls.
-    with torch_generators(seed, device):
+    with torch_generators(seed, subject.x.device):  # what a model draws moves no other generator
         checks, around = _checks(subject, source, autoattack, on_check)
     return AuditReport(
         model=label,
         model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
-        data=data
-        or DataInfo(
-            name=taken.name,
-            split=taken.split,
-            fingerprint=taken.fingerprint(),
-            num_images=len(taken),
-        ),
+        data=data or data_info(taken),
         norm=norm,
         eps=subject.eps,
         seed=seed,
         checks=checks,
         landscape=around,
         seconds=time.perf_counter() - started,
-        versions={
-            "dfshield": __version__,
-            "torch": str(torch.__version__),
-            "pyautoattack": version("pyautoattack"),
-        },
+        versions=measured_with(),
+    )
+
+
+def _subject(
+    model: nn.Module,
+    images: Images,
+    *,
+    eps: float | int | str,
+    norm: Norm,
+    seed: int,
+    slice_size: int,
+    tell: Callable[[str], None],
+) -> Subject:
+    require_module(model)
+    at_least(1, slice_size, "slice_size")
+    whole_seed(seed)
+    x, y = images.tensors(slice(None))
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
+    x = check_images(model, x).to(device)
+    radius = parse_epsilon(eps)
+    if radius == 0:
+        raise InputError("eps: 0 leaves nothing to attack: give a radius above 0")
+    return Subject(
+        differentiable(model, x),
+        x,
+        y.to(device),
+        norm=norm,
+        eps=radius,
+        seed=seed,
+        slice_size=slice_size,
+        tell=tell,
     )
 
 

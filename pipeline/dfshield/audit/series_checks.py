@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from dfshield.audit.attack_checks import MOST_STEPS, pgd, told
+from dfshield.audit.attack_checks import MOST_STEPS, format_comparison, pgd
 from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
 from dfshield.audit.comparison import Broken, compare, robust_share, worst
 from dfshield.audit.subject import Subject
@@ -32,7 +32,7 @@ def larger_eps(subject: Subject) -> Check:
     if subject.norm == "linf":
         radii = [eps for eps in radii if eps <= 1]
     attacks = [
-        subject.attack("pgd", eps=_as_eps(eps), steps=20, random_start=False) for eps in radii
+        subject.attack("pgd", eps=_as_eps(eps), num_steps=20, random_start=False) for eps in radii
     ]
     return _series(
         "larger-eps",
@@ -68,7 +68,7 @@ def _series(
         found = compare(stronger, weaker)
         verdicts.append(found.verdict)
         if found.verdict != "pass":
-            findings.append(told(name(strong), stronger, name(weak), weaker, found))
+            findings.append(format_comparison(name(strong), stronger, name(weak), weaker, found))
     shares = [robust_share(outcome) for outcome in outcomes]
     course = ", ".join(f"{value:.3g}: {s:.1%}" for value, s in zip(values, shares, strict=True))
     return Check(

@@ -8,7 +8,6 @@ from dfshield.classifiers.base import (
 )
 from dfshield.classifiers.behaviour import probe_images
 from dfshield.classifiers.cifar_resnet import CifarResNet
-from dfshield.classifiers.families import FAMILIES
 from dfshield.classifiers.hardenable import (
     require_batchnorm,
     require_float32,
@@ -27,6 +26,7 @@ from dfshield.classifiers.logits import (
 )
 from dfshield.classifiers.medmnist_resnet import MedmnistResNet
 from dfshield.classifiers.modes import frozen, gradients, modes_kept
+from dfshield.classifiers.network_families import NETWORK_FAMILIES
 from dfshield.classifiers.saving import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -41,7 +41,7 @@ from dfshield.classifiers.weights import read_weights
 
 __all__ = [
     "CONFIG_FILE",
-    "FAMILIES",
+    "NETWORK_FAMILIES",
     "PROBABILITIES",
     "WEIGHTS_FILE",
     "Architecture",

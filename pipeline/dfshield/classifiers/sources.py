@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dfshield.checks import nearest
 from dfshield.classifiers.architecture import Architecture, image_shape
 from dfshield.classifiers.base import Classifier
 from dfshield.classifiers.contained import contained
-from dfshield.classifiers.families import (
-    FAMILIES,
-    Family,
-    download_pytorchcv,
-    suggest,
-)
 from dfshield.classifiers.logits import answer_to
+from dfshield.classifiers.network_families import (
+    NETWORK_FAMILIES,
+    NetworkFamily,
+    download_pytorchcv,
+)
 from dfshield.classifiers.normalisation import require_normalisation, unnormalised
 from dfshield.classifiers.one_process import unsynced
 from dfshield.classifiers.weights import Weights, fit_weights, read_weights
@@ -133,18 +133,18 @@ def _check_logits(classifier: Classifier) -> None:
         )
 
 
-def _family(source: str) -> tuple[Family, str]:
+def _family(source: str) -> tuple[NetworkFamily, str]:
     prefix, colon, name = source.partition(":")
     if not colon or not name:
         raise InputError(f'source: {source!r} must be "family:name", such as "dfshield:resnet20"')
-    if prefix not in FAMILIES:
-        raise InputError(f"source: no family {prefix!r}; {suggest(prefix, FAMILIES)}")
-    return FAMILIES[prefix], name
+    if prefix not in NETWORK_FAMILIES:
+        raise InputError(f"source: no family {prefix!r}; {nearest(prefix, NETWORK_FAMILIES)}")
+    return NETWORK_FAMILIES[prefix], name
 
 
 def _architecture(
     source: str,
-    family: Family,
+    family: NetworkFamily,
     name: str,
     input_shape: Sequence[int] | None,
     num_classes: int | None,
@@ -173,7 +173,7 @@ def _weights(source: str, name: str, weights: str | Path | None) -> Weights | No
 
 def _normalisation(
     architecture: Architecture,
-    family: Family,
+    family: NetworkFamily,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     file: Weights | None,

@@ -18,7 +18,8 @@ from dfshield.errors import DfshieldWarning
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
-    from dfshield.runs import Executor, Observer, RunLayout, Tracker
+    from dfshield.runs import Executor, Observer, RunLayout
+    from dfshield.trackers import Recorder
 
 EXIT_INTERRUPTED = 130
 
@@ -180,7 +181,7 @@ def _executor(config: "Config", layout: "RunLayout", observer: "Observer") -> "I
         yield executor
 
 
-def _cluster_trackers(config: "Config") -> "dict[str, Callable[[], Tracker]]":
+def _cluster_trackers(config: "Config") -> "dict[str, Callable[[], Recorder]]":
     """Return what tells a cluster's own metrics how the run goes; a Ray of our own has none."""
     if chosen_address(config.cluster) in ("none", "local"):
         return {}

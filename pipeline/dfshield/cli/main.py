@@ -3,15 +3,17 @@
 import json
 import os
 import sys
+import textwrap
 import time
 from typing import Annotated
 
 import typer
 
 from dfshield import __version__
-from dfshield.cli.execution import execute, load_settings, trusting
+from dfshield.cli.execution import execute, trusting
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
+from dfshield.cli.methods import methods
 from dfshield.cli.options import (
     AsJson,
     ConfigArgument,
@@ -189,9 +191,14 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
 
     Example: dfshield config show examples/digits.yaml preset=paper/medical
     """
-    from dfshield.config import dump_config
+    from dfshield.config import PRESETS, dump_config, load_config
 
-    typer.echo(dump_config(load_settings(config, overrides)), nl=False)
+    shown = load_config(config, overrides or ())
+    if shown.preset is not None:
+        typer.echo(
+            textwrap.fill(PRESETS[shown.preset], 98, initial_indent="# ", subsequent_indent="# ")
+        )
+    typer.echo(dump_config(shown), nl=False)
 
 
 def application() -> typer.Typer:
@@ -211,7 +218,7 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    for command in (audit, sweep, status, verify, doctor):
+    for command in (audit, sweep, status, verify, doctor, methods):
         app.command()(command)
     app.add_typer(config_app, name="config")
     return app

@@ -1,6 +1,13 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
 from dfshield.config.defaults import defaults_for
+from dfshield.config.evaluation import (
+    AuditConfig,
+    EvaluationConfig,
+    EvaluationData,
+    attack_options,
+)
+from dfshield.config.families import FAMILIES
 from dfshield.config.loading import (
     apply_override,
     config_from,
@@ -8,31 +15,27 @@ from dfshield.config.loading import (
     expand,
     load_config,
     parse_yaml,
-    set_key,
 )
 from dfshield.config.models import Config, check_group, check_last_batch
-from dfshield.config.old_names import first_path, path_now, renamed
 from dfshield.config.presets import PRESETS
+from dfshield.config.renamed_keys import current_key, set_key, with_current_keys
 from dfshield.config.sections import (
-    AuditConfig,
+    DEFAULT_SYNTHESIZER,
     ClusterConfig,
-    DataConfig,
     EngineConfig,
-    EvaluationConfig,
-    EvaluationData,
     StorageConfig,
     SynthesisConfig,
-    TeacherConfig,
-    TeacherTraining,
     ThreatConfig,
-    TrainingConfig,
-    names_folder,
 )
 from dfshield.config.sweep import AxisConfig, SweepConfig
+from dfshield.config.teacher import DataConfig, TeacherConfig, TeacherTraining, names_folder
+from dfshield.config.training import TrainingConfig
 from dfshield.config.values import NAME
 from dfshield.config.variants import VariantConfig
 
 __all__ = [
+    "DEFAULT_SYNTHESIZER",
+    "FAMILIES",
     "NAME",
     "PRESETS",
     "AuditConfig",
@@ -52,17 +55,17 @@ __all__ = [
     "TrainingConfig",
     "VariantConfig",
     "apply_override",
+    "attack_options",
     "check_group",
     "check_last_batch",
     "config_from",
+    "current_key",
     "defaults_for",
     "dump_config",
     "expand",
-    "first_path",
     "load_config",
     "names_folder",
     "parse_yaml",
-    "path_now",
-    "renamed",
     "set_key",
+    "with_current_keys",
 ]

@@ -1,7 +1,6 @@
 """Reading a configuration: YAML file, preset, overrides, and errors that name the key."""
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -13,13 +12,16 @@ from pydantic_core import ErrorDetails
 
 from dfshield.checks import nearest
 from dfshield.config.models import Config
-from dfshield.config.old_names import renamed
 from dfshield.config.presets import PRESETS, preset
+from dfshield.config.renamed_keys import (
+    Tree,
+    nearest_renamed,
+    set_key,
+    with_current_keys,
+)
 from dfshield.config.variants import OptionError
 from dfshield.config.yaml_text import read_yaml, write_yaml
-from dfshield.errors import DfshieldWarning, InputError, one_line
-
-Tree = dict[str, Any]
+from dfshield.errors import InputError, one_line
 
 _LIST_ERRORS = ("tuple_type", "list_type", "too_long")
 
@@ -38,17 +40,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def config_from(tree: Mapping[str, Any], *, where: str = "config") -> Config:
-    """Validate nested dictionaries as a configuration; see `load_config`.
-
-    Keys by their old names are read, with a warning (`DfshieldWarning`).
-    """
-    try:
-        tree, notes = renamed(tree)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    for note in notes:
-        warnings.warn(f"{where}: {note}", DfshieldWarning, stacklevel=2)
-    merged = _merge(_preset_of(tree), tree)
+    """Validate nested dictionaries as a configuration; see `load_config`."""
+    merged = _merge(_preset_of(tree), _with_current_keys(tree, where=where))
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -59,16 +52,6 @@ def dump_config(config: Config) -> str:
     """Return the resolved configuration as YAML."""
     tree = config.model_dump(mode="json", exclude={"seeds"} if config.seeds is None else {"seed"})
     return write_yaml(tree)
-
-
-def set_key(tree: Tree, key: str, value: Any) -> None:
-    """Set the value of a config path (``training.gradrefine.tau``) in nested dictionaries."""
-    *sections, last = key.split(".")
-    for section in sections:
-        existing = tree.get(section)
-        tree[section] = dict(existing) if isinstance(existing, dict) else {}
-        tree = tree[section]
-    tree[last] = value
 
 
 def expand(path: str, *, key: str) -> str:
@@ -105,10 +88,10 @@ def _read_yaml(path: Path) -> Tree:
 
 
 def parse_yaml(text: str, *, where: str) -> Tree:
-    """Return the nested dictionaries of a configuration file.
+    """Return the nested dictionaries of a configuration file, under the current keys.
 
     Raises:
-        InputError: if it is not YAML, or holds something else.
+        InputError: if it is not YAML, holds something else, or gives a key by both of its names.
     """
     try:
         tree = _parse(text)
@@ -116,7 +99,14 @@ def parse_yaml(text: str, *, where: str) -> Tree:
         raise InputError(f"{where}: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{where}: a mapping of sections (name, teacher, ...) was expected")
-    return tree
+    return _with_current_keys(tree, where=where)
+
+
+def _with_current_keys(tree: Mapping[str, Any], *, where: str) -> Tree:
+    try:
+        return with_current_keys(tree)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def apply_override(tree: Tree, override: str) -> None:
@@ -150,8 +140,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if isinstance(value, str) and isinstance(below, Mapping):
+            value = {"name": value}  # a variant by its name alone
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            # Settings of one objective mean nothing to another.
+            # Options of one variant mean nothing to another.
             other = "name" in value and value["name"] != below.get("name", value["name"])
             merged[key] = dict(value) if other else _merge(below, value)
         else:
@@ -165,7 +157,8 @@ def _describe(refused: ValidationError) -> str:
         key = _key_of(problem["loc"])
         if problem["type"] == "extra_forbidden":
             known = _fields_at(problem["loc"][:-1])
-            messages.append(f"{key}: unknown key; {nearest(str(problem['loc'][-1]), known)}")
+            suggested = nearest_renamed(key) or nearest(str(problem["loc"][-1]), known)
+            messages.append(f"{key}: unknown key; {suggested}")
         elif problem["type"] == "value_error":
             error = problem["ctx"]["error"]
             between = "." if isinstance(error, OptionError) else ": "

@@ -1,23 +1,31 @@
 """The whole configuration, and what its sections must fit together in."""
 
-from typing import Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from dfshield.config.evaluation import AuditConfig, EvaluationConfig, check_attack
+from dfshield.config.families import trackers
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
-    AuditConfig,
     ClusterConfig,
-    EvaluationConfig,
     Section,
     StorageConfig,
     SynthesisConfig,
-    TeacherConfig,
     ThreatConfig,
-    TrainingConfig,
 )
 from dfshield.config.sweep import SweepConfig
+from dfshield.config.teacher import TeacherConfig
+from dfshield.config.training import TrainingConfig
 from dfshield.config.values import Name, Seed
+from dfshield.config.variants import VariantConfig, VariantOf
+
+TrackerConfig = Annotated[VariantConfig, VariantOf(trackers)]
+
+
+def _presets(schema: dict[str, Any]) -> None:
+    schema["enum"] = [*PRESETS, None]
+    schema["enumDescriptions"] = [*PRESETS.values(), "no preset"]  # which editors show
 
 
 class Config(Section):
@@ -28,7 +36,7 @@ class Config(Section):
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "
         "paper's, official/... those of its authors' code.",
-        json_schema_extra={"enum": [*PRESETS, None]},
+        json_schema_extra=_presets,
     )
     seed: Seed = 0
     seeds: tuple[Seed, ...] | None = Field(None, description="Several: mean and spread reported.")
@@ -41,10 +49,10 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     cluster: ClusterConfig = ClusterConfig()
     storage: StorageConfig = StorageConfig()
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
-        ("tensorboard",),
-        description="Who is told the metrics while the run works; []: nobody. mlflow and wandb "
-        "learn from their own environment variables where to keep them.",
+    trackers: tuple[TrackerConfig, ...] = Field(
+        (VariantConfig(name="tensorboard"),),
+        description="Who is told the metrics while the run works, by name or with options; []: "
+        "nobody. mlflow and wandb learn from their own environment variables where to keep them.",
     )
 
     @property
@@ -70,6 +78,20 @@ class Config(Section):
                     f"evaluation.attacks.{position}.eps: give eps, since norm {norm} differs from "
                     f"the threat's {self.threat.norm}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _attacks_can_be_built(self) -> "Config":
+        for position, attack in enumerate(self.evaluation.attacks):
+            check_attack(attack, self.threat, key=f"evaluation.attacks.{position}")
+        return self
+
+    @model_validator(mode="after")
+    def _trackers_differ(self) -> "Config":
+        names = [tracker.name for tracker in self.trackers]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"trackers: {twice[0]} stands there twice")
         return self
 
     @model_validator(mode="after")

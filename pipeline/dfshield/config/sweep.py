@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
-from dfshield.config.old_names import path_now
+from dfshield.checks import nearest
 from dfshield.config.sections import Section
 from dfshield.config.values import Count, Name, Positive, Seed
 from dfshield.config.yaml_text import WrittenNumber
@@ -90,7 +90,7 @@ def _by_path(value: Any) -> Any:
             flat |= {f"{key}.{path}": axis for path, axis in _by_path(below).items()}
         else:
             flat[str(key)] = below
-    return {path_now(path): axis for path, axis in flat.items()}
+    return flat
 
 
 class SweepConfig(Section):
@@ -157,7 +157,7 @@ class SweepConfig(Section):
             return value
         name = value["preset"]
         if name not in SWEEP_PRESETS:
-            raise ValueError(f"preset: {name!r} is unknown; known: {', '.join(SWEEP_PRESETS)}")
+            raise ValueError(f"preset: {name!r} is unknown: {nearest(name, SWEEP_PRESETS)}")
         given = _by_path(value.get("parameters") or {})
         if not isinstance(given, Mapping):
             return value

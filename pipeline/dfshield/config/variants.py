@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from dfshield.config.renamed_keys import note_renamed
 from dfshield.config.yaml_text import WrittenNumber
 from dfshield.errors import InputError
 from dfshield.families import Family
@@ -55,8 +56,7 @@ class VariantOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Return the schema of every variant, from the code."""
-        variants = self.family().schema()
-        return {"anyOf": [{"enum": list(self.family())}, *variants["oneOf"]]}
+        return self.family().schema(self.default)
 
     def _read(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -69,9 +69,10 @@ class VariantOf:
         name = value.get("name", self.default)
         if name is None:
             raise OptionError("name: this key is required")
+        family = self.family()
+        options = _with_current_names(options, family)
         if not self.build:
             return {"name": name, **options}
-        family = self.family()
         try:
             return family.describe(family.make(str(name), **options))
         except InputError as error:
@@ -79,8 +80,22 @@ class VariantOf:
             raise kind(str(error)) from None
 
 
+def _with_current_names(options: dict[str, Any], family: Family[Any]) -> dict[str, Any]:
+    """Return options with those under their names of earlier releases renamed."""
+    for old, new in family.renamed.items():
+        if old not in options:
+            continue
+        if new in options:
+            raise OptionError(f"{old}: is {new} now, which is given as well: leave {old} out")
+        note_renamed(f"{old} of {family.kind}s", new)
+        options = {new if key == old else key: value for key, value in options.items()}
+    return options
+
+
 def _plain(value: Any) -> Any:
-    """Return a number as an algorithm takes it: 1e3 stands for whole numbers as well."""
+    """Return a value as an algorithm takes it: 1e3 stands for whole numbers as well."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if not isinstance(value, WrittenNumber):
         return value
     return int(value) if value.is_integer() else float(value)

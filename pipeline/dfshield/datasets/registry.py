@@ -1,9 +1,9 @@
 """The data sets by name."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from dfshield.checks import one_of
 from dfshield.datasets.cifar import load_cifar
 from dfshield.datasets.digits import load_digits
 from dfshield.datasets.folder import load_folder
@@ -61,18 +61,6 @@ def load_images(name: str, *, split: str = "test", path: str | Path | None = Non
             "chestmnist: is multi-label (an image may show several findings), but dfshield hardens "
             "single-label classifiers: choose another MedMNIST set"
         )
-    if name not in DATASETS:
-        raise InputError(
-            f'data set: "{name}" is unknown{_nearest(name, DATASETS)}: '
-            f"known are {', '.join(DATASETS)}"
-        )
-    if split not in SPLITS:
-        raise InputError(
-            f'split: "{split}" is unknown{_nearest(split, SPLITS)}: known are {", ".join(SPLITS)}'
-        )
+    one_of(tuple(DATASETS), name, "data set")
+    one_of(SPLITS, split, "split")
     return checked_range(DATASETS[name](name, split, None if path is None else Path(path)))
-
-
-def _nearest(word: str, known: dict[str, Loader] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""

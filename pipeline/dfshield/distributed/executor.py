@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from dfshield.distributed.cluster.address import AUTO
 from dfshield.distributed.cluster.session import Node, RaySession
 from dfshield.distributed.cluster.survey import survey
 from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
@@ -14,8 +16,8 @@ from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
 
 if TYPE_CHECKING:
-    from dfshield.distributed.cluster.capacity import Room
-    from dfshield.distributed.workers.messages import Letters
+    from dfshield.distributed.cluster.capacity import Capacity
+    from dfshield.distributed.workers.messages import MessageReader
     from dfshield.distributed.workers.pool import WorkerPool
 
 Unit = TypeVar("Unit")
@@ -25,21 +27,21 @@ Result = TypeVar("Result")
 class RayExecutor:
     """Works on every GPU, or CPU slot, of a Ray cluster. A context manager.
 
-    Ray is imported, and started or joined, when work first needs it, so that a run with nothing to
-    do is quick.
+    Ray is imported, and started or joined, when work first needs it, so that a run with nothing
+    left to do is quick.
 
     Args:
         address: ``local`` (a Ray of our own), ``auto`` or ``host:port``.
         folder: the folder of the run, which every node has to be able to write.
-        num_workers: how many workers; None takes all there is room for.
+        num_workers: how many workers; None takes as many as fit.
         min_workers: the fewest that a training group starts with.
         gpus_per_worker: GPUs of each worker outside the training group, whose workers take whole
             ones; see `plan_workers`.
-        wait: how many seconds to wait for the cluster to have room for one worker; then it begins
-            with those it has, and goes on with more as they come. At 0 it must have room for all.
-        max_retries: how often a unit, or the training group, is begun again.
-        say: takes a line for the user.
-        planned: the workers and their engine, where the cluster has been looked at before.
+        wait: how many seconds to wait for capacity for one worker; the work then begins, and more
+            workers start as nodes join. At 0 the cluster must have capacity for all of them.
+        max_retries: how often a unit, or the training group, is retried.
+        say: called with lines for the user.
+        planned: the workers and their engine, where the cluster has been surveyed before.
 
     Raises:
         InputError: (as soon as work begins) if the cluster cannot be used; see `RaySession`.
@@ -67,7 +69,7 @@ class RayExecutor:
         self._max_retries = max_retries
         self._say = say
         self._planned = planned
-        self._crew: _Crew | None = None
+        self._started: _Started | None = None
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -76,19 +78,19 @@ class RayExecutor:
         self.close()
 
     def close(self) -> None:
-        """Let go of the workers, and end a Ray that was started here."""
-        if self._crew is not None:
-            self._crew.pool.release()
-            if self._crew.ends_coordinator and self._crew.room.head.answers():
+        """Release the workers, and end a Ray that was started here."""
+        if self._started is not None:
+            self._started.pool.release()
+            if self._started.ends_coordinator and self._started.capacity.head.answers():
                 from dfshield.distributed.cluster.coordinator import end_idle_coordinator
 
                 end_idle_coordinator()
-            self._crew = None
+            self._started = None
         self._session.close()
 
     def engine(self) -> Engine:
         """Return the engine of the cluster's workers."""
-        return self._started().engine
+        return self._start().engine
 
     def map(
         self,
@@ -98,24 +100,24 @@ class RayExecutor:
         engine: Engine,
         monitor: Monitor,
     ) -> Iterator[Done[Unit, Result]]:
-        """Hand the units to actors, one a GPU or CPU slot; see `dfshield.runs.Executor`."""
-        return self._started().pool.map(task, groups, engine=engine, monitor=monitor)
+        """Do the units on actors, one for each GPU or CPU slot; see `dfshield.runs.Executor`."""
+        return self._start().pool.map(task, groups, engine=engine, monitor=monitor)
 
     def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do the job on one actor; see `dfshield.runs.Executor`."""
-        result: Result = self._started().pool.run(job, engine=engine, monitor=monitor)
+        result: Result = self._start().pool.run(job, engine=engine, monitor=monitor)
         return result
 
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job with a Ray Train worker group; see `dfshield.runs.Executor`."""
-        crew = self._started()
+        started = self._start()
         from dfshield.distributed.training.group import run_group
 
-        crew.pool.release()  # the group needs their GPUs
-        crew.room.head.wait()
+        started.pool.release()  # the group needs their GPUs
+        started.capacity.head.wait()
         least = min(self._min_workers, job.max_workers)
-        plan = crew.room.group_plan(least=least, most=job.max_workers)
-        self._say(f"Starting {plan.workers_told()} for the training")
+        plan = started.capacity.group_plan(least=least, most=job.max_workers)
+        self._say(f"Starting {plan.format_workers()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
             run_group(
@@ -123,8 +125,8 @@ class RayExecutor:
                 plan=plan,
                 min_workers=least,
                 engine=engine,
-                head=crew.room.head,
-                letters=crew.letters,
+                head=started.capacity.head,
+                reader=started.reader,
                 monitor=monitor,
                 storage=scratch,
                 max_retries=self._max_retries,
@@ -134,38 +136,39 @@ class RayExecutor:
 
     def run_trials(self, study: Study, *, monitor: Monitor, ended: Ended) -> None:
         """Run the trials of a sweep with Ray Tune; see `dfshield.runs.sweep.TrialRunner`."""
-        crew = self._started()
+        started = self._start()
         from dfshield.distributed.trials.runner import run_trials
 
-        crew.pool.release()  # the trials need their GPUs
+        started.pool.release()  # the trials need their GPUs
         sweep = study.config.sweep
         share = sweep.gpus_per_trial
         _, plan = self._nodes_and_plan(self._gpus_per_worker if share is None else share)
-        device = crew.engine.device if plan.num_gpus else "cpu"
+        device = started.engine.device if plan.num_gpus else "cpu"
         scratch = self._folder.child(".ray-tune")
         try:
             run_trials(
                 study,
                 plan=plan.whole_gpus() if sweep.workers_per_trial > 1 else plan,
-                fixed=crew.room.fixed,
-                head=crew.room.head,
-                engine=replace(crew.engine, device=device, threads=plan.threads),
+                fixed=started.capacity.fixed,
+                head=started.capacity.head,
+                engine=replace(started.engine, device=device, threads=plan.threads),
                 monitor=monitor,
                 storage=scratch,
+                make_executor=partial(RayExecutor, AUTO, max_retries=self._max_retries),
                 max_retries=self._max_retries,
                 ended=ended,
             )
         finally:
             scratch.remove()
 
-    def fetch(self, kept: object) -> Any:
-        """Bring what a worker kept into this process."""
-        from dfshield.distributed.workers.worker import fetch
+    def get(self, ref: object) -> Any:
+        """Return the object that a `Done.ref` refers to; see `dfshield.runs.Executor`."""
+        from dfshield.distributed.workers.worker import get
 
-        return fetch(kept)
+        return get(ref)
 
     def _nodes_and_plan(self, gpus_per_worker: float | None) -> tuple[tuple[Node, ...], WorkerPlan]:
-        from dfshield.distributed.cluster.waiting import when_there_is_room
+        from dfshield.distributed.cluster.waiting import wait_for_capacity
 
         wait = 0.0 if self._session.local else self._wait
 
@@ -180,7 +183,7 @@ class RayExecutor:
             )
             return nodes, plan
 
-        return when_there_is_room(
+        return wait_for_capacity(
             find,
             num_workers=self._num_workers,
             gpus_per_worker=gpus_per_worker,
@@ -198,40 +201,50 @@ class RayExecutor:
             device, torch_version = found.device, found.torch
         return plan, Engine(device=device, threads=plan.threads, torch=torch_version)
 
-    def _started(self) -> "_Crew":
-        if self._crew is None:
+    def _start(self) -> "_Started":
+        if self._started is None:
             self._session.start()
-            from dfshield.distributed.cluster.capacity import Room
+            from dfshield.distributed.cluster.capacity import Capacity
             from dfshield.distributed.cluster.coordinator import coordinator
             from dfshield.distributed.cluster.head import Head
-            from dfshield.distributed.workers.messages import Letters
+            from dfshield.distributed.workers.messages import MessageReader
             from dfshield.distributed.workers.pool import WorkerPool
-            from dfshield.distributed.workers.pool_member import Members
+            from dfshield.distributed.workers.worker_handles import PoolWorkers
 
             # A trial, whose workers are planned, leaves it to its sweep.
             joined = not self._session.local and self._planned is None
             ends_coordinator = joined and coordinator() is None
             plan, engine = self._planned or self._plan_and_engine()
-            letters = Letters()
+            reader = MessageReader()
             fixed = self._num_workers is not None or self._session.local
-            room = Room(plan, self._session.nodes, fixed, Head(self._session.gcs_address))
-            self._say(f"Ray: {plan.told()}")
-            self._crew = _Crew(
+            head = Head(self._session.gcs_address)
+            capacity = Capacity(plan, self._session.nodes, fixed, head)
+            workers = PoolWorkers(capacity, reader)
+            self._say(f"Ray: {plan.format()}")
+            self._started = _Started(
                 engine=engine,
-                letters=letters,
-                room=room,
-                pool=WorkerPool(Members(room, letters), letters, max_retries=self._max_retries),
+                reader=reader,
+                capacity=capacity,
+                pool=WorkerPool(workers, reader, max_retries=self._max_retries),
                 ends_coordinator=ends_coordinator,
             )
-        return self._crew
+        return self._started
 
 
 @dataclass(frozen=True)
-class _Crew:
-    """What is known and at work once Ray has started."""
+class _Started:
+    """What a `RayExecutor` holds once Ray has started.
+
+    Attributes:
+        engine: of all workers.
+        reader: of the workers' messages.
+        capacity: of the cluster.
+        pool: the workers.
+        ends_coordinator: whether `close` ends Ray Train's coordinator of resources.
+    """
 
     engine: Engine
-    letters: "Letters"
-    room: "Room"
+    reader: "MessageReader"
+    capacity: "Capacity"
     pool: "WorkerPool"
     ends_coordinator: bool

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dfshield.runs import Point
+from dfshield.trackers import Point
 
 if TYPE_CHECKING:
     from ray.util.metrics import Gauge
@@ -51,8 +51,8 @@ class RayMetrics:
 
         gauge = self._gauges.get(name)
         if gauge is None:
-            told = f"dfshield: {name.replace('_', ' ')}"
-            gauge = Gauge(f"dfshield_{name}", description=told, tag_keys=tuple(tags))
+            description = f"dfshield: {name.replace('_', ' ')}"
+            gauge = Gauge(f"dfshield_{name}", description=description, tag_keys=tuple(tags))
             self._gauges[name] = gauge
         gauge.set(value, tags=tags)
         self._last[name, tuple(tags.values())] = partial(gauge.set, value, tags=tags)
@@ -63,4 +63,4 @@ class RayMetrics:
             set_again()
 
     def close(self, *, failed: bool) -> None:
-        """The gauges go with this process."""
+        """Do nothing: the gauges end with this process."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dfshield.attacks import frozen, in_float32
 from dfshield.classifiers import batchnorm_layers
-from dfshield.engine.acceleration import Acceleration, in_one_layout, works
+from dfshield.engine.acceleration import Acceleration, can_compile, in_one_layout
 from dfshield.engine.fused_batchnorm import fuse, fusible
 
 
@@ -45,7 +45,9 @@ class AcceleratedModel(nn.Module):
         self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
         images = torch.zeros(full_size, *image_shape, device=self._device)
-        if acceleration.compiled and not works(lambda: self._try_eval(images), "this classifier"):
+        if acceleration.compiled and not can_compile(
+            lambda: self._try_eval(images), "this classifier"
+        ):
             self._eval_pass = self._logits
 
     def train(self, mode: bool = True) -> "AcceleratedModel":

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.errors import InputError
+from dfshield.checks import one_of
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -32,9 +32,7 @@ class Acceleration:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise InputError(f"precision: {self.precision!r} is unknown: known are {known}")
+        one_of(get_args(Precision), self.precision, "precision")
 
     @property
     def plain(self) -> bool:
@@ -52,7 +50,7 @@ class Acceleration:
         return torch.compile(function, dynamic=False) if self.compiled else function
 
 
-def works(attempt: Callable[[], object], what: str) -> bool:
+def can_compile(attempt: Callable[[], object], what: str) -> bool:
     """Return whether compiled code can be built and run, warning if it cannot.
 
     Args:

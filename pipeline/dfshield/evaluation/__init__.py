@@ -3,6 +3,7 @@
 from dfshield.evaluation.accuracy import (
     Images,
     as_images,
+    data_info,
     evaluate,
     evaluate_slices,
     slice_bounds,
@@ -17,7 +18,7 @@ from dfshield.evaluation.slices import (
     margins,
     robust_images,
 )
-from dfshield.evaluation.summary import summarise, summarise_worst_case
+from dfshield.evaluation.summary import measured_with, summarise, summarise_worst_case
 from dfshield.results import DataInfo, EvaluationResult
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Images",
     "SliceResult",
     "as_images",
+    "data_info",
     "evaluate",
     "evaluate_slice",
     "evaluate_slices",
@@ -35,6 +37,7 @@ __all__ = [
     "is_robustbench",
     "margins",
     "mean_and_spread",
+    "measured_with",
     "robust_images",
     "robustbench_entry",
     "slice_bounds",

@@ -66,6 +66,16 @@ class _Tensors:
         return digest.hexdigest()
 
 
+def data_info(images: Images) -> DataInfo:
+    """Return what results say of the images that were measured on."""
+    return DataInfo(
+        name=images.name,
+        split=images.split,
+        fingerprint=images.fingerprint(),
+        num_images=len(images),
+    )
+
+
 def as_images(images: Images | tuple[Tensor, Tensor]) -> Images:
     """Return a pair of images in [0, 1], (n, c, h, w), and labels, (n,), as an image set.
 
@@ -134,12 +144,7 @@ def evaluate(
     return summarise(
         slices,
         attack=attack,
-        data=DataInfo(
-            name=data.name,
-            split=data.split,
-            fingerprint=data.fingerprint(),
-            num_images=len(data),
-        ),
+        data=data_info(data),
         model=label,
         model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
         seed=seed,

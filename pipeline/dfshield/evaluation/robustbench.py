@@ -55,19 +55,14 @@ def robustbench_entry(
         )
     assert autoattack.eps is not None
     doubts = _doubts(autoattack)
-    data = autoattack.data
-    measured = f"{data.num_images} images of {data.name} ({data.split})"
-    if data.sampled_from is not None:
-        measured += f", a stratified sample of {data.sampled_from} (seed {data.sample_seed})"
-    norm = {"linf": "Linf", "l2": "L2"}[autoattack.norm or "linf"]
-    notes = [footnote, f"{norm}; {measured}", *doubts]
+    notes = [footnote, _measured(autoattack), *doubts]
     return {
         "link": link,
         "name": name,
         "authors": authors,
         "additional_data": additional_data,
         "number_forward_passes": 1,
-        "dataset": dataset or data.name,
+        "dataset": dataset or autoattack.data.name,
         "venue": venue,
         "architecture": architecture,
         "eps": _eps(autoattack.eps),
@@ -77,6 +72,16 @@ def robustbench_entry(
         "footnote": ". ".join(note for note in notes if note),
         "unreliable": bool(doubts),
     }
+
+
+def _measured(result: EvaluationResult) -> str:
+    """Return the threat model and the images of a result, for people."""
+    data = result.data
+    norm = {"linf": "Linf", "l2": "L2"}[result.norm or "linf"]
+    measured = f"{norm}; {data.num_images} images of {data.name} ({data.split})"
+    if data.sampled_from is None:
+        return measured
+    return f"{measured}, a stratified sample of {data.sampled_from} (seed {data.sample_seed})"
 
 
 def _doubts(result: EvaluationResult) -> list[str]:

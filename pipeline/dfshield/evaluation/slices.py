@@ -1,9 +1,7 @@
 """One slice of a test set under one attack: the unit that workers share out among themselves."""
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import ClassVar
@@ -11,14 +9,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from dfshield.attacks import (
-    RANGE_TOLERANCE,
     Attack,
-    Outcome,
+    Norm,
     check_images,
     check_labels,
     frozen,
@@ -27,12 +24,12 @@ from dfshield.attacks import (
 )
 from dfshield.brief import Brief
 from dfshield.classifiers import (
-    PROBABILITIES,
     are_probabilities,
     require_module,
     same_logits,
 )
-from dfshield.errors import DfshieldError, DfshieldWarning, InputError
+from dfshield.errors import InputError
+from dfshield.evaluation.attacked import Attacked, attacked_images
 from dfshield.results import first_problem
 from dfshield.seeds import torch_generators
 
@@ -107,15 +104,15 @@ def evaluate_slice(
     attack: Attack | None,
     *,
     seed: int,
-    keep: Callable[[Float[Tensor, "n c h w"]], None] | None = None,
+    keep: Callable[[Float[Tensor, "n c h w"]], None] = lambda _: None,
     attacked: nn.Module | None = None,
 ) -> SliceResult:
     """Attack one slice and predict the images that came back.
 
     All images are attacked, whether right or wrong when clean; an image is *robust* when both its
-    clean and its adversarial prediction are right. Images whose clean logits are not finite are
-    not attacked and not robust. The result depends on the arguments alone, also for a model that
-    draws random numbers; the model's mode and every global random generator stay as they are.
+    clean and its adversarial prediction are right. Those whose clean logits are not finite are not.
+    The result depends on the arguments alone, also for a model that draws random numbers; the
+    model's mode and every global random generator stay as they are.
 
     Args:
         model: maps images in [0, 1] to logits, on any device, in any precision.
@@ -123,8 +120,7 @@ def evaluate_slice(
         y: labels in 0..C-1.
         attack: None evaluates the clean images.
         seed: of the attack on this slice, and of what the model draws.
-        keep: takes the adversarial images, in the order of ``x``; those that were not attacked are
-            as they were.
+        keep: takes the adversarial images, in the order of ``x``, those not attacked as they were.
         attacked: what the attack is given in place of the model: the same, computed faster. What
             counts is what the model itself predicts.
 
@@ -136,27 +132,16 @@ def evaluate_slice(
     require_module(model)
     device = _device(model)
     x, y = check_images(model, x).to(device), y.to(device)
-    model = in_float32(model)
-    with frozen(model), torch_generators(seed, device):
+    with frozen(model := in_float32(model)), torch_generators(seed, device):
         clean, again = _logits(model, x), _logits(model, x)
         y = check_labels(x, y, clean.shape[1])
         sound = _predictions(clean, x) != NON_FINITE
-        x_adv, adversarial, notes = x.clone(), clean.clone(), list[str]()
-        queries = torch.zeros(len(x), dtype=torch.float64)
+        found = _attack(attack, attacked or model, x, y, sound, seed)
+        x_adv, adversarial = found.images, clean.clone()
         if attack is not None and bool(sound.any()):
-            with count_queries(attacked or model) as counted:
-                outcome, notes = _run(attack, attacked or model, x[sound], y[sound], seed)
-            x_adv[sound] = outcome.images
-            evenly = torch.full((len(outcome.images),), counted.images / len(outcome.images))
-            asked = evenly if outcome.queries is None else outcome.queries.cpu()
-            queries[sound.cpu()] = asked.double()
-            _check_bounds(attack, x_adv[sound], x[sound])
             adversarial[sound] = _logits(model, x_adv[sound])
-    if keep is not None:
-        keep(x_adv)
-    distances = _finite_or_none(
-        perturbation_norm(x_adv.double() - x.double(), attack.norm if attack else "linf")
-    )
+    keep(x_adv)
+    distances = _distances(x_adv, x, attack.norm if attack else "linf")
     return SliceResult(
         labels=tuple(y.tolist()),
         clean_predictions=tuple(_predictions(clean, x).tolist()),
@@ -164,14 +149,31 @@ def evaluate_slice(
         clean_margins=_finite_or_none(margins(clean, y)),
         adversarial_margins=_finite_or_none(margins(adversarial, y)),
         distances=distances,
-        queries=tuple(queries.tolist()),
+        queries=tuple(found.queries.tolist()),
         randomised=not same_logits(clean, again),
         num_classes=clean.shape[1],
-        max_perturbation=max((size for size in distances if size is not None), default=0.0),
-        notes=tuple(notes),
+        max_perturbation=max(filter(None, distances), default=0.0),
+        notes=tuple(found.notes),
         seconds=time.perf_counter() - started,
         probabilities=are_probabilities(clean),
     )
+
+
+def _attack(
+    attack: Attack | None,
+    model: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Int[Tensor, " n"],
+    sound: Bool[Tensor, " n"],
+    seed: int,
+) -> Attacked:
+    """Return all images, those that are ``sound`` under attack."""
+    x_adv, queries = x.clone(), torch.zeros(len(x), dtype=torch.float64)
+    if attack is None or not bool(sound.any()):
+        return Attacked(x_adv, queries, [])
+    found = attacked_images(attack, model, x[sound], y[sound], seed=seed)
+    x_adv[sound], queries[sound.cpu()] = found.images, found.queries
+    return Attacked(x_adv, queries, found.notes)
 
 
 def margins(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -179,28 +181,6 @@ def margins(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor,
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     margin = logits.gather(1, y[:, None]).squeeze(1) - others
     return margin.where(logits.isfinite().all(1), torch.nan)
-
-
-@dataclass
-class Queries:
-    """How many images a model has been asked about."""
-
-    images: int = 0
-
-
-@contextmanager
-def count_queries(model: nn.Module) -> Iterator[Queries]:
-    """Count the images that go through ``model`` in the block."""
-    counted = Queries()
-
-    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-        counted.images += len(given[0])
-
-    hook = model.register_forward_pre_hook(count)
-    try:
-        yield counted
-    finally:
-        hook.remove()
 
 
 def robust_images(part: SliceResult) -> npt.NDArray[np.bool_]:
@@ -216,6 +196,12 @@ def _finite_or_none(values: Float[Tensor, " n"]) -> tuple[float | None, ...]:
         value if finite else None
         for value, finite in zip(values.tolist(), values.isfinite().tolist(), strict=True)
     )
+
+
+def _distances(
+    x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"], norm: Norm
+) -> tuple[float | None, ...]:
+    return _finite_or_none(perturbation_norm(x_adv.double() - x.double(), norm))
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -239,50 +225,3 @@ def _predictions(logits: Float[Tensor, "n k"], x: Float[Tensor, "n c h w"]) -> I
     """Return the predicted classes; -1 where the image or its logits are not finite."""
     finite = logits.isfinite().all(1) & x.flatten(1).isfinite().all(1)
     return logits.argmax(1).where(finite, NON_FINITE)
-
-
-def _run(
-    attack: Attack,
-    model: nn.Module,
-    x: Float[Tensor, "n c h w"],
-    y: Int[Tensor, " n"],
-    seed: int,
-) -> tuple[Outcome, list[str]]:
-    """Return what the attack did and what it warned of."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DfshieldWarning)
-        outcome = attack.run(model, x, y, seed=seed)
-    notes: list[str] = []
-    for warning in caught:
-        if str(warning.message) == PROBABILITIES:
-            continue  # has a field of its own
-        if issubclass(warning.category, DfshieldWarning):
-            notes.append(str(warning.message))
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return outcome, list(dict.fromkeys(notes))
-
-
-def _check_bounds(
-    attack: Attack, x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]
-) -> None:
-    """Check ball and range of the finite images.
-
-    Raises:
-        DfshieldError: naming the attack and how far it went.
-    """
-    finite = x_adv.flatten(1).isfinite().all(1)
-    if not bool(finite.any()):
-        return
-    x_adv, x = x_adv[finite], x[finite]
-    largest = float(perturbation_norm(x_adv.double() - x.double(), attack.norm).max())
-    if largest > attack.eps * (1 + RANGE_TOLERANCE) + RANGE_TOLERANCE:
-        raise DfshieldError(
-            f"{attack.label} left its ball: a perturbation of {attack.norm} norm {largest:g} "
-            f"where eps is {attack.eps:g}"
-        )
-    low, high = float(x_adv.min()), float(x_adv.max())
-    if low < 0 or high > 1:
-        raise DfshieldError(f"{attack.label} left [0, 1]: pixels from {low:g} to {high:g}")

@@ -32,10 +32,7 @@ def summarise(
     Raises:
         InputError: when there is no slice, or they are of models with different class counts.
     """
-    counts = {part.num_classes for part in slices}
-    if len(counts) != 1:
-        raise InputError(f"expected slices of one model, but got class counts {sorted(counts)}")
-    num_classes = counts.pop()
+    num_classes = _classes_of(slices)
     labels = np.concatenate([part.labels for part in slices])
     clean = np.concatenate([part.clean_predictions for part in slices])
     predicted = np.concatenate([part.adversarial_predictions for part in slices])
@@ -44,14 +41,12 @@ def summarise(
     num_images, num_correct = len(labels), int(correct.sum())
     label_counts = np.bincount(labels, minlength=num_classes)
     histogram = np.bincount(predicted[predicted != NON_FINITE], minlength=num_classes)
-    present = np.unique(labels)
     collapsed = has_collapsed(histogram.tolist(), num_images)
     non_finite = int((predicted == NON_FINITE).sum())
     randomised = any(part.randomised for part in slices)
     probabilities = _whole([part.probabilities for part in slices])
     flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
-    if probabilities:
-        flags.append(PROBABILITIES)
+    flags += [PROBABILITIES] if probabilities else []
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
@@ -66,7 +61,7 @@ def summarise(
         interval=wilson_interval(num_correct, num_images),
         floor=float(label_counts.max() / num_images),
         majority_class=int(label_counts.argmax()),
-        balanced_accuracy=float(np.mean([correct[labels == label].mean() for label in present])),
+        balanced_accuracy=_balanced(correct, labels),
         prediction_histogram=tuple(histogram.tolist()),
         collapsed=collapsed,
         below_floor=num_correct < int(label_counts.max()),
@@ -80,12 +75,17 @@ def summarise(
         seed=seed,
         slice_size=slice_size,
         seconds=sum(part.seconds for part in slices),
-        versions={
-            "dfshield": __version__,
-            "torch": str(torch.__version__),
-            "pyautoattack": version("pyautoattack"),
-        },
+        versions=measured_with(),
     )
+
+
+def measured_with() -> dict[str, str]:
+    """Return the versions of the packages that decide what a measurement gives."""
+    return {
+        "dfshield": __version__,
+        "torch": str(torch.__version__),
+        "pyautoattack": version("pyautoattack"),
+    }
 
 
 def summarise_worst_case(
@@ -133,6 +133,18 @@ def summarise_worst_case(
     return summary.model_copy(
         update={"attack": attack, "label": label, "norm": first.norm, "eps": first.eps}
     )
+
+
+def _classes_of(slices: Sequence[SliceResult]) -> int:
+    counts = {part.num_classes for part in slices}
+    if len(counts) != 1:
+        raise InputError(f"expected slices of one model, but got class counts {sorted(counts)}")
+    return counts.pop()
+
+
+def _balanced(correct: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over the classes that there are of the accuracy on each."""
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
 def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:

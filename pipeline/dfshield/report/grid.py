@@ -55,25 +55,16 @@ def image_grid(
     row_step, column_step = height * scale + _GAP, width * scale + _GAP
     rows = max(1, min(len(class_names), _GRID_HEIGHT // row_step))
     names = drawable_names(class_names[:rows], length=_NAME_LENGTH)
-    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
-
+    font = _font("DejaVuSans.ttf")
     contrast = "contrast stretched per image" if stretch else "contrast not stretched"
     lines = [f"{contrast} · {height}×{width} pixels, shown {scale}×"]
     if rows < len(class_names):
         lines.append(f"first {rows} of {len(class_names)} classes")
     left = _MARGIN + round(max(font.getlength(name) for name in names)) + 14
     top = _MARGIN + (len(lines) + (title is not None)) * 22 + 8
-    text_width = max([font.getlength(line) for line in lines] + [bold.getlength(title or "")])
-    size = (
-        max(left + per_class * column_step - _GAP, _MARGIN + round(text_width)) + _MARGIN,
-        top + rows * row_step - _GAP + _MARGIN,
-    )
-    picture = Image.new("RGB", size, _PLATE)
+    right = left + per_class * column_step - _GAP
+    picture = _captioned(title, lines, right=right, bottom=top + rows * row_step - _GAP)
     draw = ImageDraw.Draw(picture)
-    if title is not None:
-        draw.text((_MARGIN, _MARGIN), title, fill=_TEXT, font=bold)
-    for number, line in enumerate(lines, start=int(title is not None)):
-        draw.text((_MARGIN, _MARGIN + 22 * number), line, fill=_QUIET, font=font)
     for row, name in enumerate(names):
         y = top + row * row_step
         middle = y + (row_step - _GAP) / 2
@@ -87,6 +78,20 @@ def image_grid(
     buffer = BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _captioned(title: str | None, lines: Sequence[str], *, right: int, bottom: int) -> Image.Image:
+    """Return a picture with title and lines, and room up to ``right`` and ``bottom``."""
+    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
+    text_width = max([font.getlength(line) for line in lines] + [bold.getlength(title or "")])
+    size = (max(right, _MARGIN + round(text_width)) + _MARGIN, bottom + _MARGIN)
+    picture = Image.new("RGB", size, _PLATE)
+    draw = ImageDraw.Draw(picture)
+    if title is not None:
+        draw.text((_MARGIN, _MARGIN), title, fill=_TEXT, font=bold)
+    for number, line in enumerate(lines, start=int(title is not None)):
+        draw.text((_MARGIN, _MARGIN + 22 * number), line, fill=_QUIET, font=font)
+    return picture
 
 
 def _checked_arrays(

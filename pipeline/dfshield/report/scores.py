@@ -26,9 +26,10 @@ FLAG_MEANING = {  # of the flags of an `EvaluationResult`, in their order
 
 ADVICE = (
     "What may help a student that is collapsed or below the floor: more surrogate images "
-    "(synthesis.num_images) made with more iterations (synthesis.iterations); more updates, by "
-    "more training.epochs or fewer batches to an update (training.gradrefine.num_batches, K: large "
-    "K is too much for small networks); a smaller training.objective.lambda2; a smaller threat.eps."
+    "(synthesis.num_images) made with more iterations (synthesis.method.iterations); more updates, "
+    "by more training.epochs or fewer batches to an update (training.gradrefine.num_batches, K: "
+    "large K is too much for small networks); a smaller training.objective.lambda2; a smaller "
+    "threat.eps."
 )
 """What to change; the keys are those of the configuration."""
 

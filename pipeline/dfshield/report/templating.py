@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,6 +29,8 @@ def environment() -> Environment:
         "eps": format_eps,
         "norm": format_norm,
         "duration": format_duration,
+        "setting": format_setting,
+        "words": format_words,
         "data_uri": data_uri,
         "inline": markdown_inline,
         "fenced": markdown_fenced,
@@ -48,6 +51,21 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, hours = whole // 60, whole // 3600
     return f"{minutes} min {whole % 60} s" if not hours else f"{hours} h {minutes % 60} min"
+
+
+def format_words(name: str) -> str:
+    """Return the name of an option as words: ``"learning_rate"`` is ``"Learning rate"``."""
+    return name.replace("_", " ").capitalize()
+
+
+def format_setting(value: object) -> str:
+    """Return the value of an option; of a section, what is neither empty, off nor zero."""
+    if isinstance(value, Mapping):
+        shown = {key: item for key, item in value.items() if item not in (None, False, 0)}
+        return ", ".join(f"{key} {format_setting(item)}" for key, item in shown.items())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
 
 
 def markdown_inline(text: object) -> Markup:

@@ -36,17 +36,23 @@ class Threat(View):
 
     norm: Norm
     eps: float
-    step: float | None = None
+    step_size: float | None = None
 
 
 class Synthesis(View):
-    """How the surrogate images of one seed were made; ``picture`` is a PNG, or empty."""
+    """How the surrogate images of one seed were made.
+
+    ``method`` is the synthesizer with its ``description`` and ``options``, ``generator`` the
+    fingerprint of its generator, if any; ``picture`` is a PNG, or empty.
+    """
 
     num_images: int
-    iterations: int
+    method: str
+    description: str
+    options: dict[str, Any]
+    generator: str | None = None
     teacher_agreement: Share
     class_counts: tuple[int, ...]
-    coefficients: str
     seconds: float
     picture: bytes = b""
 

@@ -14,9 +14,9 @@ class RunContext:
     """A run: what is wanted, where it lies, who works, who watches.
 
     Attributes:
+        refs: by seed, object references of the parts of the surrogate data set that no file holds
+            (sink ``object_store``), by the path of the part.
         replan: whether interrupted work may go on under another engine.
-        kept: by seed, the parts of the surrogate data set that no file holds (sink
-            ``object_store``): a reference by the part's path.
     """
 
     config: Config
@@ -24,8 +24,8 @@ class RunContext:
     executor: Executor
     observer: Observer
     log: EventLog
+    refs: dict[int, dict[str, object]] = field(default_factory=dict)
     replan: bool = False
-    kept: dict[int, dict[str, object]] = field(default_factory=dict)
 
     @property
     def monitor(self) -> Monitor:

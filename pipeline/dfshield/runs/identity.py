@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dfshield.config import defaults_for, renamed
+from dfshield.config import current_key, defaults_for, with_current_keys
 
 ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1}
 """Versions: whoever changes what the same settings give raises one. What was made by another
@@ -44,9 +44,10 @@ def stripped(identity: Mapping[str, Any]) -> dict[str, Any]:
 
     A section stays, though it may be empty: its result has something of it.
     """
-    defaults = _defaults(identity)
+    now = with_current_keys(identity)
+    defaults = _defaults(now)
     left = {}
-    for key, value in identity.items():
+    for key, value in now.items():
         if key == _SURROGATE:
             left[key] = stripped(value)
         elif isinstance(value, Mapping):
@@ -60,9 +61,14 @@ def stripped(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def filled(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity, of any age, with all its keys: by their names of now, with defaults."""
-    now, _ = renamed(nested(identity))
+    now = with_current_keys(nested(identity))
     now.pop("audit", None)  # sweeps used to record these two, on which nothing depends
-    now.get("synthesis", {}).pop("checkpoint_every", None)
+    if isinstance(now.get("synthesis"), Mapping):
+        now["synthesis"] = {k: v for k, v in now["synthesis"].items() if k != "checkpoint_every"}
+    if "axes" in now:
+        now["axes"] = sorted(map(current_key, now["axes"]))
+    if _SURROGATE in now:
+        now[_SURROGATE] = filled(now[_SURROGATE])
     return _with(now, _defaults(now))
 
 
@@ -102,11 +108,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults of an identity's keys, and of those of one within it."""
-    found = defaults_for(identity)
-    if isinstance(within := identity.get(_SURROGATE), Mapping):
-        found[_SURROGATE] = _defaults(within)
-    return {**found, _ALGORITHM: dict.fromkeys(identity.get(_ALGORITHM, ()), 1)}
+    """Return the defaults of an identity's keys."""
+    return {**defaults_for(identity), _ALGORITHM: dict.fromkeys(identity.get(_ALGORITHM, ()), 1)}
 
 
 def _without(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

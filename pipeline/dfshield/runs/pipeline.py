@@ -22,9 +22,9 @@ from dfshield.runs.stages.stage import Stage
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, SilentObserver
 from dfshield.runs.watching.metrics import EventMetrics
-from dfshield.runs.watching.trackers import openers_of
-from dfshield.runs.watching.tracking import Tracker, Tracking
+from dfshield.runs.watching.tracking import Tracking, openers_of
 from dfshield.storage import Folder
+from dfshield.trackers import Recorder
 
 if TYPE_CHECKING:
     from dfshield.audit import AuditReport
@@ -53,7 +53,7 @@ class Run:
         executor: Executor | None = None,
         observer: Observer | None = None,
         replan: bool = False,
-        trackers: Mapping[str, Callable[[], Tracker]] | None = None,
+        trackers: Mapping[str, Callable[[], Recorder]] | None = None,
         layout: RunLayout | None = None,
         hear: Callable[[str, Mapping[str, Any]], None] = lambda *_: None,
     ) -> None:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -10,19 +12,19 @@ from typing import Any
 import torch
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config
+from dfshield.config import Config, SynthesisConfig
 from dfshield.runs.driver.synthesize import synthesis_engine
 from dfshield.runs.driver.train import training_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.inputs.teacher_source import imported_teacher
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.records import nothing_yet, read_record
-from dfshield.runs.work.synthesis import inversion_of
 from dfshield.runs.work.training import make_trainer
 from dfshield.storage import SurrogateTensors
-from dfshield.synthesis import InversionState
+from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
 
@@ -77,28 +79,20 @@ def _teacher(config: Config) -> Classifier:
 
 
 def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
-    options = config.synthesis
+    options, seed = config.synthesis, config.all_seeds[0]
     engine = synthesis_engine(options, teacher, here)
     engine.bind()
-    short = options.model_copy(update={"iterations": MEASURED + 2})
-    inversion = inversion_of(teacher.to(torch.device(engine.device)), short, engine)
-    ticks: list[float] = []
-
-    def tick(_: int, state: Callable[[], InversionState]) -> None:
-        state().losses.cpu()  # waits for the device
-        ticks.append(time.perf_counter())
-
-    begun = time.perf_counter()
-    inversion.synthesize_together(
-        seed=config.all_seeds[0],
-        batches=range(engine.batches_per_pass),
-        size=options.batch_size,
-        on_iteration=tick,
-    )
-    iteration = median(b - a for a, b in pairwise(ticks[1:]))
-    per_image = iteration * options.iterations / (engine.batches_per_pass * options.batch_size)
-    part_size, to_begin = config.storage.part_size, ticks[0] - begun - iteration
-    sizes = (options.num_images, options.num_holdout)
+    teacher = teacher.to(torch.device(engine.device))
+    synthesizer, fitting = synthesizer_of(options), 0.0
+    if isinstance(synthesizer, FittedSynthesizer):
+        fit = synthesizer.fit(teacher, seed=seed, acceleration=engine.acceleration)
+        steps = min(MEASURED, fit.steps)
+        fitting = fit.steps * median(_seconds(fit.step, engine) for _ in range(steps))
+        synthesizer = synthesizer.with_weights(fit.weights())
+    to_begin, per_pass = _measured_pass(synthesizer, teacher, engine, options, seed=seed)
+    to_begin += fitting
+    per_image = per_pass / (engine.batches_per_pass * options.batch_size)
+    part_size, sizes = config.storage.part_size, (options.num_images, options.num_holdout)
     return StagePlan(
         stage="synthesize",
         engine=engine,
@@ -108,6 +102,64 @@ def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
         seconds_per_unit=per_image * min(part_size, options.num_images),
         seconds=to_begin + per_image * sum(sizes),
     )
+
+
+class _MeasuredError(Exception):
+    """Ends a pass of which enough iterations have been measured."""
+
+
+def _measured_pass(
+    synthesizer: Synthesizer,
+    teacher: Classifier,
+    engine: Engine,
+    options: SynthesisConfig,
+    *,
+    seed: int,
+) -> tuple[float, float]:
+    """Return the seconds until the first iteration begins, and those of a whole pass.
+
+    Of a pass with iterations a few are measured.
+    """
+    begun = time.perf_counter()
+    bound = synthesizer.bind(
+        teacher,
+        acceleration=engine.acceleration,
+        full_pass=(engine.batches_per_pass, options.batch_size),
+    )
+    one_pass = partial(
+        bound.synthesize_batches,
+        seed=seed,
+        batches=range(engine.batches_per_pass),
+        size=options.batch_size,
+    )
+    ticks: list[float] = []
+
+    def tick(done: int, _: Callable[[], BatchState]) -> None:
+        _wait_for(engine)
+        ticks.append(time.perf_counter())
+        if done == MEASURED + 2:
+            raise _MeasuredError
+
+    with suppress(_MeasuredError):
+        one_pass(on_iteration=tick)
+    if len(ticks) < 3:
+        first = time.perf_counter()
+        whole = _seconds(one_pass, engine)
+        return first - begun - whole, whole
+    iteration = median(b - a for a, b in pairwise(ticks[1:]))
+    return ticks[0] - begun - iteration, iteration * bound.iterations
+
+
+def _seconds(work: Callable[[], object], engine: Engine) -> float:
+    start = time.perf_counter()
+    work()
+    _wait_for(engine)
+    return time.perf_counter() - start
+
+
+def _wait_for(engine: Engine) -> None:
+    if engine.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:

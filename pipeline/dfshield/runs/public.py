@@ -25,9 +25,7 @@ from dfshield.runs.planning import StagePlan, plan_stage
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
 from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
-from dfshield.runs.watching.metrics import Point
 from dfshield.runs.watching.status import run_status
-from dfshield.runs.watching.tracking import Tracker
 
 __all__ = [
     "STAGES",
@@ -40,7 +38,6 @@ __all__ = [
     "Job",
     "Monitor",
     "Observer",
-    "Point",
     "Resynthesis",
     "Run",
     "RunLayout",
@@ -49,7 +46,6 @@ __all__ = [
     "StagePlan",
     "StopRequest",
     "Task",
-    "Tracker",
     "Worker",
     "deferred_interrupt",
     "ignore_stop_signals",

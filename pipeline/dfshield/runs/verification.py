@@ -6,19 +6,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from dfshield.classifiers import Classifier
 from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
-from dfshield.runs.driver.synthesize import settings_of
 from dfshield.runs.execution.engine_choice import planned_engine, resumed_engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.layout import seed_folders
 from dfshield.runs.names import SYNTHETIC, TEACHER
 from dfshield.runs.watching.events import Observer
-from dfshield.runs.work.synthesis import STREAMS, inversion_of, passes_of, rows_of, stored_batch
+from dfshield.runs.work.synthesis import (
+    STREAMS,
+    bound_synthesizer,
+    passes_of,
+    rows_of,
+    stored_batch,
+)
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     MANIFEST,
@@ -31,7 +36,7 @@ from dfshield.storage import (
     part_engine,
     verify,
 )
-from dfshield.synthesis import Inversion
+from dfshield.synthesis import BoundSynthesizer
 
 
 def verify_run(location: str) -> list[VerifyReport]:
@@ -126,10 +131,11 @@ def _resynthesized(
         as_begun = planned_engine(here, EngineConfig(), work=0.0, bound=bound)
         engine = resumed_engine(as_begun, bound, where=data.folder, replan=False)
         engine.bind()
-        inversion = inversion_of(teacher.to(torch.device(engine.device)), settings, engine)
+        on_device = teacher.to(torch.device(engine.device))
+        synthesizer = bound_synthesizer(settings, on_device, engine, data.folder)
         stored = data.read(part)
         for batch, rows in rows_by_batch.items():
-            again, first = _made_again(inversion, manifest, part, batch, engine.batches_per_pass)
+            again, first = _made_again(synthesizer, manifest, part, batch, engine.batches_per_pass)
             differing += [
                 (part.path, row) for row in rows if not _equal(stored, row, again, row - first)
             ]
@@ -161,25 +167,23 @@ def _sample(
 
 
 def _made_again(
-    inversion: Inversion, manifest: Manifest, part: Part, batch: int, per_pass: int
+    synthesizer: BoundSynthesizer, manifest: Manifest, part: Part, batch: int, per_pass: int
 ) -> tuple[PartArrays, int]:
     """Return a batch, made with those of its pass, and the row of its part where it begins."""
     rows = rows_of(manifest, part, batch)
-    (together,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
-    synthesized = inversion.synthesize_together(
-        seed=manifest.seed, batches=together, size=len(rows), stage=STREAMS[part.split]
+    (in_pass,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
+    made = synthesizer.synthesize_batches(
+        seed=manifest.seed, batches=in_pass, size=len(rows), stream=STREAMS[part.split]
     )
-    made = synthesized[together.index(batch)]
-    return stored_batch(inversion.teacher, manifest, batch, made), rows.start
+    of_batch = made[in_pass.index(batch)]
+    return stored_batch(synthesizer.teacher, manifest, batch, of_batch), rows.start
 
 
 def _settings(data: SurrogateDataset) -> SynthesisConfig:
     try:
-        return settings_of(data.manifest)
-    except ValidationError:
-        raise InputError(
-            f"{data.folder}: its manifest does not tell how the images were made"
-        ) from None
+        return recorded_synthesis(data.manifest.identity)
+    except InputError as error:
+        raise InputError(f"{data.folder}: {error}") from None
 
 
 def _equal(stored: PartArrays, row: int, again: PartArrays, in_batch: int) -> bool:

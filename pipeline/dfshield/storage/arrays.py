@@ -1,6 +1,7 @@
 """The columns of one part as NumPy arrays, their checksum, and how pixels are stored."""
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -9,6 +10,7 @@ from jaxtyping import Float32, Shaped
 
 from dfshield.brief import Brief
 from dfshield.errors import InputError
+from dfshield.storage.columns import ALPHAS, LOSSES, is_format_1
 
 ImageDtype = Literal["float32", "float16", "uint8"]
 
@@ -24,10 +26,9 @@ class PartArrays(Brief):
         images: (n, c, h, w), as stored: float32 or float16 in [0, 1], or uint8 in [0, 255].
         labels: (n,) int64, the class each image was made for, in [0, k).
         teacher_logits: (n, k) float32, of the *stored* image (decoded to float32).
-        alphas: (n, 3) float64, coefficients of the class, feature and TV term.
-        batch: (n,) int64, global index of the batch the image was optimised in.
+        batch: (n,) int64, global index of the batch the image was made in.
         seed: (n,) int64, the run's seed.
-        losses: (n, 4) float32, last class, feature and TV term, and their weighted sum.
+        columns: the synthesizer's own columns by name, each (n,); see `Synthesizer.columns`.
 
     Raises:
         InputError: if a shape, dtype, label, pixel range or logit is not as said here.
@@ -36,10 +37,9 @@ class PartArrays(Brief):
     images: np.ndarray
     labels: np.ndarray
     teacher_logits: np.ndarray
-    alphas: np.ndarray
     batch: np.ndarray
     seed: np.ndarray
-    losses: np.ndarray
+    columns: Mapping[str, np.ndarray]
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype.name not in get_args(ImageDtype):
@@ -51,10 +51,10 @@ class PartArrays(Brief):
         classes = self.teacher_logits.shape[1] if self.teacher_logits.ndim == 2 else 0
         _expect("labels", self.labels, "int64", (rows,))
         _expect("teacher_logits", self.teacher_logits, "float32", (rows, classes))
-        _expect("alphas", self.alphas, "float64", (rows, 3))
         _expect("batch", self.batch, "int64", (rows,))
         _expect("seed", self.seed, "int64", (rows,))
-        _expect("losses", self.losses, "float32", (rows, 4))
+        for name, values in self.columns.items():
+            _expect(name, values, values.dtype.name, (rows,))
         if rows == 0:
             return
         if not (self.labels.min() >= 0 and self.labels.max() < classes):
@@ -73,18 +73,46 @@ class PartArrays(Brief):
     def checksum(self) -> str:
         r"""Return a SHA-256 (hex) over the columns, whatever file format they are stored in.
 
-        The digest runs over the columns in the order of the class's attributes. Each one
-        contributes the ASCII line ``<name> <dtype> <shape>\n``, for example
-        ``images float32 800x3x32x32``, and then its values: C order, little-endian, no padding.
+        The digest runs over the columns in the order of `hashed_columns`. Each one contributes the
+        ASCII line ``<name> <dtype> <shape>\n``, for example ``images float32 800x3x32x32``, and
+        then its values: C order, little-endian, no padding.
         """
         digest = hashlib.sha256()
-        for column in fields(self):
-            values: np.ndarray = getattr(self, column.name)
+        for name, values in hashed_columns(self):
             shape = "x".join(str(size) for size in values.shape)
-            digest.update(f"{column.name} {values.dtype.name} {shape}\n".encode())
+            digest.update(f"{name} {values.dtype.name} {shape}\n".encode())
             little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
             digest.update(np.ascontiguousarray(little_endian).data)
         return digest.hexdigest()
+
+    @classmethod
+    def joined(cls, batches: "Sequence[PartArrays]") -> "PartArrays":
+        """Return the rows of several batches, one after the other."""
+        first = batches[0]
+        common = [column.name for column in fields(cls) if column.name != "columns"]
+        return cls(
+            **{name: np.concatenate([getattr(b, name) for b in batches]) for name in common},
+            columns={
+                name: np.concatenate([b.columns[name] for b in batches]) for name in first.columns
+            },
+        )
+
+
+def hashed_columns(arrays: PartArrays) -> Iterator[tuple[str, np.ndarray]]:
+    """Give the columns in the order of the checksum, by name.
+
+    These are ``images``, ``labels``, ``teacher_logits``, ``batch``, ``seed`` and then the
+    synthesizer's own, by name. In format 1 the own columns are two matrices: ``alphas`` (n x 3)
+    before ``batch``, and ``losses`` (n x 4) at the end.
+    """
+    yield from ((name, getattr(arrays, name)) for name in ("images", "labels", "teacher_logits"))
+    if is_format_1(arrays.columns):
+        yield "alphas", np.stack([arrays.columns[name] for name in ALPHAS], axis=1)
+    yield from ((name, getattr(arrays, name)) for name in ("batch", "seed"))
+    if is_format_1(arrays.columns):
+        yield "losses", np.stack([arrays.columns[name] for name in LOSSES], axis=1)
+    else:
+        yield from sorted(arrays.columns.items())
 
 
 def encode_images(

@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 
 from dfshield.errors import InputError, one_line
 from dfshield.storage.local_files import append_line, is_abandoned, is_temporary, write_atomically
-from dfshield.storage.locations import errors_told, open_store, patiently
+from dfshield.storage.locations import explained_errors, open_store, with_retries
 
 Value = TypeVar("Value")
 
@@ -181,7 +181,7 @@ class Folder:
         be appended to an object.
         """
         assert self.local is not None
-        with errors_told(self._shown(name)):
+        with explained_errors(self._shown(name)):
             append_line(self.local / name, line)
 
     def delete(self, name: str) -> None:
@@ -214,7 +214,7 @@ class Folder:
             yield
             return
         lock = filelock.FileLock(self.local / name, timeout=LOCK_TIMEOUT_S)
-        with errors_told(self._shown(name)):
+        with explained_errors(self._shown(name)):
             self.local.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         try:
@@ -262,6 +262,6 @@ class Folder:
         return f"{str(self).rstrip('/')}/{name}" if name else str(self)
 
     def _ask(self, name: str, action: Callable[[], Value]) -> Value:
-        """Do something with the file system; see `errors_told` for what it raises."""
-        with errors_told(self._shown(name)):
-            return action() if self.local is not None else patiently(action, self._shown(name))
+        """Do something with the file system; see `explained_errors` for what it raises."""
+        with explained_errors(self._shown(name)):
+            return action() if self.local is not None else with_retries(action, self._shown(name))

@@ -80,8 +80,8 @@ def open_store(location: str) -> tuple[pafs.FileSystem, str]:
             f"{shown}: a location must not hold credentials, which would stand in files and logs: "
             "set them in the environment or in the store's own configuration file"
         )
-    with errors_told(location):
-        return patiently(lambda: _open(location), location)
+    with explained_errors(location):
+        return with_retries(lambda: _open(location), location)
 
 
 def _open(location: str) -> tuple[pafs.FileSystem, str]:
@@ -117,7 +117,7 @@ def redacted(location: str) -> str:
 
 
 @contextmanager
-def errors_told(shown: str) -> Iterator[None]:
+def explained_errors(shown: str) -> Iterator[None]:
     """Turn an error of the file system into one line that names the file and the way out.
 
     Raises:
@@ -140,7 +140,7 @@ def _refusals(error: BaseException) -> list[tuple[str, str]]:
     return [told for words, told in _REFUSALS.items() if re.search(words, str(error))]
 
 
-def patiently(action: Callable[[], Value], shown: str) -> Value:
+def with_retries(action: Callable[[], Value], shown: str) -> Value:
     """Call what asks a store, again and again for a minute while it fails for a passing reason.
 
     Raises:

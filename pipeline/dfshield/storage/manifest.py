@@ -1,8 +1,8 @@
 """The manifest of a surrogate data set: what it was made of and which parts it consists of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,9 +18,10 @@ from pydantic import (
 from dfshield.brief import BriefModel
 from dfshield.errors import InputError
 from dfshield.storage.arrays import ImageDtype
+from dfshield.storage.columns import FORMAT_1, check_columns, is_format_1
 from dfshield.storage.filesystem import Folder, MissingFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 Split = Literal["data", "holdout"]
@@ -64,7 +65,8 @@ class Manifest(BriefModel):
     """What a surrogate data set is: written once when the job is planned, and when it grows.
 
     Attributes:
-        format_version: version of this file and of the parts; see ``FORMAT_VERSION``.
+        format_version: version of this file and of the parts: 1 for the columns that format 1 has,
+            else 2; see `columns`.
         identity: all that the images depend on; two sets with equal identities hold equal images.
         teacher_fingerprint: SHA-256 of the teacher.
         image_shape: (c, h, w).
@@ -75,13 +77,16 @@ class Manifest(BriefModel):
         batch_size: images per batch.
         part_size: images per part, for parts planned from now on.
         shard_size: images per shard, likewise.
+        columns: the synthesizer's own columns, NumPy dtypes by name.
+        generator: fingerprint of the generator that images are sampled from; None if there is none
+            or none has been fitted yet.
         engine: what ran the optimisation (device type, precision, threads, versions).
         parts: the plan, in the order of the images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: PositiveInt = FORMAT_VERSION
+    format_version: PositiveInt = 1
     identity: dict[str, JsonValue]
     teacher_fingerprint: str
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -92,6 +97,8 @@ class Manifest(BriefModel):
     batch_size: PositiveInt
     part_size: PositiveInt
     shard_size: PositiveInt
+    columns: dict[str, str] = FORMAT_1
+    generator: str | None = None
     engine: dict[str, JsonValue]
     parts: tuple[Part, ...]
 
@@ -111,6 +118,20 @@ class Manifest(BriefModel):
             raise ValueError("two parts have the same name")
         return self
 
+    @model_validator(mode="after")
+    def _format_fits_columns(self) -> "Manifest":
+        check_columns(self.columns)
+        if self.format_version != format_of(self.columns):
+            raise ValueError(f"format_version: its columns are of {format_of(self.columns)}")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in its file, which in format 1 names no columns."""
+        left_out = {"columns"} if self.format_version == 1 else set()
+        if self.generator is None:
+            left_out.add("generator")
+        return self.model_dump(mode="json", exclude=left_out)
+
     def split(self, split: Split) -> tuple[Part, ...]:
         """Return the planned parts of one split, in the order of the images."""
         return tuple(part for part in self.parts if part.split == split)
@@ -129,6 +150,11 @@ class Manifest(BriefModel):
             raise InputError(f"{num_images} images of {split!r} wanted, but {planned} are planned")
         starts = accumulate((part.num_images for part in parts), initial=0)
         return tuple(part for part, start in zip(parts, starts, strict=False) if start < num_images)
+
+
+def format_of(columns: Iterable[str]) -> int:
+    """Return the version of the format that a set with these own columns is stored in."""
+    return 1 if is_format_1(columns) else FORMAT_VERSION
 
 
 def plan_parts(
@@ -223,4 +249,4 @@ def read_manifest(folder: Folder) -> Manifest:
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
     """Write the manifest, atomically; equal manifests give equal bytes."""
-    folder.write_json(MANIFEST, manifest.model_dump(mode="json"))
+    folder.write_json(MANIFEST, manifest.to_json())

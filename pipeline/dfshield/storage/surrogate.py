@@ -137,15 +137,15 @@ class SurrogateTables(SurrogateReader):
 
     Attributes:
         manifest: what the set holds.
-        fetch: returns the table of a part, as `part_table` made it.
+        get_table: returns the table of a part, as `part_table` made it.
     """
 
     manifest: Manifest
-    fetch: Callable[[Part], pa.Table]
+    get_table: Callable[[Part], pa.Table]
 
     def read(self, part: Part) -> PartArrays:
         """Return one part from its table, checked; see `SurrogateReader`."""
-        return part_arrays(self.fetch(part), self.manifest, part)
+        return part_arrays(self.get_table(part), self.manifest, part)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """One part of the surrogate data set as an Arrow table, in memory or about to become a file.
 
 Columns, one row per image: ``image`` (fixed-size binary: the pixels in C order, c x h x w, in the
-stored dtype, little-endian), ``label``, ``teacher_logits`` (fixed-size list of float),
-``alpha_class``, ``alpha_feature``, ``alpha_tv``, ``batch``, ``seed``, ``loss_class``,
-``loss_feature``, ``loss_tv``, ``loss_total``. The schema metadata tells any reader how to rebuild
-and check the arrays (every key begins with ``dfshield.``):
+stored dtype, little-endian), ``label``, ``teacher_logits`` (fixed-size list of float), ``batch``,
+``seed``, and the synthesizer's own, which the manifest names; see `columns` for their order. The
+schema metadata tells any reader how to rebuild and check the arrays (every key begins with
+``dfshield.``):
 
 - ``format_version``: version of this layout.
 - ``image_shape``, ``image_dtype``: JSON list [c, h, w]; float32, float16 or uint8.
@@ -12,6 +12,7 @@ and check the arrays (every key begins with ``dfshield.``):
 - ``identity``, ``split``, ``shard``, ``part``: which data set it belongs to (a hash), and where.
 - ``engine``: what made it (JSON).
 - ``class_names``: JSON list.
+- ``generator``: fingerprint of the generator that the images were sampled from, if any.
 """
 
 import json
@@ -24,11 +25,10 @@ import pyarrow as pa
 from dfshield.canonical import canonical_json, identity_hash
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.storage.arrays import PartArrays
+from dfshield.storage.columns import column_order
 from dfshield.storage.manifest import Manifest, Part
 
 _PREFIX = "dfshield."
-_ALPHAS = ("alpha_class", "alpha_feature", "alpha_tv")
-_LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -65,19 +65,19 @@ def part_table(manifest: Manifest, part: Part, arrays: PartArrays) -> pa.Table:
     if misfit is not None:
         raise InputError(f"{part.path}: the arrays do not belong to this part: {misfit}")
     pixels = np.ascontiguousarray(arrays.images.astype(_little_endian(manifest), copy=False))
-    columns = [
-        pa.FixedSizeBinaryArray.from_buffers(
+    schema = _schema(manifest)
+    columns = {
+        "image": pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(_image_bytes(manifest)), len(arrays), [None, pa.py_buffer(pixels)]
         ),
-        pa.array(arrays.labels),
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(arrays.teacher_logits.ravel()), type=_schema(manifest).field(2).type
+        "label": pa.array(arrays.labels),
+        "teacher_logits": pa.FixedSizeListArray.from_arrays(
+            pa.array(arrays.teacher_logits.ravel()), type=schema.field("teacher_logits").type
         ),
-        *(pa.array(values) for values in arrays.alphas.T),
-        pa.array(arrays.batch),
-        pa.array(arrays.seed),
-        *(pa.array(values) for values in arrays.losses.T),
-    ]
+        "batch": pa.array(arrays.batch),
+        "seed": pa.array(arrays.seed),
+        **{name: pa.array(values) for name, values in arrays.columns.items()},
+    }
     metadata = {
         "format_version": str(manifest.format_version),
         "image_dtype": manifest.image_dtype,
@@ -85,8 +85,8 @@ def part_table(manifest: Manifest, part: Part, arrays: PartArrays) -> pa.Table:
         "engine": canonical_json(manifest.engine),
         **_place(manifest, part),
     }
-    schema = _schema(manifest).with_metadata({_PREFIX + k: v for k, v in metadata.items()})
-    return pa.Table.from_arrays(columns, schema=schema)
+    schema = schema.with_metadata({_PREFIX + k: v for k, v in metadata.items()})
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def part_arrays(table: pa.Table, manifest: Manifest, part: Part) -> PartArrays:
@@ -128,20 +128,15 @@ def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
         pixels.buffers()[1], np.uint8, count=len(pixels) * width, offset=pixels.offset * width
     )
     logits = _only_chunk(table, "teacher_logits").flatten().to_numpy()
-
-    def stacked(names: tuple[str, ...]) -> np.ndarray:
-        return np.stack([table[name].to_numpy() for name in names], axis=1)
-
     return PartArrays(
         images=images.view(_little_endian(manifest))
         .reshape(-1, *manifest.image_shape)
         .astype(manifest.image_dtype, copy=False),
         labels=table["label"].to_numpy(),
         teacher_logits=logits.reshape(-1, manifest.num_classes),
-        alphas=stacked(_ALPHAS),
         batch=table["batch"].to_numpy(),
         seed=table["seed"].to_numpy(),
-        losses=stacked(_LOSSES),
+        columns={name: table[name].to_numpy() for name in manifest.columns},
     )
 
 
@@ -157,16 +152,16 @@ def _only_chunk(table: pa.Table, name: str) -> pa.Array:
 
 def _schema(manifest: Manifest) -> pa.Schema:
     logits = pa.list_(pa.field("element", pa.float32(), nullable=False), manifest.num_classes)
-    types = [
-        ("image", pa.binary(_image_bytes(manifest))),
-        ("label", pa.int64()),
-        ("teacher_logits", logits),
-        *((name, pa.float64()) for name in _ALPHAS),
-        ("batch", pa.int64()),
-        ("seed", pa.int64()),
-        *((name, pa.float32()) for name in _LOSSES),
-    ]
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types])
+    types = {
+        "image": pa.binary(_image_bytes(manifest)),
+        "label": pa.int64(),
+        "teacher_logits": logits,
+        "batch": pa.int64(),
+        "seed": pa.int64(),
+        **{name: pa.from_numpy_dtype(dtype) for name, dtype in manifest.columns.items()},
+    }
+    names = column_order(manifest.columns)
+    return pa.schema([pa.field(name, types[name], nullable=False) for name in names])
 
 
 def _image_bytes(manifest: Manifest) -> int:
@@ -180,7 +175,7 @@ def _little_endian(manifest: Manifest) -> "np.dtype[np.generic]":
 
 def _place(manifest: Manifest, part: Part) -> dict[str, str]:
     """The metadata that tells where a part belongs."""
-    return {
+    place = {
         "identity": identity_hash(manifest.identity),
         "split": part.split,
         "shard": str(part.shard),
@@ -188,6 +183,7 @@ def _place(manifest: Manifest, part: Part) -> dict[str, str]:
         "image_shape": json.dumps(manifest.image_shape),
         "class_names": json.dumps(manifest.class_names, ensure_ascii=False),
     }
+    return place if manifest.generator is None else {**place, "generator": manifest.generator}
 
 
 def recorded_engine(schema: pa.Schema) -> dict[str, Any]:
@@ -228,6 +224,8 @@ def _misfit(manifest: Manifest, part: Part, arrays: PartArrays) -> str | None:
         return f"its images are {arrays.images.dtype}, not {manifest.image_dtype}"
     if arrays.images.shape[1:] != manifest.image_shape:
         return f"its images are {arrays.images.shape[1:]}, not {manifest.image_shape}"
+    if {name: values.dtype.name for name, values in arrays.columns.items()} != manifest.columns:
+        return f"its own columns are not {', '.join(manifest.columns)}"
     if arrays.teacher_logits.shape[1] != manifest.num_classes:
         return f"it has {arrays.teacher_logits.shape[1]} logits, not {manifest.num_classes}"
     batches = np.repeat(np.array(part.batches), manifest.batch_size)[: part.num_images]

@@ -1,24 +1,41 @@
-"""Teacher to images: the losses, the coefficients, the inversion."""
+"""Teacher to images: the family of synthesizers, and the losses and draws of the paper's own."""
 
-from dfshield.synthesis.batched import Together
+from dfshield.synthesis.base import (
+    BatchState,
+    BoundSynthesizer,
+    FittedSynthesizer,
+    OnIteration,
+    SynthesizedBatch,
+    Synthesizer,
+)
+from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Rule
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
-from dfshield.synthesis.inversion import Inversion, SynthesizedBatch
+from dfshield.synthesis.dss import DSS, Inversion
+from dfshield.synthesis.fit import GeneratorFit
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
-from dfshield.synthesis.plain import InversionState, OnIteration, optimise
+from dfshield.synthesis.plain import InversionState, optimise
+from dfshield.synthesis.registry import SYNTHESIZERS
 
 __all__ = [
+    "DSS",
+    "SYNTHESIZERS",
     "BatchDraws",
+    "BatchState",
+    "BatchedInversion",
+    "BoundSynthesizer",
     "CoefficientSampler",
     "Coefficients",
     "FeatureStatistics",
+    "FittedSynthesizer",
+    "GeneratorFit",
     "Inversion",
     "InversionState",
     "LabelRule",
     "OnIteration",
     "Rule",
     "SynthesizedBatch",
-    "Together",
+    "Synthesizer",
     "class_prior_loss",
     "draw_batch",
     "draw_labels",

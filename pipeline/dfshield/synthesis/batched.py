@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers import answer_of, batchnorm_layers
-from dfshield.engine.acceleration import Acceleration, channels_last, in_one_layout, works
+from dfshield.engine.acceleration import Acceleration, can_compile, channels_last, in_one_layout
 from dfshield.engine.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
+from dfshield.synthesis.base import OnIteration
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
-from dfshield.synthesis.plain import InversionState, OnIteration, restored
+from dfshield.synthesis.plain import InversionState, restore
 
 
 class _Record(NamedTuple):
@@ -43,8 +44,8 @@ class GroupStatistics(FeatureStatistics):
         for layer in self._layers:
             layer.register_forward_pre_hook(self._record)
 
-    def forget(self) -> None:
-        """Forget what a pass that was not finished has left."""
+    def reset(self) -> None:
+        """Drop the records of a pass that was not finished."""
         self._records = []
 
     def loss(self) -> Float[Tensor, " g"]:
@@ -71,8 +72,8 @@ class GroupStatistics(FeatureStatistics):
         self._records.append(_Record(sums, size, layer.running_var))
 
 
-class Together:
-    """Optimises as many batches of one size at once as it is built for: `optimise`'s fast twin.
+class BatchedInversion:
+    """The optimisation of several batches of one size in one pass: `optimise`, faster.
 
     Statistics, coefficients, shifts and total variation of the batches are kept apart, and in eval
     mode images do not touch one another, so each batch gets what it would have got alone, up to
@@ -107,12 +108,12 @@ class Together:
         probe = in_one_layout(torch.zeros(groups * size, *image_shape, device=self._device))
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
-        if acceleration.compiled and not works(
+        if acceleration.compiled and not can_compile(
             lambda: self._gradient(probe, labels, weights),
             "the inversion of this classifier",
         ):
             self._objective = self._terms
-            self._statistics.forget()
+            self._statistics.reset()
 
     def _terms(
         self,
@@ -123,12 +124,12 @@ class Together:
         """Return the sum over the batches of equation 6, and the terms and the loss of each."""
         with self._acceleration.autocast(self._device):
             logits = answer_of(self._network, images)
-        apart = [_apart(part, self.groups) for part in (logits.float(), labels, images)]
+        split = [_by_batch(part, self.groups) for part in (logits.float(), labels, images)]
         terms = torch.stack(
             [
-                torch.stack([class_prior_loss(z, y) for z, y in zip(*apart[:2], strict=True)]),
+                torch.stack([class_prior_loss(z, y) for z, y in zip(*split[:2], strict=True)]),
                 self._statistics.loss(),
-                torch.stack([total_variation(x) for x in apart[2]]),
+                torch.stack([total_variation(x) for x in split[2]]),
             ],
             dim=1,
         )
@@ -171,7 +172,7 @@ class Together:
         shifts = np.stack([d.shifts for d in draws], axis=1).tolist()
         optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999), fused=True)
         no_losses = torch.zeros(self.groups, 4, device=device)
-        losses, done = restored(resume, optimizer, no_losses)
+        losses, done = restore(resume, optimizer, no_losses)
 
         def state() -> InversionState:
             return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
@@ -200,6 +201,6 @@ class Together:
         return torch.cat(rolled).permute(0, 3, 1, 2)
 
 
-def _apart(tensor: Tensor, groups: int) -> Tensor:
+def _by_batch(tensor: Tensor, groups: int) -> Tensor:
     """Return (gn, ...) as (g, n, ...)."""
     return tensor.reshape(groups, -1, *tensor.shape[1:])

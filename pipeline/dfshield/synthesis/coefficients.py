@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from dfshield.checks import non_negative, one_of
 from dfshield.errors import InputError
 
 Rule = Literal["code", "paper", "fixed"]
@@ -40,20 +41,20 @@ class CoefficientSampler:
     """
 
     rule: Rule = "code"
-    class_scale: float = 1.0
-    feature_scale: float = 1.0
-    tv_scale: float | None = None
-    shift: float = 0.0
+    class_scale: float | int = 1.0
+    feature_scale: float | int = 1.0
+    tv_scale: float | int | None = None
+    shift: float | int = 0.0
     linear: bool = False
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(Rule):
-            known = ", ".join(get_args(Rule))
-            raise InputError(f"rule: {self.rule!r} is unknown: known are {known}")
+        one_of(get_args(Rule), self.rule, "rule")
         for name in ("class_scale", "feature_scale", "tv_scale", "shift"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise InputError(f"{name}: {value!r} must be a finite number of at least 0")
+            if value is not None or name != "tv_scale":
+                object.__setattr__(self, name, non_negative(value, name))
+        if not isinstance(self.linear, bool):
+            raise InputError(f"linear: {self.linear!r} must be true or false")
         if self.rule == "fixed" and (self.linear or self.shift):
             raise InputError(
                 "rule: 'fixed' draws nothing, so linear and shift have no effect on it"

@@ -50,7 +50,7 @@ def draw_labels(
 def draw_batch(
     *,
     seed: int,
-    stage: RngStream,
+    stream: RngStream,
     batch: int,
     size: int,
     image_shape: tuple[int, int, int],
@@ -60,8 +60,8 @@ def draw_batch(
     jitter: int,
     iterations: int,
 ) -> BatchDraws:
-    """Draw one batch from the generator of ``(seed, stage, batch)``; see the arguments' classes."""
-    source = generator(seed, stage, batch)
+    """Draw a batch from the generator of ``(seed, stream, batch)``; see the arguments' classes."""
+    source = generator(seed, stream, batch)
     return BatchDraws(
         coefficients=coefficients.draw(source),
         labels=draw_labels(labels, source, batch=batch, size=size, num_classes=num_classes),

@@ -1,7 +1,6 @@
 """The plain path of the inversion: one batch, one operation after the other, in float32."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,36 +8,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfshield.brief import Brief
 from dfshield.classifiers import answer_of
+from dfshield.synthesis.base import BatchState, OnIteration
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InversionState(Brief):
+class InversionState(BatchState):
     """Where the optimisation of a pass stands: all that its remaining iterations depend on.
 
     Attributes:
-        iteration: how many iterations are done.
         pixels: in the teacher's normalised space, those of several batches one after the other.
         optimizer: Adam's ``state_dict``.
-        losses: as in `SynthesizedBatch`, of the last iteration of each batch.
+        losses: class, feature and TV term and their weighted sum in the last iteration.
     """
 
-    iteration: int
     pixels: Float[Tensor, "n c h w"]
     optimizer: dict[str, Any]
     losses: Float[Tensor, "*g 4"]
 
 
-OnIteration = Callable[[int, Callable[[], InversionState]], None]
-"""Called after each iteration with the number of those done, and with what tells the state then.
-
-The state shares memory with the work that goes on."""
-
-
-def restored(
+def restore(
     resume: InversionState | None, optimizer: torch.optim.Optimizer, losses: Tensor
 ) -> tuple[Tensor, int]:
     """Return the last losses and how many iterations are done, with the optimizer as it was then.
@@ -79,7 +70,7 @@ def optimise(
     weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
     optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
     statistics = FeatureStatistics(network)
-    losses, done = restored(resume, optimizer, torch.zeros(4, device=device))
+    losses, done = restore(resume, optimizer, torch.zeros(4, device=device))
 
     def state() -> InversionState:
         return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
-from dfshield.engine.acceleration import Acceleration, in_one_layout, works
+from dfshield.engine.acceleration import Acceleration, can_compile, in_one_layout
 from dfshield.training.batchnorm import BatchNormRecords
 
 
@@ -53,7 +53,9 @@ class AcceleratedStudent(AcceleratedModel):
         self._train_pass = acceleration.compile(self._logits_and_statistics)
         images = torch.zeros(full_size, *image_shape, device=self._device)
         self._order = self._order_of(images[:2])
-        if acceleration.compiled and not works(lambda: self._try_training(images), "this student"):
+        if acceleration.compiled and not can_compile(
+            lambda: self._try_training(images), "this student"
+        ):
             self._train_pass = self._logits_and_statistics
 
     def train_pass(

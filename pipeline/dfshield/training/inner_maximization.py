@@ -28,16 +28,16 @@ START_SCALE = 0.001
 class InnerMaximization:
     """PGD on the student, in eval mode (the inner problem of Algorithm 1).
 
-    l_inf steps by ``step`` (default ``eps / 4``) along the sign of the gradient and projects after
-    each; l_2 steps by ``step`` (default ``2 eps / steps``, as the authors' code) along the gradient
-    normalised per image, clips to [0, 1], then scales the perturbation back into the ball. An image
-    whose gradient is zero goes in a random direction (l_2).
+    l_inf steps by ``step_size`` (default ``eps / 4``) along the sign of the gradient and projects
+    after each; l_2 steps by ``step_size`` (default ``2 eps / num_steps``, as the authors' code)
+    along the gradient normalised per image, clips to [0, 1], then scales the perturbation back into
+    the ball. An image whose gradient is zero goes in a random direction (l_2).
 
     Args:
         eps: radius of the ball on the [0, 1] scale, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
-        steps: number of gradient steps.
-        step: step size; None gives the default of the norm.
+        num_steps: number of gradient steps.
+        step_size: step size; None gives the default of the norm.
         loss: what is maximised: ``kl`` ``KL(S(x)||S(x'))``, with S(x) computed once; ``teacher-kl``
             ``KL(T(x)||S(x'))`` from the teacher's stored logits; ``ce`` the cross-entropy of S(x')
             and the artificial labels.
@@ -52,17 +52,17 @@ class InnerMaximization:
         *,
         eps: float | int | str,
         norm: Norm = "linf",
-        steps: int = 10,
-        step: float | int | str | None = None,
+        num_steps: int = 10,
+        step_size: float | int | str | None = None,
         loss: InnerLoss = "kl",
         start: Start = "gaussian",
     ) -> None:
         one_of(NORMS, norm, "norm")
         self.eps = parse_epsilon(eps)
         self.norm: Norm = norm
-        self.steps = at_least(1, steps, "steps")
-        default = self.eps / 4 if norm == "linf" else 2 * self.eps / steps
-        self.step = default if step is None else parse_epsilon(step, key="step")
+        self.num_steps = at_least(1, num_steps, "num_steps")
+        default = self.eps / 4 if norm == "linf" else 2 * self.eps / num_steps
+        self.step_size = default if step_size is None else parse_epsilon(step_size, key="step_size")
         one_of(get_args(InnerLoss), loss, "loss")
         one_of(get_args(Start), start, "start")
         self.loss: InnerLoss = loss
@@ -145,7 +145,11 @@ class InnerMaximization:
             )
 
         ascent = Ascent(
-            steps=self.steps, step=self.step, eps=self.eps, norm=self.norm, box_first=True
+            num_steps=self.num_steps,
+            step_size=self.step_size,
+            eps=self.eps,
+            norm=self.norm,
+            box_first=True,
         )
         with frozen(student):
             adversarial = ascent.run(

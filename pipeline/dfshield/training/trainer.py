@@ -41,15 +41,14 @@ class AdversarialTrainer:
     is accumulated. BatchNorm buffers move when the group ends. An epoch is a fresh permutation; a
     last mini-batch or group may be short.
 
-    Everything random derives from ``(seed, epoch, mini-batch)``, so a trainer that is given the
-    state of another one at an update boundary goes on exactly as that one would have.
+    Everything random derives from ``(seed, epoch, mini-batch)``: a trainer that is given the state
+    of another one at an update boundary goes on exactly as that one would have.
 
-    The workers of a group, each with a trainer of its own built with the same arguments (and an
-    equal student), call `step` together: mini-batch k of a group of K is computed by worker
-    ``k mod size``. Every one of them then takes the same step and returns the same record, to the
-    bit those of one worker where `GradRefine`'s sums are exact, whatever the size; so a state of
-    theirs may be gone on from by any number of workers. A student with buffers, other than
-    BatchNorm's, that move in its forward pass (spectral normalisation) needs a single worker.
+    The workers of a group, each with a trainer built with the same arguments (and an equal
+    student), call `step` together: mini-batch k of a group is computed by worker ``k mod size``.
+    All take the same step and return the same record, equal to those of one worker where
+    `GradRefine`'s sums are exact; so any number of workers may go on from a state. A student with
+    buffers, other than BatchNorm's, that move in its forward pass needs a single worker.
 
     Args:
         student: the model to train, on its device; a `Classifier` or any module from [0, 1] images
@@ -124,8 +123,8 @@ class AdversarialTrainer:
         self.update = 0  # within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._batchnorm = DeferredBatchNorm(student)
-        self._device = next(student.parameters()).device
         self._batches_per_pass = at_least(1, batches_per_pass, "batches_per_pass")
+        self._device = next(student.parameters()).device
         self._fast = accelerated(
             student,
             image_shape=tuple(images.shape[1:]),
@@ -240,6 +239,8 @@ class AdversarialTrainer:
 
     def _backward(self, index: Int[Tensor, " n"], images: Tensor, adversarial: Tensor) -> Losses:
         clean_logits, adversarial_logits = self._train_passes(images, adversarial)
+        if self.updates_done == 0:  # its answers in eval mode are known to be logits
+            require_logits(clean_logits, "student: in train mode it")
         losses = self.objective(
             clean=clean_logits,
             adversarial=adversarial_logits,
@@ -254,20 +255,13 @@ class AdversarialTrainer:
         if self._fast is None:
             with self._batchnorm.recording():
                 clean, robust = (float32_logits(self.student, x) for x in (images, adversarial))
-                self._look_at(clean)
                 return clean, robust
         logits = []
         for x in (images, adversarial):
             z, records = self._fast.train_pass(x)
             self._batchnorm.add(records)
             logits.append(z)
-        self._look_at(logits[0])
         return logits[0], logits[1]
-
-    def _look_at(self, logits: Float[Tensor, "n k"]) -> None:
-        """Check the first answers in train mode; those in eval mode are known to be logits."""
-        if self.updates_done == 0:
-            require_logits(logits, "student: in train mode it")
 
     def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""

@@ -1,11 +1,14 @@
 """The token file of a local Ray: readable by its owner only."""
 
 import os
+import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from dfshield.errors import InputError
+
+_TOKEN_BYTES = 32  # as many as `ray get-auth-token --generate` takes
 
 
 def prepare_token() -> None:
@@ -24,7 +27,7 @@ def prepare_token() -> None:
         if not path.exists():
             _write_token(path)
         if path.stat().st_mode & 0o077:
-            with suppress(PermissionError):  # another user's, or mounted: it is theirs to decide
+            with suppress(PermissionError):  # another user's file, or a mounted one
                 path.chmod(0o600)
     except OSError as error:
         raise InputError(
@@ -40,15 +43,11 @@ def token_file() -> Path:
 
 
 def _write_token(path: Path) -> None:
-    from ray._private.authentication.authentication_token_generator import (
-        generate_new_authentication_token,
-    )
-
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
     try:
         with os.fdopen(descriptor, "w") as stream:
-            stream.write(generate_new_authentication_token())
+            stream.write(secrets.token_hex(_TOKEN_BYTES))
         # A link appears whole, and only once: of two processes that start Ray, both read the same.
         with suppress(FileExistsError):
             path.hardlink_to(temporary)

@@ -1,23 +1,22 @@
-"""How many workers a cluster has room for while it changes."""
+"""How many workers a cluster has capacity for while it changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ray._private.state import state as global_state
-
 from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.cluster.session import Node
 from dfshield.distributed.cluster.worker_plan import WorkerPlan
+from dfshield.distributed.ray_internals import draining_nodes
 
 
 @dataclass(frozen=True)
-class Room:
-    """Looks at a cluster whose nodes come and go.
+class Capacity:
+    """The capacity of a cluster whose nodes come and go.
 
     Attributes:
         plan: what a worker takes, and how many there are at the start.
         nodes: returns the nodes that are alive.
-        fixed: whether the plan's number of workers was asked for, and does not grow.
+        fixed: whether the user asked for the plan's number of workers, so that it does not grow.
         head: the cluster's.
     """
 
@@ -27,21 +26,15 @@ class Room:
     head: Head
 
     def num_workers(self) -> int:
-        """Return how many workers there are to be."""
-        return self.plan.num_workers if self.fixed else self.now()
+        """Return how many workers there should be now."""
+        return self.plan.num_workers if self.fixed else self.available()
 
-    def now(self) -> int:
-        """Return how many workers the cluster has room for, on nodes that will stay."""
-        leaving = leaving_nodes()
-        return self.plan.room_on([node for node in self.nodes() if node.id not in leaving])
+    def available(self) -> int:
+        """Return how many workers fit on the nodes that are not about to be taken away."""
+        draining = draining_nodes()
+        return self.plan.capacity_of([node for node in self.nodes() if node.id not in draining])
 
     def group_plan(self, *, least: int, most: int) -> WorkerPlan:
-        """Return the plan of a training group on whole GPUs, between two sizes."""
-        there = replace(self.plan, num_workers=self.num_workers()).whole_gpus()
-        return replace(there, num_workers=min(max(there.num_workers, least), most))
-
-
-def leaving_nodes() -> frozenset[str]:
-    """Return the ids of nodes that Ray has been told will be taken away, as on preemption."""
-    draining: dict[str, int] = global_state.get_draining_nodes()
-    return frozenset(draining)
+        """Return the plan of a training group on whole GPUs, of ``least`` to ``most`` workers."""
+        whole = replace(self.plan, num_workers=self.num_workers()).whole_gpus()
+        return replace(whole, num_workers=min(max(whole.num_workers, least), most))

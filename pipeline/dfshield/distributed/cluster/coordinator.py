@@ -1,15 +1,16 @@
 """Ray Train's coordinator of resources: an actor that outlives the training that started it.
 
-Every training group starts it, detached, if the cluster has none. What has joined a cluster leaves
-none behind that was not there before and that nobody else has asked for anything.
+Every elastic training group starts one, detached, if the cluster has none. A run that has joined a
+cluster ends it if it was not there before and serves no other request.
 """
 
 from typing import Any
 
 import ray
 
+from dfshield.distributed.ray_internals import num_coordinator_requests
+
 NAME = "AutoscalingCoordinator"
-_PATIENCE_S = 5.0
 
 
 def coordinator() -> Any | None:
@@ -26,9 +27,7 @@ def end_idle_coordinator() -> None:
     if actor is None:
         return
     try:
-        # Ray tells of the requests nowhere else; where it keeps them otherwise, the actor stays.
-        requests = actor.__ray_call__.remote(lambda self: len(self._ongoing_reqs))
-        if ray.get(requests, timeout=_PATIENCE_S) == 0:
+        if num_coordinator_requests(actor) == 0:
             ray.kill(actor)
-    except (ray.exceptions.RayError, AttributeError):
+    except ray.exceptions.RayError:
         return

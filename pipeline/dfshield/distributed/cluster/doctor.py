@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a Ray cluster before a run begins there."""
+"""Checks of a Ray cluster before a run begins there."""
 
 import os
 import subprocess
@@ -17,16 +17,11 @@ from dfshield.errors import DfshieldError, counted
 from dfshield.runs.doctor.machine import HERE, Check, check, disk
 from dfshield.storage import Folder
 
-# Until which version of Ray what is known to be wrong with it was in it.
+# Known vulnerabilities of Ray, each with the last version that has it.
 _KNOWN = {"CVE-2025-62593": "2.51.99", "CVE-2026-27482": "2.53.99"}
 SECONDS_OF_SKEW = 5.0
-"""By how much clocks may differ: heartbeats and the order of events go by them."""
-_KNOCK_TIMEOUT_S = 60.0
-_KNOCK = """
-import sys
-from ray._raylet import GcsClient
-GcsClient(address=sys.argv[1]).internal_kv_exists(b"dfshield", None, timeout=10)
-"""
+"""By how much clocks may differ: leases and the order of events depend on them."""
+_STATUS_TIMEOUT_S = 60.0
 
 
 def examine_ray() -> list[Check]:
@@ -43,7 +38,7 @@ def examine_ray() -> list[Check]:
 
 
 def known_vulnerabilities(installed: str) -> str:
-    """Return what is known to be wrong with a version of Ray, and what to do, or ""."""
+    """Return the vulnerabilities of a version of Ray and what to do about them, or ""."""
     known = [name for name, last in _KNOWN.items() if Version(installed) <= Version(last)]
     return f"{installed} has {', '.join(known)}: update it" if known else ""
 
@@ -80,7 +75,7 @@ def examine_cluster(address: str, folder: Folder | None) -> list[Check]:
         return [
             check("cluster", where, f"{counted(len(nodes), 'node')} joined"),
             _authentication(where),
-            _room(reports),
+            _capacity(reports),
             *(found for report in reports for found in _node(report, reports, folder)),
         ]
     except DfshieldError as error:
@@ -90,37 +85,37 @@ def examine_cluster(address: str, folder: Folder | None) -> list[Check]:
 
 
 def _authentication(address: str) -> Check:
-    """Knock at the cluster's GCS without a token, as a stranger would."""
+    """Ask the cluster for its status without a token, as anybody who reaches it could."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("RAY_AUTH")}
     name = "authentication"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _KNOCK, address],
+            [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
             env=kept | {"RAY_AUTH_MODE": "disabled"},
             capture_output=True,
             text=True,
-            timeout=_KNOCK_TIMEOUT_S,
+            timeout=_STATUS_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return check(name, address, "", warning="cannot be told: no answer without a token")
+        return check(name, address, "", warning="unknown: no answer without a token")
     if done.returncode == 0:
         open_to_all = (
             "none: whoever reaches it can run any code there (CVE-2023-48022): start every node "
             "with RAY_AUTH_MODE=token and the same token"
         )
         return check(name, address, "", warning=open_to_all)
-    if "AuthenticationError" in done.stderr:
+    if "uthentication token" in done.stderr:
         return check(name, address, "by token")
     lines = done.stderr.strip().splitlines()
-    return check(name, address, "", warning=f"cannot be told: {lines[-1] if lines else ''}")
+    return check(name, address, "", warning=f"unknown: {lines[-1] if lines else ''}")
 
 
-def _room(reports: Sequence[NodeReport]) -> Check:
+def _capacity(reports: Sequence[NodeReport]) -> Check:
     gpus, cpus = (sum(getattr(r.node, kind) for r in reports) for kind in ("gpus", "cpus"))
-    told = f"Ray counts {counted(gpus, 'GPU')} and {counted(cpus, 'CPU')}"
-    nothing = f"{told}: nothing can work there now; on one that scales, set cluster.wait"
-    return check("room", "cluster", told, warning="" if gpus or cpus else nothing)
+    text = f"Ray counts {counted(gpus, 'GPU')} and {counted(cpus, 'CPU')}"
+    nothing = f"{text}: no worker fits there now; on a cluster that scales, set cluster.wait"
+    return check("capacity", "cluster", text, warning="" if gpus or cpus else nothing)
 
 
 def _node(
@@ -152,10 +147,10 @@ def _node(
 
 def _gpus(where: str, report: NodeReport) -> Check:
     by_ray = report.node.gpus
-    told = f"Ray counts {counted(by_ray, 'GPU')}, torch sees {counted(report.gpus, 'GPU')}"
+    text = f"Ray counts {counted(by_ray, 'GPU')}, torch sees {counted(report.gpus, 'GPU')}"
     if report.gpus:
-        told += f" (CUDA {report.cuda})"
+        text += f" (CUDA {report.cuda})"
     remedy = "give `ray start` the right --num-gpus"
     if by_ray and not report.gpus:
         remedy = "install a torch for CUDA and its driver; as it is, they are only counted"
-    return check("GPUs", where, told, warning=f"{told}: {remedy}" if by_ray != report.gpus else "")
+    return check("GPUs", where, text, warning=f"{text}: {remedy}" if by_ray != report.gpus else "")

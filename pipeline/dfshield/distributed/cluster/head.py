@@ -6,8 +6,8 @@ import time
 from dfshield.errors import DfshieldError
 
 SECONDS_WITHOUT_HEAD = 45.0
-"""Ray itself ends a driver, without a word that helps, after 60 s. A head that keeps its state
-elsewhere may come back before."""
+"""Ray itself ends a driver after 60 s, with a message that does not help. A head that keeps its
+state elsewhere may come back before."""
 _CONNECT_TIMEOUT_S = 2.0
 
 

@@ -1,15 +1,15 @@
-"""Over which network interface the workers of a training group talk."""
+"""The network interface by which the workers of a training group communicate."""
 
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import ray
-from ray.train._internal.base_worker_group import BaseWorkerGroup
-from ray.train.backend import BackendConfig
-from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.train.backend import Backend, BackendConfig
+from ray.train.torch import TorchConfig
 
 
 def choose_interface() -> None:
@@ -26,9 +26,11 @@ def choose_interface() -> None:
             return
 
 
-class _Backend(_TorchBackend):
-    def on_start(self, worker_group: BaseWorkerGroup, backend_config: BackendConfig) -> None:
-        assert isinstance(backend_config, TorchConfig)
+_TorchBackend: Any = TorchConfig().backend_cls
+
+
+class _Backend(_TorchBackend):  # type: ignore[misc]  # Ray Train gives its class without a type
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         worker_group.execute(choose_interface)
         super().on_start(worker_group, backend_config)
 
@@ -38,6 +40,6 @@ class GroupTorchConfig(TorchConfig):
     """Ray Train's configuration of torch's process group, with the interface chosen."""
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        """What sets the process group up."""
+    def backend_cls(self) -> type[Backend]:
+        """The class that sets up the process group."""
         return _Backend

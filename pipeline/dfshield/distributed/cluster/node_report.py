@@ -1,4 +1,4 @@
-"""What the machines of a cluster say about themselves, asked with one small task on each."""
+"""Reports on the machines of a cluster, from one small task on each."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -31,11 +31,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What is known of one node.
+    """The state of one node.
 
     Attributes:
         node: which.
-        unusable: why no dfshield can work there; the fields below are then empty.
+        unusable: why dfshield cannot work there; the fields below are then empty.
         lost: whether that is because the node did not answer.
         versions: of python (major.minor), torch, dfshield and ray.
         gpus: how many torch sees there.
@@ -60,17 +60,37 @@ def ask_nodes(nodes: Sequence[Node], probe: Probe | None) -> list[NodeReport]:
     """Return one report a node, all nodes being asked at once.
 
     Args:
-        nodes: whom to ask; none of them needs a free CPU or GPU.
+        nodes: those to ask; none of them needs a free CPU or GPU.
         probe: the file that each is to find and to write beside; None asks for none.
     """
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    look: Any = _look_task()
+    sent = time.time()
+    plain = None if probe is None else (probe.uri, probe.marker, probe.nonce)
+    refs = [
+        look.options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
+            # The task asks for no GPU, which a busy cluster would make it wait for; clusters can
+            # be told to hide the GPUs from such tasks.
+            runtime_env={"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}},
+        ).remote(__version__, plain)
+        for node in nodes
+    ]
+    return [_answer(node, ref, sent) for node, ref in zip(nodes, refs, strict=True)]
+
+
+def _look_task() -> object:
+    """Return the remote function that looks at the node it runs on."""
+    import ray
+
     @ray.remote
-    @no_type_check  # what checks types at run time would wrap it in what cannot be sent
+    @no_type_check  # a run-time type checker would wrap it in an object that cannot be pickled
     def look(version: str, probe: tuple[str, str, bytes] | None) -> dict[str, object]:
-        # Sent as it stands, since a function inside a function is: a node without dfshield, or
-        # with one that lacks this module, can run it and say so.
+        # Pickled by value, since it is a function inside a function: a node without dfshield, or
+        # with a version that lacks this module, can run it and report that.
         import platform
         import shutil
         import tempfile
@@ -112,20 +132,7 @@ def ask_nodes(nodes: Sequence[Node], probe: Probe | None) -> list[NodeReport]:
             found["storage"] = f"storage.path cannot be written there: {error}"
         return found
 
-    sent = time.time()
-    plain = None if probe is None else (probe.uri, probe.marker, probe.nonce)
-    refs = [
-        look.options(
-            num_cpus=0,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
-            # The task asks for no GPU, which a busy cluster would make it wait for; clusters can
-            # be told to hide the GPUs from such tasks.
-            runtime_env={"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}},
-        ).remote(__version__, plain)
-        for node in nodes
-    ]
-    return [_answer(node, ref, sent) for node, ref in zip(nodes, refs, strict=True)]
+    return look
 
 
 def _answer(node: Node, ref: "ObjectRef[dict[str, Any]]", sent: float) -> NodeReport:
@@ -135,17 +142,17 @@ def _answer(node: Node, ref: "ObjectRef[dict[str, Any]]", sent: float) -> NodeRe
     try:
         found = ray.get(ref, timeout=_TIMEOUT_S)
     except GetTimeoutError:
-        told = (
+        reason = (
             f"it did not answer within {_TIMEOUT_S:.0f} s: look at its load with `ray status`, or "
             "remove it from the cluster"
         )
-        return NodeReport(node, told, lost=True)
+        return NodeReport(node, reason, lost=True)
     except RayTaskError as error:
-        told = f"it cannot run dfshield's tasks: {_last_line(error)}: install the packages of this"
-        return NodeReport(node, f"{told} machine there")
+        reason = f"it cannot run dfshield's tasks: {_last_line(error)}"
+        return NodeReport(node, f"{reason}: install the packages of this machine there")
     except RayError as error:
-        told = f"it was lost: {_last_line(error)}: give the same command again"
-        return NodeReport(node, told, lost=True)
+        reason = f"it was lost: {_last_line(error)}: give the same command again"
+        return NodeReport(node, reason, lost=True)
     if "clock" in found:
         clock = found.pop("clock")
         found["skew"] = max(0.0, sent - clock, clock - time.time())

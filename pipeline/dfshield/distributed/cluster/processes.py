@@ -1,13 +1,12 @@
-"""The processes of a local Ray: out of the way of this one's signals, and gone when it is."""
+"""The processes of a local Ray: they get no signals of this process and end with it."""
 
-import importlib
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
+from dfshield.distributed.ray_internals import has_node, without_signal_handlers_of_ray
 from dfshield.runs import stop_signals_go_to
 
 
@@ -56,42 +55,27 @@ os.register_at_fork(after_in_child=_join_group)
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let Ray start or stop inside the block, and be interrupted when it can stand it.
+def deferred_signals() -> Iterator[None]:
+    """Defer signals to stop while Ray starts or stops inside the block.
 
-    While this process connects to Ray or leaves it, an exception may abort the process or get
-    lost. Then a signal to stop waits for the end of the block; a second one does not. Else, and
-    after the block, signals do what they did before it.
+    While this process connects to Ray or disconnects, an exception may abort the process or get
+    lost: the first signal then waits for the end of the block, a second one does not. At other
+    moments a signal interrupts the block at once.
     """
-    worker = importlib.import_module("ray._private.worker")
     received: list[int] = []
     interrupt: KeyboardInterrupt | None = None
 
     def on_signal(number: int) -> None:
         received.append(number)
-        if len(received) > 1 or worker._global_node is None:
+        if len(received) > 1 or not has_node():
             raise KeyboardInterrupt
 
     try:
-        with stop_signals_go_to(on_signal), _without_handlers_of_ray():
+        with stop_signals_go_to(on_signal), without_signal_handlers_of_ray():
             yield
     except KeyboardInterrupt as raised:
         interrupt = raised
     for late in received:
         signal.raise_signal(late)
-    if interrupt is not None:  # the handlers of before were content with less
+    if interrupt is not None:  # the handlers from before the block have not raised
         raise interrupt
-
-
-@contextmanager
-def _without_handlers_of_ray() -> Iterator[None]:
-    """Keep Ray from giving SIGTERM a handler in Python, and one in C++ that aborts with a trace."""
-    constants: Any = importlib.import_module("ray._private.ray_constants")
-    utils: Any = importlib.import_module("ray._private.utils")
-    kept = constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler
-    constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
-    utils.set_sigterm_handler = lambda _: None
-    try:
-        yield
-    finally:
-        constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, utils.set_sigterm_handler = kept

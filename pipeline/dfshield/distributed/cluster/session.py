@@ -1,31 +1,38 @@
-"""Starting a Ray on this machine, joining one that runs, and leaving either without a trace."""
+"""Starting Ray on this machine, joining a running cluster, and leaving either."""
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from dfshield.distributed.cluster.address import (
+    AUTO,
+    LOCAL,
+    check_reachable,
+    join_failure,
+    target_of,
+)
 from dfshield.distributed.cluster.auth_token import prepare_token
-from dfshield.distributed.cluster.processes import ProcessGroup, undisturbed
+from dfshield.distributed.cluster.processes import ProcessGroup, deferred_signals
 from dfshield.errors import DfshieldError, InputError, one_line
 
-LOCAL = "local"
-AUTO = "auto"
-
-_CONNECT_TIMEOUT_S = 5.0
 _START_HINT = (
     "free memory and disk space in its temporary folder (RAY_TMPDIR), or set cluster.address=none"
 )
 
+# Read by Ray as it is imported: what it prints of lost workers and nodes, which the driver reports
+# itself.
+_QUIET_IMPORT = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|killed due to memory pressure"
+    "|Raylet is terminated|has been marked dead"
+}
 # Read by Ray while it starts; whatever the user has set stays.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-# A Ray of this process alone: workers stay in the `ProcessGroup` that is ended with it, also those
-# that have yet to find out that their raylet is gone; and none is started before it has work.
+# A Ray of this process alone: all workers stay in the `ProcessGroup` that is ended with it, also
+# those that have not noticed the end of their raylet; and none is started before it has work.
 _OWN = {
     "RAY_process_group_cleanup_enabled": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -55,9 +62,9 @@ class Node:
 class RaySession:
     """A connection to Ray, open between `start` and `close`.
 
-    A local Ray is started without dashboard and without a word on the terminal, and ends with this
-    process, however that ends. A Ray that was joined, or that this process had already initialised,
-    is left running.
+    A local Ray is started without dashboard and without output on the terminal, and ends with this
+    process, also when that is killed. A Ray that was joined, or that this process had already
+    initialised, is left running.
 
     Args:
         address: ``local`` starts a Ray on this machine, even when RAY_ADDRESS is set; ``auto``
@@ -87,17 +94,11 @@ class RaySession:
         """
         if self._connected:
             return
-        target = self._target()
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "ray":
-                raise
-            raise InputError(
-                "Ray is not installed: pip install 'ray[default,train,tune]', or work in this "
-                "process with cluster.address=none"
-            ) from None
-        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), undisturbed():
+        target = target_of(self.address)
+        _import_ray()
+        import ray
+
+        with _defaults(_QUIET | (_OWN if target == LOCAL else _PROMPT)), deferred_signals():
             if ray.is_initialized():
                 self._log("Using the Ray that this process has initialised")
             elif target == LOCAL:
@@ -118,7 +119,7 @@ class RaySession:
     def _shutdown(self) -> None:
         import ray
 
-        with undisturbed():
+        with deferred_signals():
             ray.shutdown()
             if self._processes is not None:
                 self._processes.kill()
@@ -147,29 +148,6 @@ class RaySession:
         import ray
 
         return str(ray.get_runtime_context().gcs_address)
-
-    def _target(self) -> str:
-        """Return ``local``, ``auto`` (only to look on this machine) or ``host:port``."""
-        address = self.address
-        source = f"cluster.address={address}"
-        if address == AUTO and os.environ.get("RAY_ADDRESS"):
-            address = os.environ["RAY_ADDRESS"]
-            source = f"RAY_ADDRESS={address}"
-            if address == LOCAL:
-                raise InputError(f"{source} names no Ray to join: set cluster.address=local")
-        if address.startswith("ray://"):
-            raise InputError(
-                f"{source}: Ray Client cannot drive this: use `ray job submit`, or run on a "
-                "machine of the cluster and give host:port"
-            )
-        if address.startswith(("http://", "https://")):
-            raise InputError(
-                f"{source} is a dashboard, where `ray job submit` works; to run on a machine of "
-                "the cluster itself, give auto there, without RAY_ADDRESS, or host:port"
-            )
-        if address not in (LOCAL, AUTO):
-            _split(address, source)
-        return address
 
     def _start_local(self) -> None:
         import ray
@@ -200,13 +178,13 @@ class RaySession:
         from ray.exceptions import RayError
 
         if target != AUTO:
-            _reach(target)
+            check_reachable(target)
         try:
             with _mute_stderr():
                 ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             self._shutdown()
-            raise InputError(_why_not_joined(target, error)) from error
+            raise InputError(join_failure(target, error)) from error
         except BaseException:
             self._shutdown()
             raise
@@ -215,58 +193,17 @@ class RaySession:
         self._log(f"Joined the Ray at {where}: {len(self.nodes())} node(s)")
 
 
-def _split(address: str, source: str) -> tuple[str, int]:
-    hint = "write local, auto, none or host:port"
+def _import_ray() -> None:
     try:
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"{source}: {error}: {hint}") from None
-    if host is None or not port or parts.netloc != address:
-        raise InputError(f"{source} is no address of a Ray: {hint}")
-    return host, port
-
-
-def _reach(address: str) -> None:
-    """Fail in seconds where Ray would try for a quarter of an hour."""
-    try:
-        socket.create_connection(_split(address, address), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
+        with _defaults(_QUIET_IMPORT):
+            import ray  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ray":
+            raise
         raise InputError(
-            f"no Ray answers at {address}: {one_line(error)}: give the address that `ray start "
-            "--head` printed, or set cluster.address=local"
+            "Ray is not installed: pip install 'ray[default,train,tune]', or work in this "
+            "process with cluster.address=none"
         ) from None
-
-
-def _why_not_joined(target: str, error: BaseException) -> str:
-    shown = "this machine" if target == AUTO else target
-    texts = []
-    cause: BaseException | None = error
-    while cause is not None:
-        texts.append(str(cause))
-        cause = cause.__cause__ or cause.__context__
-    text = " ".join(texts)
-    if "Version mismatch" in text:
-        return f"the Ray at {shown} differs from the one here: {one_line(error)}"
-    if "uthentication token" in text:
-        return (
-            f"the Ray at {shown} refuses or lacks a token: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's token"
-        )
-    if "No node info found" in text:
-        return (
-            f"this machine is no node of the Ray at {shown}: run `ray start --address` here, or "
-            "run on the cluster with `ray job submit`"
-        )
-    if target == AUTO and "Could not find" in text:
-        return (
-            "cluster.address=auto finds no Ray on this machine: set RAY_ADDRESS=host:port or "
-            "cluster.address=local"
-        )
-    return (
-        f"the Ray at {shown} cannot be joined: {one_line(error)}: give the port of its GCS (6379 "
-        "unless chosen otherwise), not the dashboard's or Ray Client's"
-    )
 
 
 @contextmanager
@@ -283,7 +220,7 @@ def _defaults(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _mute_stderr() -> Iterator[None]:
-    """Keep Ray's C++ from writing to the terminal why it cannot connect: the error says it."""
+    """Discard what Ray's C++ writes when it cannot connect: the exception says it too."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("w") as nowhere:

@@ -1,4 +1,4 @@
-"""Looking at the machines of a cluster before work is sent to them."""
+"""Checks of the machines of a cluster before work is sent to them."""
 
 import platform
 import uuid
@@ -15,7 +15,7 @@ from dfshield.storage import Folder
 
 @dataclass(frozen=True)
 class Survey:
-    """What the work can be planned with.
+    """What the nodes that will be used have in common.
 
     Attributes:
         device: ``cuda`` if the nodes' GPUs are seen by torch, else ``cpu``.
@@ -27,7 +27,7 @@ class Survey:
 
 
 def survey(nodes: Sequence[Node], folder: Folder, *, on_gpus: bool) -> Survey:
-    """Look at every node that would be used.
+    """Check every node that would be used.
 
     Args:
         nodes: the machines of the cluster.
@@ -52,14 +52,14 @@ def survey(nodes: Sequence[Node], folder: Folder, *, on_gpus: bool) -> Survey:
         if report.storage:
             raise InputError(f"node {report.node.host}: {report.storage}")
         if on_gpus and (report.gpus > 0) != (reports[0].gpus > 0):
-            raise InputError(f"node {report.node.host}: {_half(report, reports[0])}")
+            raise InputError(f"node {report.node.host}: {_format_gpus_differ(report, reports[0])}")
     cuda = on_gpus and reports[0].gpus > 0
     return Survey(device="cuda" if cuda else "cpu", torch=reports[0].versions["torch"])
 
 
 @contextmanager
 def probing(folder: Folder) -> Iterator[Probe]:
-    """Keep a file in the folder for the block, by which others know that theirs is the same."""
+    """Keep a file in the folder for the block, by which nodes recognise the folder as the same."""
     probe = Probe(folder.uri, f".dfshield-{uuid.uuid4().hex}", uuid.uuid4().bytes)
     folder.write_bytes(probe.marker, probe.nonce)
     try:
@@ -84,8 +84,8 @@ def other_version(report: NodeReport, first: NodeReport) -> str:
     return ""
 
 
-def _half(report: NodeReport, first: NodeReport) -> str:
-    """Half a cluster on its CPUs is never meant."""
+def _format_gpus_differ(report: NodeReport, first: NodeReport) -> str:
+    """Return the message for a cluster where torch sees the GPUs of some nodes only."""
     sees = {True: "sees", False: "does not see"}
     return (
         f"torch there {sees[report.gpus > 0]} its GPUs, on node {first.node.host} it "

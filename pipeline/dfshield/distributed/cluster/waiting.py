@@ -1,4 +1,4 @@
-"""Waiting for a cluster to have room, as one does that starts its nodes when they are wanted."""
+"""Waiting for the capacity of a cluster that starts its nodes when they are asked for."""
 
 import math
 import time
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ray.autoscaler.sdk import request_resources
 
-from dfshield.distributed.cluster.worker_plan import NoRoomError, workers_per_gpu
+from dfshield.distributed.cluster.worker_plan import NoCapacityError, workers_per_gpu
 
 Found = TypeVar("Found")
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_TRIES = 1.0
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def when_there_is_room(
+def wait_for_capacity(
     find: Callable[[], Found],
     *,
     num_workers: int | None,
@@ -23,17 +23,17 @@ def when_there_is_room(
     wait: float,
     say: Callable[[str], None],
 ) -> Found:
-    """Return what ``find`` returns as soon as it finds room, having told Ray's autoscaler why.
+    """Ask Ray's autoscaler for nodes until ``find`` succeeds, and return its result.
 
     Args:
-        find: looks at the cluster; called again while it raises `NoRoomError`.
+        find: looks at the cluster; called again while it raises `NoCapacityError`.
         num_workers: how many workers to ask the autoscaler for; None asks for one.
         gpus_per_worker: GPUs of each; 0 for CPU slots, None for whole GPUs.
         wait: how many seconds to wait.
         say: takes a line for the user.
 
     Raises:
-        NoRoomError: if there is no room in that time.
+        NoCapacityError: if there is no capacity in that time.
     """
     deadline = time.monotonic() + wait
     next_line = time.monotonic()
@@ -42,7 +42,7 @@ def when_there_is_room(
         while True:
             try:
                 return find()
-            except NoRoomError as error:
+            except NoCapacityError as error:
                 now = time.monotonic()
                 if now >= deadline:
                     raise
@@ -56,7 +56,7 @@ def when_there_is_room(
                 time.sleep(SECONDS_BETWEEN_TRIES)
     finally:
         if asked:
-            request_resources(bundles=[])  # from here on the workers themselves ask for room
+            request_resources(bundles=[])  # from here on the workers ask for resources themselves
 
 
 def _ask_for(num_workers: int, gpus_per_worker: float | None) -> None:

@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for, and what each of them takes."""
+"""How many workers a cluster has capacity for, and what each of them takes."""
 
 import math
 import os
@@ -12,8 +12,8 @@ MAX_SLOTS_PER_NODE = 4
 """CPU workers a node has by default: each holds the libraries and a classifier in memory."""
 
 
-class NoRoomError(InputError):
-    """A cluster has no room for the workers that were asked for. It may have later."""
+class NoCapacityError(InputError):
+    """A cluster lacks capacity for the workers that were asked for. It may have it later."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class WorkerPlan:
     num_cpus: int
     threads: int
 
-    def room_on(self, nodes: Sequence[Node]) -> int:
-        """Return how many such workers these nodes have room for."""
+    def capacity_of(self, nodes: Sequence[Node]) -> int:
+        """Return how many such workers fit on these nodes."""
         if self.num_gpus:
             return sum(node.gpus for node in nodes) * workers_per_gpu(self.num_gpus)
         return sum(min(node.cpus // self.num_cpus, MAX_SLOTS_PER_NODE) for node in nodes)
@@ -45,16 +45,16 @@ class WorkerPlan:
         num_workers = math.ceil(self.num_workers / workers_per_gpu(self.num_gpus))
         return replace(self, num_workers=num_workers, num_gpus=1.0)
 
-    def workers_told(self) -> str:
-        """Return how many workers there are, in words."""
+    def format_workers(self) -> str:
+        """Return the number of workers as text."""
         return counted(self.num_workers, "worker")
 
-    def told(self) -> str:
-        """Return the plan in words."""
+    def format(self) -> str:
+        """Return the plan as one line."""
         if self.num_gpus:
             per_gpu = workers_per_gpu(self.num_gpus)
-            return f"{self.workers_told()}, {'one' if per_gpu == 1 else per_gpu} a GPU"
-        return f"{self.workers_told()} on CPU slots, {counted(self.threads, 'thread')} each"
+            return f"{self.format_workers()}, {'one' if per_gpu == 1 else per_gpu} a GPU"
+        return f"{self.format_workers()} on CPU slots, {counted(self.threads, 'thread')} each"
 
 
 def workers_per_gpu(num_gpus: float) -> int:
@@ -77,40 +77,40 @@ def plan_workers(
 
     Args:
         nodes: the nodes of the cluster.
-        num_workers: how many workers; None takes what there is room for.
+        num_workers: how many workers; None takes as many as fit.
         min_workers: the fewest that a training group starts with.
         gpus_per_worker: GPUs of each: 1, a share of one, or 0 for slots of the CPUs; None takes
             whole GPUs if there is any, else slots.
-        growing: whether room for one is enough to begin with, since others may follow.
+        growing: whether capacity for one is enough to begin with, since nodes may join.
 
     Raises:
-        NoRoomError: if the cluster has no room for that many.
+        NoCapacityError: if the cluster has no capacity for that many.
     """
     gpus = sum(node.gpus for node in nodes)
     share = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
     if share:
         per_gpu = workers_per_gpu(share)
         wanted = num_workers or gpus * per_gpu
-        told = _gpus_told(gpus, per_gpu)
-        _require("num_workers", wanted, gpus * per_gpu, told, growing=growing)
-        _require("min_workers", min_workers, gpus, told, growing=growing)
+        there = _format_gpus(gpus, per_gpu)
+        _require("num_workers", wanted, gpus * per_gpu, there, growing=growing)
+        _require("min_workers", min_workers, gpus, there, growing=growing)
         cores = min(node.cpus // (node.gpus * per_gpu) for node in nodes if node.gpus)
         return WorkerPlan(wanted, num_gpus=share, num_cpus=0, threads=_threads(cores))
     cpus = sum(node.cpus for node in nodes)
     slots = sum(min(node.cpus, MAX_SLOTS_PER_NODE) for node in nodes)
     wanted = num_workers or max(slots, min_workers)
-    told = counted(cpus, "CPU") + ("" if gpus else " and no GPU")
-    _require("min_workers", min_workers, cpus, told, growing=growing)
-    _require("num_workers", wanted, cpus, told, growing=growing)
+    there = counted(cpus, "CPU") + ("" if gpus else " and no GPU")
+    _require("min_workers", min_workers, cpus, there, growing=growing)
+    _require("num_workers", wanted, cpus, there, growing=growing)
     num_cpus = _cpus_each(nodes, min(wanted, cpus))
     return WorkerPlan(wanted, num_gpus=0.0, num_cpus=num_cpus, threads=_threads(num_cpus))
 
 
-def _require(key: str, wanted: int, room: int, there: str, *, growing: bool) -> None:
-    if not room:
-        raise NoRoomError(f"the Ray cluster has {there} to work on; {_HINT}")
-    if wanted > room and not growing:
-        raise NoRoomError(
+def _require(key: str, wanted: int, capacity: int, there: str, *, growing: bool) -> None:
+    if not capacity:
+        raise NoCapacityError(f"the Ray cluster has {there} to work on; {_HINT}")
+    if wanted > capacity and not growing:
+        raise NoCapacityError(
             f"cluster.{key}: {wanted} wanted, but Ray has {there}; leave it out to use all there "
             f"are; {_HINT}"
         )
@@ -119,9 +119,9 @@ def _require(key: str, wanted: int, room: int, there: str, *, growing: bool) -> 
 _HINT = "on a cluster that is about to have more, cluster.wait=SECONDS waits for them"
 
 
-def _gpus_told(gpus: int, per_gpu: int) -> str:
-    told = counted(gpus, "GPU")
-    return told if per_gpu == 1 or not gpus else f"{told} with room for {per_gpu} workers each"
+def _format_gpus(gpus: int, per_gpu: int) -> str:
+    text = counted(gpus, "GPU")
+    return text if per_gpu == 1 or not gpus else f"{text} with room for {per_gpu} workers each"
 
 
 def _cpus_each(nodes: Sequence[Node], wanted: int) -> int:

@@ -1,36 +1,23 @@
-"""The trials of a sweep as those of Ray Tune: who runs them, when they end, what is told."""
+"""The trials of a sweep, run by Ray Tune."""
 
-import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
 
 import ray
 from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig
 
-from dfshield.config import Config
+from dfshield.config import SweepConfig
 from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.cluster.worker_plan import WorkerPlan
 from dfshield.distributed.trials.search import scheduler_of, search_of
-from dfshield.distributed.trials.watch import StopAll, Told, Watch
-from dfshield.distributed.workers.worker import fetch
+from dfshield.distributed.trials.sweep_driver import StopAll, SweepDriver, TrialEvents
+from dfshield.distributed.trials.trainable import TrialArguments, trainable
 from dfshield.errors import InputError
-from dfshield.runs import Engine, Executor, InProcessExecutor, Monitor
-from dfshield.runs.sweep import (
-    Ended,
-    Source,
-    Study,
-    agreements,
-    in_memory,
-    make_trial,
-    run_trial,
-    source_key,
-    trial_folder,
-)
+from dfshield.runs import Engine, Executor, Monitor
+from dfshield.runs.sweep import Ended, Study, in_memory
 from dfshield.storage import Folder
 
 _QUIET = {
@@ -42,74 +29,6 @@ _QUIET = {
 }
 
 
-@dataclass(frozen=True)
-class _Handout:
-    """What every trial is handed, once per node."""
-
-    config: Config
-    root: str
-    sources: Mapping[str, Source]
-    engine: Engine
-    plan: WorkerPlan
-    workers: int
-    max_retries: int
-    replan: bool
-
-
-class _TrialExecutor(InProcessExecutor):
-    """Works in the process of a trial, under the sweep's engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def engine(self) -> Engine:
-        """Return the engine of all trials."""
-        return self._engine
-
-    def fetch(self, kept: object) -> Any:
-        """Bring a part of the images into this process, from the memory of its node."""
-        return fetch(kept)
-
-
-def _work(config: Mapping[str, Any], handout: _Handout) -> None:
-    """Do one trial: the function that Tune runs."""
-    point = json.loads(config["point"])
-    trial = make_trial(handout.config, point["values"], point["seed"])
-    root = Folder.at(handout.root)
-    epochs = trial.config.training.epochs
-
-    def on_epoch(done: int, metrics: Mapping[str, Any]) -> None:
-        if done < epochs:  # the last one is told with the end, which a scheduler must not prevent
-            tune.report({"epoch": done, **agreements(metrics)})
-
-    record = run_trial(
-        trial,
-        handout.sources[source_key(trial.config)],
-        root=root,
-        executor=_executor(handout, trial_folder(root, trial.name)),
-        on_epoch=on_epoch,
-        replan=handout.replan,
-    )
-    tune.report(
-        {"epoch": epochs, "state": record.state, **agreements(record.holdout), **record.test}
-    )
-
-
-def _executor(handout: _Handout, folder: Folder) -> Executor:
-    if handout.workers == 1:
-        return _TrialExecutor(handout.engine)
-    from dfshield.distributed.executor import RayExecutor
-
-    return RayExecutor(
-        "auto",
-        folder=folder,
-        num_workers=handout.workers,
-        min_workers=handout.workers,
-        max_retries=handout.max_retries,
-        planned=(replace(handout.plan, num_workers=handout.workers), handout.engine),
-    )
-
-
 def run_trials(
     study: Study,
     *,
@@ -119,74 +38,92 @@ def run_trials(
     engine: Engine,
     monitor: Monitor,
     storage: Folder,
+    make_executor: Callable[..., Executor],
     max_retries: int,
     ended: Ended,
 ) -> None:
     """Run the trials of a sweep with Ray Tune; see `dfshield.runs.sweep.TrialRunner`.
 
-    All that has to survive lies in the folders of the trials: Tune's own files are of use to this
-    call alone, so nothing has to be unpickled from a user's folder.
+    The folders of the trials hold all that has to survive. Tune's own files are of use to this call
+    alone, so that nothing has to be unpickled from a user's folder.
 
     Args:
-        study: what is to be done.
-        plan: what a worker takes, and how many there is room for.
-        fixed: whether there will be no more room than that.
+        study: the sweep.
+        plan: what a worker takes, and how many fit.
+        fixed: whether the capacity of the cluster will not grow.
         head: of the cluster.
         engine: how trials compute.
-        monitor: who is told.
+        monitor: of the sweep.
         storage: a folder that every node can write, for Tune's own files.
+        make_executor: makes the executor of a trial that several workers share, in its process.
         max_retries: how often a trial whose process died is begun again.
-        ended: told of every trial that has ended.
+        ended: called with the record of every trial that has ended.
     """
     sweep = study.config.sweep
-    at_once = min(plan.num_workers // sweep.workers_per_trial, sweep.max_concurrent or 10**6)
-    if at_once == 0:
-        raise InputError(
-            f"sweep.workers_per_trial: {sweep.workers_per_trial} wanted, but there is room for "
-            f"{plan.workers_told()}"
-        )
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    handout = _Handout(
+    concurrent = _concurrent_trials(plan, sweep)
+    _silence_tune()
+    arguments = TrialArguments(
         config=study.config,
         root=study.root,
         sources={key: in_memory(source, ray.put) for key, source in study.sources.items()},
         engine=engine,
         plan=plan,
         workers=sweep.workers_per_trial,
-        max_retries=max_retries,
+        make_executor=make_executor,
         replan=study.replan,
     )
-    watch = Watch(study, head, monitor, ended)
+    driver = SweepDriver(study, head, monitor, ended)
     searcher, space, samples = search_of(study)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(_work, handout=handout), _resources(plan, handout.workers)
-        ),
-        param_space=space,
-        tune_config=TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler_of(study),
-            num_samples=samples,
-            max_concurrent_trials=at_once if fixed or handout.workers > 1 else sweep.max_concurrent,
-            reuse_actors=handout.workers == 1,
-        ),
-        run_config=RunConfig(
-            name=f"sweep-{uuid.uuid4().hex}",
-            storage_path=storage.path,
-            storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=max_retries),
-            callbacks=[Told(watch.news)],
-            stop=StopAll(watch.stopping),
-            verbose=0,
-        ),
+    grows = not fixed and arguments.workers == 1
+    tune_config = TuneConfig(
+        search_alg=searcher,
+        scheduler=scheduler_of(study),
+        num_samples=samples,
+        max_concurrent_trials=sweep.max_concurrent if grows else concurrent,
+        reuse_actors=arguments.workers == 1,
     )
-    watch.until_ended(tuner)
+    tuner = tune.Tuner(
+        _with_resources(arguments),
+        param_space=space,
+        tune_config=tune_config,
+        run_config=_run_config(driver, storage, max_retries),
+    )
+    driver.until_ended(tuner)
 
 
-def _resources(plan: WorkerPlan, workers: int) -> dict[str, float]:
-    """Return what Tune reserves for a trial; the workers of a group reserve theirs themselves."""
-    if workers > 1:
-        return {"cpu": 0.01}
-    return {"cpu": plan.num_cpus or 0.01, "gpu": plan.num_gpus}
+def _silence_tune() -> None:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+def _concurrent_trials(plan: WorkerPlan, sweep: SweepConfig) -> int:
+    concurrent = min(plan.num_workers // sweep.workers_per_trial, sweep.max_concurrent or 10**6)
+    if concurrent == 0:
+        raise InputError(
+            f"sweep.workers_per_trial: {sweep.workers_per_trial} wanted, but there is room for "
+            f"{plan.format_workers()}"
+        )
+    return concurrent
+
+
+def _run_config(driver: SweepDriver, storage: Folder, max_retries: int) -> RunConfig:
+    return RunConfig(
+        name=f"sweep-{uuid.uuid4().hex}",
+        storage_path=storage.path,
+        storage_filesystem=storage.filesystem,
+        failure_config=FailureConfig(max_failures=max_retries),
+        callbacks=[TrialEvents(driver.events)],
+        stop=StopAll(driver.stopping),
+        verbose=0,
+    )
+
+
+def _with_resources(arguments: TrialArguments) -> Callable[..., None]:
+    """Return the trainable with what Tune reserves for a trial."""
+    resources = {"cpu": arguments.plan.num_cpus or 0.01, "gpu": arguments.plan.num_gpus}
+    if arguments.workers > 1:  # Ray Train reserves the GPUs of a group itself
+        resources = {"cpu": 0.01}
+    function = tune.with_parameters(trainable, arguments=arguments)
+    reserving: Callable[..., None] = tune.with_resources(function, resources)
+    return reserving

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def search_of(study: Study) -> tuple[Searcher | None, dict[str, Any], int]:
-    """Return what Tune is to search with: a searcher or None, the space, the number of samples.
+    """Return Tune's searcher or None, its search space and the number of samples.
 
-    Every trial's ``point`` is a JSON text with the values of the swept keys and the seed.
+    The ``point`` of a trial is a JSON text with the values of the swept keys and the seed.
     """
     if study.config.sweep.search in ("grid", "random"):
         points = [_point(trial.values, trial.seed) for trial in study.trials]
@@ -49,9 +49,9 @@ def _point(values: Values, seed: int) -> str:
 class TPESearch(Searcher):
     """Optuna's tree-structured Parzen estimator; several metrics are a Pareto search.
 
-    Every setting it draws is trained with all seeds, and judged by the means. What earlier commands
-    have measured is its history; what they have begun it suggests first. (Tune's own searcher for
-    Optuna takes no history of several metrics.)
+    Every setting it draws is trained with all seeds, and judged by the means of its metrics. Trials
+    of earlier commands that have ended are its history; those that were begun it suggests first.
+    (Tune's own searcher for Optuna takes no history of several metrics.)
 
     Args:
         study: the sweep.
@@ -87,7 +87,7 @@ class TPESearch(Searcher):
         self._recall(study.records)
 
     def _recall(self, records: Iterable[TrialRecord]) -> None:
-        """Add settings that all seeds have been through to the history; go on with the others."""
+        """Add the settings that have ended with all seeds to the history; queue the others."""
         from optuna.trial import TrialState, create_trial
 
         groups: dict[str, list[TrialRecord]] = defaultdict(list)
@@ -123,14 +123,14 @@ class TPESearch(Searcher):
             self._queue(self._study.ask(self._space), self._seeds)
         drawn, seed = self._waiting.pop(0)
         self._open[trial_id] = (drawn, seed)
-        # As the configuration has them: 1.0 and not 1.
+        # With the types of the configuration: 1.0 and not 1.
         trial = make_trial(self._config, drawn.params, seed)
         return {"point": _point(trial.values, seed)}
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Take what a trial has reached; a setting is judged when all its seeds have ended."""
+        """Note the metrics of a trial; a setting is judged when all its seeds have ended."""
         from optuna.trial import TrialState
 
         drawn, _ = self._open.pop(trial_id)
@@ -149,10 +149,10 @@ class TPESearch(Searcher):
             self._study.tell(drawn, state=TrialState.FAIL)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the folders of the trials hold all of it."""
+        """Do nothing: the folders of the trials hold the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing."""
 
 
 def _means(scores: Sequence[Sequence[float]]) -> list[float]:
@@ -171,7 +171,7 @@ def _distribution(axis: AxisConfig) -> "BaseDistribution":
 
 
 def scheduler_of(study: Study) -> TrialScheduler:
-    """Return what stops trials early; earlier commands' trials count for it as today's do."""
+    """Return Tune's scheduler; trials of earlier commands count as those of this one."""
     sweep = study.config.sweep
     if sweep.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
@@ -191,10 +191,10 @@ def scheduler_of(study: Study) -> TrialScheduler:
 
 
 def _replay(scheduler: AsyncHyperBandScheduler, record: TrialRecord, study: Study) -> None:
-    stands_for: Any = SimpleNamespace(trial_id=record.name)
-    nobody: Any = None  # the scheduler asks nothing of whoever runs the trials
-    scheduler.on_trial_add(nobody, stands_for)
+    stand_in: Any = SimpleNamespace(trial_id=record.name)
+    controller: Any = None  # which the scheduler does not use
+    scheduler.on_trial_add(controller, stand_in)
     for epoch in epochs_of(trial_folder(Folder.at(study.root), record.name)):
         result = {"epoch": epoch["epoch"] + 1, "agreement_pgd": epoch["agreement_pgd"]}
-        scheduler.on_trial_result(nobody, stands_for, result)
-    scheduler.on_trial_remove(nobody, stands_for)
+        scheduler.on_trial_result(controller, stand_in, result)
+    scheduler.on_trial_remove(controller, stand_in)

@@ -1,4 +1,4 @@
-"""Errors of the code that workers run, which no other worker would mend."""
+"""Errors of the code that workers run: a retry on another worker would raise them again."""
 
 import traceback
 from pathlib import Path
@@ -13,12 +13,12 @@ _COLLECTIVES = Path(torch.distributed.__file__).parent
 
 
 class CodeError(Exception):
-    """What code raised that is no `DfshieldError`, in a form that every process can unpickle.
+    """An error of code other than `DfshieldError`, in a form that can be unpickled anywhere.
 
     Attributes:
         reason: its type and message, in one line.
-        origin: its type and the line of code that raised it, by which it is known again. None
-            where the same error can come of a lost worker, machine or GPU: trying again may help.
+        origin: its type and the line of code that raised it, which identify it. None where a lost
+            worker, machine or GPU can cause the same error, so that a retry may help.
 
     Args:
         reason: see above.
@@ -35,12 +35,12 @@ class CodeError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> "CodeError":
-        """Return what stands for an error that has just been caught."""
+        """Return the `CodeError` for an error that has just been caught."""
         return cls(f"{type(error).__name__}: {one_line(error)}", _origin(error))
 
 
-def repeated(reason: str) -> str:
-    """Return what is said of an error that two workers have raised."""
+def format_repeated(reason: str) -> str:
+    """Return the message for an error that two workers have raised."""
     return f"{reason} (two workers raised it, so it is an error of the code or of its settings)"
 
 

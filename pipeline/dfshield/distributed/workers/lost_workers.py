@@ -1,65 +1,49 @@
-"""Why workers were lost: what is told of it, by whom, and in which words."""
+"""Why workers were lost, in one line, and the callback by which Ray Train reports it."""
 
-import os
-import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ray._private.ray_logging import stdout_deduplicator
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 from ray.train import UserCallback, WorkerGroupError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
+from dfshield.distributed.ray_internals import death_of_train_worker
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.errors import DfshieldError
 
-_RAYS_OWN_WORDS = re.compile(
-    "A worker died or was killed|killed due to memory pressure"
-    "|Raylet is terminated|has been marked dead"
-)
 
+class LostWorkersCallback(UserCallback):
+    """Reports the lost workers of a training group to the driver.
 
-def keep_ray_silent() -> None:
-    """Keep Ray from telling of losses by itself, on standard output and with tracebacks.
+    Ray Train calls it in the process of its controller.
 
-    Whatever the user has set for that stays.
-    """
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    if stdout_deduplicator.skip_re is None:
-        stdout_deduplicator.skip_re = _RAYS_OWN_WORDS
-
-
-class GroupLosses(UserCallback):
-    """Tells the driver which workers of a training group were lost.
-
-    Ray Train calls it in a process of its own, beside the driver.
+    Args:
+        queue: handle of the `MessageQueue`.
     """
 
-    def __init__(self, mailbox: ActorHandle[Any]) -> None:
-        self._mailbox = mailbox
+    def __init__(self, queue: ActorHandle[Any]) -> None:
+        self._queue = queue
 
     def after_exception(
         self, run_context: object, worker_exceptions: Mapping[int, Exception]
     ) -> None:
-        """Write a letter for each worker that did not end with an error of the job."""
-        del run_context  # tells nothing of the workers
+        """Send an event for each worker that did not end with an error of the job."""
+        del run_context
         for rank, error in worker_exceptions.items():
             if not isinstance(error, DfshieldError):
                 worker = f"rank-{rank}"
-                monitor = RemoteMonitor(self._mailbox, worker)
+                monitor = RemoteMonitor(self._queue, worker)
                 monitor.emit("worker_lost", worker=worker, unit=None, reason=reason_of(error))
 
 
 def reason_of(error: BaseException | None) -> str:
     """Return in one line why a worker was lost."""
     if error is None:
-        return "for a reason that Ray does not tell"
+        return "Ray gives no reason"
     # Ray Train wraps the death of a process in an error that says only where it was.
-    if isinstance(error, WorkerHealthCheckFailedError):
-        error = error.health_check_failure
-    if isinstance(error, RayTaskError):  # says first where, and what only at the end
+    error = death_of_train_worker(error) or error
+    if isinstance(error, RayTaskError):  # its text begins with the place and ends with the reason
         error = error.cause
     lines = str(error).strip().splitlines()
     return textwrap.shorten(lines[0], 200, placeholder="...") if lines else type(error).__name__
@@ -68,10 +52,10 @@ def reason_of(error: BaseException | None) -> str:
 def reason_of_group(error: BaseException | None) -> str:
     """Return in one line why Ray Train gave up a group."""
     if isinstance(error, WorkerGroupError):
-        # Where a process died, the errors of the others are no more than its echo.
+        # Where a process died, the errors of the other workers are only consequences.
         failures = sorted(
             error.worker_failures.items(),
-            key=lambda item: (not isinstance(item[1], WorkerHealthCheckFailedError), item[0]),
+            key=lambda item: (not death_of_train_worker(item[1]), item[0]),
         )
         rank, failure = failures[0]
         return f"rank {rank}: {reason_of(failure)}"

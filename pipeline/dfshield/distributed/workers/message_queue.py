@@ -1,4 +1,4 @@
-"""How workers talk to the driver while they work: letters, collected by the driver as it polls."""
+"""Messages of the workers to the driver: a queue in an actor, and the monitor that writes to it."""
 
 import time
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-SECONDS_BETWEEN_LETTERS = 1.0
+SECONDS_BETWEEN_MESSAGES = 1.0
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One call that a worker makes on the driver's monitor."""
+class Message:
+    """One call of a worker on the driver's monitor."""
 
     sender: str
     method: str
@@ -21,34 +21,35 @@ class Letter:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-class Mailbox:
-    """Keeps letters until the driver collects them, and what the driver wants the workers to know.
+class MessageQueue:
+    """An actor on the driver's node: messages for the driver, and the driver's requests to workers.
 
-    It runs as an actor on the driver's node.
+    ``ray.util.queue.Queue`` would carry the messages, but a worker needs an answer to each: whether
+    its node is about to be taken away.
     """
 
     def __init__(self) -> None:
-        self._letters: list[Letter] = []
+        self._messages: list[Message] = []
         self._preempted: set[str] = set()
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was said about earlier work."""
+        """Forget the state of earlier training groups."""
         self._stop = False
         self._failure: Exception | None = None
         self._last_size = 0
         self._groups = 0
         self._raised_in: dict[str, int] = {}
 
-    def put(self, worker: str, letters: Sequence[Letter]) -> bool:
-        """Take letters of a worker; return whether its node is about to be taken away."""
-        self._letters += letters
+    def put(self, worker: str, messages: Sequence[Message]) -> bool:
+        """Add messages of a worker; return whether its node is about to be taken away."""
+        self._messages += messages
         return worker in self._preempted
 
-    def collect(self) -> list[Letter]:
-        """Hand out the letters that have come in."""
-        letters, self._letters = self._letters, []
-        return letters
+    def collect(self) -> list[Message]:
+        """Return the messages that have arrived since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
 
     def stop(self) -> None:
         """Ask the workers to stop."""
@@ -63,34 +64,38 @@ class Mailbox:
         self._preempted.add(worker)
 
     def started(self, size: int) -> int:
-        """Note that a worker group of a size has started; return the size of the one before it."""
+        """Note that a training group has started; return the size of the one before it, or 0."""
         self._preempted.clear()
         self._groups += 1
         before, self._last_size = self._last_size, size
         return before
 
     def raised(self, origin: str) -> bool:
-        """Note an error of the code in a group; return whether a group before it raised it too."""
+        """Note an error of the code in a group; return whether an earlier group raised it too."""
         return self._raised_in.setdefault(origin, self._groups) < self._groups
 
     def fail(self, error: Exception) -> None:
-        """Note an error that trying again would not mend, and ask all workers to stop."""
+        """Note an error that a retry would repeat, and ask all workers to stop."""
         self._failure = self._failure or error
         self._stop = True
 
     def failure(self) -> Exception | None:
-        """Return the first such error."""
+        """Return the first error given to `fail`."""
         return self._failure
 
 
 class RemoteMonitor:
-    """The driver's monitor as workers see it; see `dfshield.runs.Monitor`.
+    """The driver's monitor, as workers call it; see `dfshield.runs.Monitor`.
 
-    Progress is added up and sent once a second at most, all else at once.
+    Progress is added up and sent once a second at most, everything else at once.
+
+    Args:
+        queue: handle of the `MessageQueue`.
+        sender: name of the worker.
     """
 
-    def __init__(self, mailbox: ActorHandle[Any], sender: str) -> None:
-        self._mailbox = mailbox
+    def __init__(self, queue: ActorHandle[Any], sender: str) -> None:
+        self._queue = queue
         self._sender = sender
         self._amount = 0.0
         self._sent = time.monotonic()
@@ -98,58 +103,58 @@ class RemoteMonitor:
         self._preempted = False
 
     def preempted(self) -> bool:
-        """Return whether this worker's node is about to be taken away, as known a second ago."""
+        """Return whether this worker's node is about to be taken away, as of a second ago."""
         self.advance(0.0)
         self._read_answer()
         return self._preempted
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
-        """Long work starts."""
+        """Send the start of long work."""
         self._send("begin", title, total=total, done=done, unit=unit)
 
     def advance(self, amount: float) -> None:
-        """The work went on."""
+        """Add progress, and send it if the last message is a second old."""
         self._amount += amount
-        if time.monotonic() - self._sent > SECONDS_BETWEEN_LETTERS:
+        if time.monotonic() - self._sent > SECONDS_BETWEEN_MESSAGES:
             self._put([self._progress()])
 
     def detail(self, text: str) -> None:
-        """What to show beside the progress."""
+        """Send what is shown beside the progress."""
         self._send("detail", text)
 
     def retried(self) -> None:
-        """A unit of the work has to be done once more."""
+        """Send that a unit of the work is retried."""
         self._send("retried")
 
     def end(self) -> None:
-        """The long work is over."""
+        """Send the end of long work."""
         self._send("end")
 
     def say(self, text: str) -> None:
-        """One line for the user."""
+        """Send one line for the user."""
         self._send("say", text)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Something for the event log."""
+        """Send an entry for the event log."""
         self._send("emit", event, **fields)
 
     def flush(self) -> None:
-        """Send the progress that has not been sent, and wait until all letters have arrived."""
+        """Send the remaining progress, and wait until all messages have arrived."""
         ray.get(self._put([self._progress()] if self._amount else []))
 
-    def _progress(self) -> Letter:
+    def _progress(self) -> Message:
         amount, self._amount = self._amount, 0.0
-        return Letter(self._sender, "advance", (amount,))
+        return Message(self._sender, "advance", (amount,))
 
     def _send(self, method: str, *arguments: Any, **fields: Any) -> None:
-        letters = [self._progress()] if self._amount else []
-        letters.append(Letter(self._sender, method, arguments, fields))
-        self._put(letters)
+        messages = [self._progress()] if self._amount else []
+        messages.append(Message(self._sender, method, arguments, fields))
+        self._put(messages)
 
-    def _put(self, letters: Sequence[Letter]) -> "ray.ObjectRef[bool]":
-        """Send letters; the answer, which comes later, is `preempted`."""
+    def _put(self, messages: Sequence[Message]) -> "ray.ObjectRef[bool]":
+        """Send messages; the answer, which arrives later, is `preempted`."""
         self._read_answer()
-        answer: ray.ObjectRef[bool] = self._mailbox.put.remote(self._sender, letters)
+        answer: ray.ObjectRef[bool] = self._queue.put.remote(self._sender, messages)
         self._answer = answer
         self._sent = time.monotonic()
         return answer

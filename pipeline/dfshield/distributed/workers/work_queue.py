@@ -1,4 +1,4 @@
-"""Which unit is whose: the bookkeeping of the driver, without Ray."""
+"""Which worker does which unit: the bookkeeping of the driver, without Ray."""
 
 from collections import Counter, deque
 from collections.abc import Hashable, Sequence
@@ -45,18 +45,23 @@ class WorkQueue(Generic[Unit]):
         return max(waiting, key=lambda i: len(self._groups[i]), default=None)
 
     def done(self, unit: Unit) -> None:
-        """A unit is done, or set aside for good."""
+        """Note that a unit is done, or given up."""
         self.in_flight.discard(unit)
 
     @property
     def unfinished(self) -> int:
-        """How many units are waiting or being worked on."""
+        """The number of units that are waiting or being worked on."""
         return len(self.in_flight) + sum(map(len, self._groups))
 
     def put_back(self, unit: Unit, *, counted: bool = True) -> bool:
-        """Let a unit be tried again, before others of its group; False if it was often enough.
+        """Put a unit back before the others of its group, to be tried again.
 
-        ``counted`` tells whether the try that has failed counts.
+        Args:
+            unit: which.
+            counted: whether the failed try counts.
+
+        Returns:
+            False if the unit has used up its tries and was not put back.
         """
         self.in_flight.discard(unit)
         if not counted:
@@ -67,5 +72,5 @@ class WorkQueue(Generic[Unit]):
         return True
 
     def forget(self, worker: str) -> None:
-        """A worker is gone: its group is anybody's."""
+        """Let any worker take up the group of one that is gone."""
         self._owned.pop(worker, None)

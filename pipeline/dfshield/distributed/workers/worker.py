@@ -1,4 +1,4 @@
-"""The actor that does the units of tasks: one a GPU, or one a slot of the CPUs."""
+"""The actor that does the units of tasks: one for each GPU or CPU slot."""
 
 import os
 from collections.abc import Callable, Hashable, Iterator
@@ -19,7 +19,7 @@ from dfshield.runs import Engine, Job, Task, Worker
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """Where a worker is."""
+    """The node, process and GPUs of a worker."""
 
     node: str
     host: str
@@ -28,60 +28,66 @@ class WorkerInfo:
 
 
 class PoolWorker:
-    """Prepares a task once and then does one unit a call. An actor; it dies with its process."""
+    """An actor that prepares a task once and then does one unit per call.
 
-    def __init__(self, name: str, mailbox: ActorHandle[Any], version: str) -> None:
+    Args:
+        name: the worker's.
+        queue: handle of the `MessageQueue`.
+        version: of dfshield on the driver.
+    """
+
+    def __init__(self, name: str, queue: ActorHandle[Any], version: str) -> None:
         self._driver_version = version
-        self._monitor = RemoteMonitor(mailbox, name)
-        self._kept: list[object] = []
+        self._monitor = RemoteMonitor(queue, name)
+        self._objects: list[object] = []
         self._work: Callable[[Any], Any] | None = None
 
     def prepare(self, task: Task[Hashable, object], engine: Engine) -> WorkerInfo:
         """Load what all units of a task need; return where this worker is.
 
         Raises:
-            DfshieldError: what the task raised; an `InputError` with this machine's name, also if
-                it has another version of dfshield or torch.
-            CodeError: for whatever else it raised.
+            DfshieldError: as the task raised it; an `InputError` with the name of this machine,
+                also where dfshield or torch has another version than on the driver.
+            CodeError: for any other error of the task.
         """
         engine.bind()
-        self._work = None  # lets go of the last task's memory first
+        self._work = None  # frees the memory of the last task first
         worker = Worker(
             torch.device(engine.device),
             self._monitor,
-            keep=self._kept.append,
+            put=self._objects.append,
             preempted=self._monitor.preempted,
         )
-        with _errors_told():
+        with _errors_of_worker():
             _require("dfshield", __version__, self._driver_version)
             _require("torch", str(torch.__version__), engine.torch)
             self._work = task.prepare(worker)
         return worker_info()
 
     def info(self) -> WorkerInfo:
-        """Return where this worker is: that it answers tells that it lives."""
+        """Return where this worker is; the driver calls it to see that the worker is alive."""
         return worker_info()
 
     def do(self, unit: Hashable) -> tuple[tuple[object, bool], object]:
         """Do a unit.
 
         Returns:
-            Its result with whether anything was kept, and, as an object of its own that the driver
-            need not fetch, what was kept.
+            Its result with whether it gave an object to `Worker.put`, and that object as a second
+            return value, so that the driver gets a reference without the object.
 
         Raises:
-            DfshieldError: what the task raised; an `InputError` with this machine's name.
-            CodeError: for whatever else it raised.
+            DfshieldError: as the task raised it; an `InputError` with this machine's name.
+            CodeError: for any other error of the task.
         """
         assert self._work is not None
-        self._kept.clear()
+        self._objects.clear()
         try:
-            with _errors_told():
+            with _errors_of_worker():
                 result = self._work(unit)
         finally:
-            self._monitor.flush()  # whoever hears of the end has heard of all that was before
-        kept = self._kept.pop() if self._kept else None
-        return (result, kept is not None), kept
+            self._monitor.flush()  # its messages reach the driver before its result does
+        stored = self._objects.pop() if self._objects else None
+        return (result, stored is not None), stored
 
 
 @dataclass(frozen=True)
@@ -91,23 +97,23 @@ class JobTask:
     job: Job[Any]
 
     def prepare(self, worker: Worker) -> Callable[[int], Any]:
-        """Return what does the job, whatever it is given."""
+        """Return a function that does the job."""
         return lambda _: self.job.run(worker)
 
     def label(self, unit: int) -> str:
-        """Return how people call it."""
+        """Return the name of the job, for messages."""
         return f"{type(self.job).__name__.removeprefix('_')} {unit}"
 
 
 def _require(name: str, here: str, wanted: str) -> None:
-    """The nodes were looked at before the work began, but others may have joined since."""
+    """Check a version: nodes that joined after the survey have not been checked yet."""
     if here != wanted:
         raise InputError(f"{name} {here} is installed, but {wanted} is needed: install that")
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
-    """Say where input was wrong: the driver, on its own machine, had found it right."""
+def _errors_of_worker() -> Iterator[None]:
+    """Add this machine's name to an `InputError`, and make other errors picklable."""
     try:
         yield
     except InputError as error:
@@ -118,15 +124,15 @@ def _errors_told() -> Iterator[None]:
         raise CodeError.of(error) from error
 
 
-def fetch(kept: object) -> Any:
-    """Bring what a worker kept into this process.
+def get(ref: object) -> Any:
+    """Return the object that a reference of Ray refers to.
 
     Raises:
-        DfshieldError: if it was lost with the worker's node.
+        DfshieldError: if it was lost with the node that held it.
     """
-    assert isinstance(kept, ray.ObjectRef)
+    assert isinstance(ref, ray.ObjectRef)
     try:
-        return ray.get(kept)
+        return ray.get(ref)
     except ray.exceptions.RayError:
         raise DfshieldError(
             "surrogate images in the memory of the cluster were lost with their node: give the "
@@ -135,7 +141,7 @@ def fetch(kept: object) -> Any:
 
 
 def worker_info() -> WorkerInfo:
-    """Return where this process is."""
+    """Return node, process and GPUs of this process."""
     context = ray.get_runtime_context()
     return WorkerInfo(
         node=context.get_node_id(),

@@ -19,10 +19,10 @@ _MODELS = {
 _OPTIONS = "teacher.options"  # another width makes it another model
 _RECIPE = {
     "synthesis.num_images": 60_000,
-    "synthesis.iterations": 2000,
+    "synthesis.method.iterations": 2000,
     "training.batch_size": 200,
     "training.learning_rate": 1e-4,
-    "training.inner.steps": 10,
+    "training.inner.num_steps": 10,
 }
 
 

@@ -21,7 +21,7 @@ from dfshield.runs.inputs.teacher_checks import (
     require_mini_batches,
     try_check,
 )
-from dfshield.runs.inputs.teacher_remarks import IMAGES, alarm_of, remark_of_unseen, told
+from dfshield.runs.inputs.teacher_remarks import IMAGES, alarm_of, format_accuracy, remark_of_unseen
 from dfshield.runs.inputs.teacher_source import (
     built_teacher,
     imported_teacher,
@@ -203,7 +203,7 @@ def _measuring(config: Config, teacher: Classifier, *, finished: bool) -> Iterat
     yield check(name, HERE, fit, warning="; ".join(images.info.remarks))
     if finished:
         result = evaluate(teacher, few, None)
-        yield check("clean accuracy", HERE, told(result), warning=alarm_of(result))
+        yield check("clean accuracy", HERE, format_accuracy(result), warning=alarm_of(result))
     if config.teacher.train is not None:
         yield _overlap(config, images)
 

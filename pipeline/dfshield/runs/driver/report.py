@@ -11,16 +11,17 @@ from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.evaluate import read_results
-from dfshield.runs.driver.synthesize import settings_of
 from dfshield.runs.driver.teacher import finished_teacher
 from dfshield.runs.driver.train import trained_student
 from dfshield.runs.inputs.classifier_folder import describe
+from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.names import PAGE
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.watching.event_log import read_events
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
 from dfshield.storage import Folder, SurrogateDataset
+from dfshield.synthesis import SYNTHESIZERS
 
 if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
     from dfshield.report import Section, SeedOutcome
@@ -95,26 +96,24 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
     summaries = shard_summaries(data.folder, data.manifest)
     num_images = sum(s["num_images"] for s in summaries)
     counts = zip(*(s["class_counts"] for s in summaries), strict=True)
-    settings = settings_of(data.manifest)
+    method = recorded_synthesis(data.manifest.identity).method
     return {
         "num_images": num_images,
-        "iterations": settings.iterations,
+        "method": method.name,
+        "description": SYNTHESIZERS.summary(method.name),
+        "options": method.options,
+        "generator": data.manifest.generator,
         "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
         / num_images,
         "class_counts": [sum(of_class) for of_class in counts],
-        "coefficients": ", ".join(
-            f"{key} {value}"
-            for key, value in settings.coefficients.model_dump(mode="json").items()
-            if value not in (None, False, 0.0)
-        ),
         "seconds": _synthesis_seconds(context.layout.root, seed),
         "picture": shard_picture(data.folder, data.manifest, 0),
     }
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
-    committed = (event for event in read_events(root) if event["event"] == "part_committed")
-    return sum((float(e.get("seconds", 0)) for e in committed if e.get("seed") == seed), 0.0)
+    made = (e for e in read_events(root) if e["event"] in ("part_committed", "fit_done"))
+    return sum((float(e.get("seconds", 0)) for e in made if e.get("seed") == seed), 0.0)
 
 
 def _teacher(context: RunContext) -> dict[str, Any]:
@@ -132,11 +131,11 @@ def _teacher(context: RunContext) -> dict[str, Any]:
 
 
 def _threat(config: Config) -> dict[str, Any]:
-    step = config.threat.step
+    step_size = config.threat.step_size
     return {
         "norm": config.threat.norm,
         "eps": parse_epsilon(config.threat.eps),
-        "step": None if step is None else parse_epsilon(step),
+        "step_size": None if step_size is None else parse_epsilon(step_size),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
+from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint
 from dfshield.runs.execution.engine import Engine
@@ -14,9 +15,11 @@ from dfshield.runs.execution.engine_choice import (
     planned_engine,
     resumed_engine,
 )
-from dfshield.runs.identity import differences, filled, identity_of, keys_of
+from dfshield.runs.identity import differences, identity_of, keys_of
+from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.names import UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
+from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
 from dfshield.runs.work.shard_summaries import summarise_shards, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import (
@@ -27,24 +30,25 @@ from dfshield.storage import (
     PartArrays,
     Split,
     check_part,
+    format_of,
     part_arrays,
     plan_parts,
     read_manifest,
     read_part,
     write_manifest,
 )
-
-DEPENDS_ON = ("iterations", "batch_size", "learning_rate", "jitter", "labels", "coefficients")
-"""The keys of the section ``synthesis`` that decide what an image looks like."""
+from dfshield.synthesis import FittedSynthesizer
 
 
 def make_images(context: RunContext, seed: int) -> None:
     """Make every planned part that is not there, then the shards' summaries.
 
+    A synthesizer with a generator has it fitted first, by one job whose result stays.
+
     Of a set that is done, names and sizes of the files are looked at, and nothing is opened but its
     record and its manifest. Of one that is not, every part is read and checked. With the sink
-    ``object_store`` a set that is not complete in the folder is made whole, and kept in
-    ``context.kept`` for the training of this very run.
+    ``object_store`` a set that is not complete in the folder is made whole, and ``context.refs``
+    refers to its parts for the training of this run.
 
     Args:
         context: the run; its ``replan`` lets a data set that was begun under another engine go on
@@ -75,6 +79,8 @@ def make_images(context: RunContext, seed: int) -> None:
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
+    if todo and isinstance(synthesizer_of(context.config.synthesis), FittedSynthesizer):
+        manifest = _with_generator(context, folder, manifest, todo)
     if todo:
         _make(context, folder, manifest, todo)
     summarise_shards(folder, manifest, _reader(context, folder, manifest))
@@ -95,6 +101,32 @@ def _is_complete(config: Config, folder: Folder, record: Record, manifest: Manif
         and _parts_for(config, manifest) == manifest.parts
         and not damage(folder, record, _files(manifest))
     )
+
+
+def _with_generator(
+    context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]
+) -> Manifest:
+    """Return the manifest with the fingerprint of its generator, which is fitted where it is not.
+
+    Raises:
+        InputError: if parts were made with another generator.
+    """
+    fitted = fingerprint_of(folder)
+    if fitted is None:
+        job = FitJob(context.layout.teacher.uri, folder.uri, context.config.synthesis)
+        engine = Engine.from_json(manifest.engine)
+        fitted = context.executor.run(job, engine=engine, monitor=context.monitor)
+    if manifest.generator == fitted:
+        return manifest
+    if manifest.generator is not None and len(todo) < len(manifest.parts):
+        raise InputError(
+            f"{folder}: its parts were made with the generator {manifest.generator[:12]}, but "
+            f"{folder}/{GENERATOR} holds {fitted[:12]}: restore it, or delete {folder} to start "
+            "afresh"
+        )
+    manifest = manifest.model_copy(update={"generator": fitted})
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def _unfinished(
@@ -128,13 +160,12 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         sink=context.config.storage.sink,
     )
     open_parts = set(todo)
-    kept = context.kept.setdefault(seed, {})
+    refs = context.refs.setdefault(seed, {})
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part = made.unit
         open_parts.discard(part)
-        if made.kept is not None:
-            kept[part.path] = made.kept
-        loss_class, loss_feature, loss_tv, loss = made.result.losses
+        if made.ref is not None:
+            refs[part.path] = made.ref
         log.emit(
             "part_committed" if task.sink == "parquet" else "part_made",
             seed=seed,
@@ -142,13 +173,10 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             images=part.num_images,
             checksum=made.result.checksum,
             seconds=round(made.result.seconds, 3),
-            loss=loss,
-            loss_class=loss_class,
-            loss_feature=loss_feature,
-            loss_tv=loss_tv,
+            **made.result.losses,
             worker=made.worker,
         )
-        observer.detail(_shards_told(manifest, open_parts))
+        observer.detail(_format_shards(manifest, open_parts))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
@@ -159,7 +187,7 @@ def _by_shard(parts: list[Part]) -> list[list[Part]]:
     return [list(group) for _, group in groups]
 
 
-def _shards_told(manifest: Manifest, open_parts: set[Part]) -> str:
+def _format_shards(manifest: Manifest, open_parts: set[Part]) -> str:
     shards = {part.shard for part in manifest.split("data")}
     unfinished = {part.shard for part in open_parts if part.split == "data"}
     return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
@@ -169,11 +197,11 @@ def _reader(
     context: RunContext, folder: Folder, manifest: Manifest
 ) -> Callable[[Part], PartArrays]:
     """Return how to read a part: from the run's memory if it is there, else from its file."""
-    kept = context.kept.get(manifest.seed, {})
+    refs = context.refs.get(manifest.seed, {})
 
     def read(part: Part) -> PartArrays:
-        if part.path in kept:
-            return part_arrays(context.executor.fetch(kept[part.path]), manifest, part)
+        if part.path in refs:
+            return part_arrays(context.executor.get(refs[part.path]), manifest, part)
         return read_part(folder, manifest, part)
 
     return read
@@ -185,18 +213,9 @@ def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> d
         "synthesis",
         teacher_fingerprint=teacher_fingerprint,
         seed=seed,
-        synthesis=keys_of(config.synthesis, DEPENDS_ON),
+        **image_settings(config.synthesis),
         storage=keys_of(config.storage, ("image_dtype",)),
     )
-
-
-def settings_of(manifest: Manifest) -> SynthesisConfig:
-    """Return the settings that the images of a data set were made with.
-
-    Raises:
-        ValidationError: if its identity holds none.
-    """
-    return SynthesisConfig.model_validate(filled(manifest.identity).get("synthesis"))
 
 
 def synthesis_engine(
@@ -207,9 +226,8 @@ def synthesis_engine(
     bound: dict[str, Any] | None = None,
 ) -> Engine:
     """Return the engine that images are made with here, or were begun with."""
-    images = synthesis.num_images + synthesis.num_holdout
-    # Back to the pixels costs another forward pass.
-    work = 2.0 * images * synthesis.iterations * multiply_adds(teacher)
+    passes = synthesizer_of(synthesis).work(synthesis.num_images + synthesis.num_holdout)
+    work = passes * multiply_adds(teacher)
     return planned_engine(here, synthesis.engine, work=work, bound=bound)
 
 
@@ -227,7 +245,9 @@ def _planned(
             identity = old.identity  # by which its parts know where they belong
     else:  # the executor, which may start a cluster for it, is asked only where it has to be
         engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
+    columns = dict(synthesizer_of(synthesis).columns)
     return Manifest(
+        format_version=format_of(columns),
         identity=identity,
         teacher_fingerprint=teacher.fingerprint(),
         image_shape=teacher.input_shape,
@@ -238,6 +258,8 @@ def _planned(
         batch_size=synthesis.batch_size,
         part_size=old.part_size if old else storage.part_size,
         shard_size=old.shard_size if old else storage.shard_size,
+        columns=columns,
+        generator=old.generator if old else None,
         engine=engine,
         parts=_parts_for(context.config, old),
     )

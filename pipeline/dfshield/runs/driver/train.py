@@ -84,7 +84,7 @@ def make_student(context: RunContext, seed: int) -> None:
         seed=seed,
         teacher=context.layout.teacher.uri,
         data=dataset.folder.uri,
-        kept=context.kept.get(seed, {}),
+        refs=context.refs.get(seed, {}),
         num_images=num_images,
         student=folder.uri,
         engine=engine,
@@ -107,7 +107,7 @@ def training_engine(
     """Return the engine that a student is trained with here, or was begun with."""
     # An attack step goes forward and back to the image; the mini-batch itself twice forward and
     # back to the weights, which costs another forward pass each.
-    passes = 2.0 * training.inner.steps + 1 + 2 * 3
+    passes = 2.0 * training.inner.num_steps + 1 + 2 * 3
     work = passes * num_images * training.epochs * multiply_adds(teacher)
     return planned_engine(here, training.engine, work=work, bound=bound)
 
@@ -123,7 +123,7 @@ def _dataset(context: RunContext, teacher_fingerprint: str, seed: int) -> Surrog
         dataset = SurrogateDataset.open(folder)
     if dataset.manifest.teacher_fingerprint != teacher_fingerprint:
         raise InputError(f"{dataset.folder} was made from another teacher than this run's")
-    missing = {part.path for part in dataset.missing()} - context.kept.get(seed, {}).keys()
+    missing = {part.path for part in dataset.missing()} - context.refs.get(seed, {}).keys()
     if missing:
         raise InputError(
             f"{dataset.folder} is not complete ({len(missing)} of "

@@ -46,11 +46,11 @@ class InProcessExecutor:
         units = [unit for group in groups for unit in group]
         if not units:
             return
-        kept: list[object] = []
+        objects: list[object] = []
         failures: list[DfshieldError] = []
-        work = task.prepare(_worker(engine, monitor, kept.append))
+        work = task.prepare(_worker(engine, monitor, objects.append))
         for unit in units:
-            kept.clear()
+            objects.clear()
             told = {"worker": Done.worker, "unit": task.label(unit)}
             monitor.emit("unit_started", **told)
             try:
@@ -62,7 +62,7 @@ class InProcessExecutor:
                 monitor.emit("unit_failed", **told, reason=str(error))
                 continue
             monitor.emit("unit_done", **told)
-            yield Done(unit, result, kept.pop() if kept else None)
+            yield Done(unit, result, objects.pop() if objects else None)
         raise_failures(failures)
 
     def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
@@ -78,7 +78,7 @@ class InProcessExecutor:
                     device=torch.device(engine.device),
                     monitor=monitor,
                     group=SingleWorker(),
-                    fetch=self.fetch,
+                    get=self.get,
                     report=lambda _: None,
                     stop_requested=lambda: stop.requested,
                 )
@@ -86,11 +86,11 @@ class InProcessExecutor:
         if stop.requested:
             raise KeyboardInterrupt
 
-    def fetch(self, kept: object) -> Any:
-        """Return it as it is: nothing leaves this process."""
-        return kept
+    def get(self, ref: object) -> Any:
+        """Return the object itself: nothing leaves this process."""
+        return ref
 
 
-def _worker(engine: Engine, monitor: Monitor, keep: Callable[[object], None]) -> Worker:
+def _worker(engine: Engine, monitor: Monitor, put: Callable[[object], None]) -> Worker:
     engine.bind()
-    return Worker(device=torch.device(engine.device), monitor=monitor, keep=keep)
+    return Worker(device=torch.device(engine.device), monitor=monitor, put=put)

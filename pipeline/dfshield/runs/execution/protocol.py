@@ -1,4 +1,4 @@
-"""Who does the work: the protocol between the pipeline and whatever runs its units."""
+"""The protocol between the pipeline and the executors that run its tasks and jobs."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,41 +19,41 @@ ResultCo = TypeVar("ResultCo", covariant=True)
 
 @dataclass(frozen=True)
 class Worker:
-    """What a task learns about the process it runs in.
+    """The worker process of a task, as the task sees it.
 
     Attributes:
         device: the torch device to compute on.
-        monitor: who is told how it goes; progress is counted in the task's own unit.
-        keep: takes what is too large to travel with a unit's result; it stays where it was made,
-            and comes out as `Done.kept`.
-        preempted: whether this machine is about to be taken away: keep what would be a pity to
-            lose.
+        monitor: receives progress, counted in the task's own unit, and events.
+        put: stores an object too large to be part of a unit's result; it stays on the machine
+            where it was made, and `Done.ref` refers to it.
+        preempted: whether this machine is about to be taken away: write a checkpoint.
     """
 
     device: torch.device
     monitor: Monitor
-    keep: Callable[[object], None]
+    put: Callable[[object], None]
     preempted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
 class GroupWorker:
-    """What a job that several workers share learns about the one it runs in.
+    """One worker process of a job that several share, as the job sees it.
 
     Attributes:
         device: the torch device to compute on.
-        monitor: who is told how it goes; only that of rank 0 listens.
+        monitor: receives progress and events; only that of rank 0 passes them on.
         group: all the workers of the job.
-        fetch: turns a `Done.kept` into what was kept.
+        get: returns the object that a `Done.ref` refers to.
         report: takes the metrics of an epoch; every worker has to call it equally often.
         stop_requested: whether somebody asked the job to stop; may differ between workers.
-        preempted: whether the machine of any worker is about to be taken away; tells rank 0.
+        preempted: whether the machine of any worker is about to be taken away; only rank 0
+            knows.
     """
 
     device: torch.device
     monitor: Monitor
     group: WorkerGroup
-    fetch: Callable[[object], Any]
+    get: Callable[[object], Any]
     report: Callable[[Mapping[str, Any]], None]
     stop_requested: Callable[[], bool]
     preempted: Callable[[], bool] = lambda: False
@@ -66,13 +66,13 @@ class Done(Generic[Unit, ResultCo]):
     Attributes:
         unit: which.
         result: what it returned.
-        kept: what it gave to `Worker.keep`, or a reference to it; None if nothing.
-        worker: the name of who did it.
+        ref: refers to the object that the unit gave to `Worker.put`; None if it gave none.
+        worker: the name of the worker that did it.
     """
 
     unit: Unit
     result: ResultCo
-    kept: object = None
+    ref: object = None
     worker: str = "driver"
 
 
@@ -137,7 +137,7 @@ class Executor(Protocol):
         idle helps another one with its group.
 
         Raises:
-            InputError: as soon as a unit raises one: what is wrong would be wrong for all.
+            InputError: as soon as a unit raises one, since the other units have the same input.
             DfshieldError: at the end, if a unit could not be done while others could.
         """
         ...
@@ -155,8 +155,8 @@ class Executor(Protocol):
         """
         ...
 
-    def fetch(self, kept: object) -> Any:
-        """Turn a `Done.kept` into what was kept."""
+    def get(self, ref: object) -> Any:
+        """Return the object that a `Done.ref` refers to."""
         ...
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfshield.attacks import ATTACKS, Attack, needs_eps
-from dfshield.config import Config, VariantConfig, expand
+from dfshield.attacks import ATTACKS, Attack
+from dfshield.config import Config, VariantConfig, attack_options, expand
 from dfshield.errors import InputError
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier, named_classifier
 from dfshield.storage import Folder
@@ -36,7 +36,7 @@ class AttackPlan:
         """Return the attack, with the model that it needs loaded onto ``device``.
 
         Raises:
-            InputError: for a hyper-parameter that makes no sense, naming it.
+            InputError: where that model is named nowhere, or cannot be loaded.
         """
         if self.needs is None:
             return self._made({})
@@ -47,11 +47,7 @@ class AttackPlan:
         return self._made({self.needs: load_classifier(Folder.at(self.other), device=device)})
 
     def preview(self) -> Attack:
-        """Return the attack without the model that it needs: for its label and its settings.
-
-        Raises:
-            InputError: as `build`.
-        """
+        """Return the attack without the model that it needs: for its label and its settings."""
         return self._made({} if self.needs is None else {self.needs: nn.Identity()})
 
     def described(self) -> Attack:
@@ -76,11 +72,7 @@ class AttackPlan:
         return replace(self, options={**self.options, "version": "rand"})
 
     def _made(self, models: Mapping[str, nn.Module]) -> Attack:
-        try:
-            return ATTACKS.make(self.name, **{**self.options, **models})
-        except InputError as error:
-            blames = ATTACKS.names_option(error, self.name, self.options)
-            raise InputError(f"{self.key}{'.' if blames else ': '}{error}") from None
+        return ATTACKS.make(self.name, **{**self.options, **models})
 
 
 class _Saved(nn.Module):
@@ -99,7 +91,7 @@ def attack_plans(config: Config) -> list[AttackPlan]:
     """Return the attacks of the evaluation; norm, eps and step default to the threat model's.
 
     Raises:
-        InputError: for an unknown attack, or for another model that cannot be had.
+        InputError: for another model that cannot be had, naming the key.
     """
     return [
         _plan(attack, config, key=f"evaluation.attacks.{index}")
@@ -111,25 +103,14 @@ def attacks_of(config: Config) -> list[Attack]:
     """Return the attacks of the evaluation for their labels and settings, not to be run.
 
     Raises:
-        InputError: for an unknown attack or option, naming it.
+        InputError: as `attack_plans`.
     """
     return [plan.preview() for plan in attack_plans(config)]
 
 
 def _plan(attack: VariantConfig, config: Config, *, key: str) -> AttackPlan:
-    try:
-        kind = ATTACKS.find(attack.name)
-    except InputError as error:
-        raise InputError(f"{key}.{error}") from None
-    options: dict[str, Any] = {}
-    # An attack with an eps of its own, such as unbounded PGD, has none of the threat model's.
-    if needs_eps(attack.name):
-        threat = config.threat
-        options = {"eps": threat.eps, "norm": threat.norm}
-        if kind.takes_step and threat.step is not None and "eps" not in attack.options:
-            options["step"] = threat.step
-    needs, other = kind.needs_model, None
-    options |= attack.options
+    needs, other = ATTACKS[attack.name].needs_model, None
+    options = attack_options(attack, config.threat)
     if needs in options:
         other = _named(options.pop(needs), config, key=f"{key}.{needs}")
     return AttackPlan(key, attack.name, options, needs, other)

@@ -30,7 +30,7 @@ def _one_iteration(teacher: Classifier) -> None:
 
 
 def _one_attack(teacher: Classifier) -> None:
-    attack = InnerMaximization(eps=0.1, steps=1)
+    attack = InnerMaximization(eps=0.1, num_steps=1)
     attack(teacher, _images(teacher), generator=generator(0, RngStream.TEACHER))
 
 

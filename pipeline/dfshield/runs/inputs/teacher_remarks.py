@@ -48,13 +48,13 @@ def look_at(context: RunContext, classifier: Classifier) -> None:
         return
     images = real_images(context.config, classifier, num_images=IMAGES)
     result = evaluate(classifier, images.images, None)
-    context.observer.say(f"Teacher: {told(result)}")
+    context.observer.say(f"Teacher: {format_accuracy(result)}")
     alarm = alarm_of(result)
     if alarm:
         context.observer.say(f"Alarm: {alarm}")
 
 
-def told(result: EvaluationResult) -> str:
+def format_accuracy(result: EvaluationResult) -> str:
     """Return how many of the images that were looked at are right."""
     return (
         f"{result.accuracy:.1%} of {result.num_images} test images right "

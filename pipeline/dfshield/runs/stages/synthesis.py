@@ -62,6 +62,9 @@ def _progress(state: Mapping[str, Any]) -> str:
         f"{state['parts_done']}/{state['parts']} parts",
         f"{state['images_done']:,}/{state['images']:,} images",
     ]
+    generator = state["generator"]
+    if generator is not None and generator["steps_done"] < generator["steps"]:
+        told.insert(0, f"generator: {generator['steps_done']:,}/{generator['steps']:,} steps")
     told += [f"{len(state[k])} {k}" for k in ("running", "failed") if state[k]]
     if state["eta_seconds"] is not None:
         left = timedelta(seconds=round(state["eta_seconds"]))

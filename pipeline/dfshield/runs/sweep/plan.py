@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from dfshield.canonical import identity_hash
-from dfshield.config import AxisConfig, Config, config_from, first_path, set_key
+from dfshield.config import AxisConfig, Config, config_from, current_key, set_key
 from dfshield.errors import InputError
-from dfshield.runs.driver.synthesize import DEPENDS_ON
-from dfshield.runs.identity import flatten, keys_of
+from dfshield.runs.identity import flatten
+from dfshield.runs.inputs.synthesizer import image_settings
 from dfshield.seeds import RngStream, generator
 
 Values = Mapping[str, Any]
@@ -66,9 +66,13 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     """
     tree = config.model_dump(mode="json", exclude={"sweep", "seeds"})
     tree["teacher"]["trust_python"] = config.teacher.trust_python  # which no dump holds
-    objective = values.get("training.objective.name")
-    if objective not in (None, config.training.objective.name):
-        tree["training"]["objective"] = {}  # settings of one mean nothing to another
+    variants = {
+        "training.objective": config.training.objective,
+        "synthesis.method": config.synthesis.method,
+    }
+    for key, variant in variants.items():
+        if values.get(f"{key}.name") not in (None, variant.name):
+            set_key(tree, key, {})  # options of one mean nothing to another
     for key, value in values.items():
         set_key(tree, key, value)
     told = ", ".join(f"{key}={value}" for key, value in values.items())
@@ -76,17 +80,16 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     if made.sweep.parameters != config.sweep.parameters:
         made = made.model_copy(update={"sweep": config.sweep})
     known = dict(flatten(made.model_dump(mode="json")))
-    canonical = {key: known.get(key, value) for key, value in values.items()}
+    canonical = {key: known.get(current_key(key), value) for key, value in values.items()}
     chosen = made.seed if seed is None else seed
     name = _name(canonical, chosen)
     return Trial(name, canonical, chosen, made.model_copy(update={"name": f"{config.name}-{name}"}))
 
 
 def _name(values: Values, seed: int) -> str:
-    values = {first_path(key): value for key, value in values.items()}
     parts = [f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in values.items() if key != "seed"]
     text = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join([*parts, f"seed-{seed}"]))
-    digest = identity_hash({"values": values, "seed": seed})
+    digest = identity_hash({"values": dict(values), "seed": seed})
     return f"{text[:_LONGEST_NAME]}-{digest[:8]}"
 
 
@@ -95,7 +98,7 @@ def source_key(config: Config) -> str:
     return identity_hash(
         {
             "teacher": config.teacher.model_dump(mode="json"),
-            "synthesis": keys_of(config.synthesis, DEPENDS_ON),
+            **image_settings(config.synthesis),
             "storage": config.storage.image_dtype,
             "seed": config.seed,
         }

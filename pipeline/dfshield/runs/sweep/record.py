@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dfshield.config import path_now
 from dfshield.errors import InputError
 from dfshield.runs.watching.event_log import read_events
 from dfshield.runs.work.history import kept_epoch, read_history
@@ -54,11 +53,6 @@ class TrialRecord(BaseModel):
     test: dict[str, float] = {}
     floor: float | None = None
     collapsed: bool = False
-
-    @field_validator("values")
-    @classmethod
-    def _by_paths_of_now(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {path_now(key): value for key, value in values.items()}
 
     @property
     def ended(self) -> bool:

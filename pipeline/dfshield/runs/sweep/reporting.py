@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dfshield.config import Config, dump_config
+from dfshield.config import Config, current_key, dump_config
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.driver.report import package_versions
 from dfshield.runs.identity import flatten
@@ -58,6 +58,7 @@ def _data(
     trials = [_trial(known.pop(t.name, None), t) for t in planned]
     trials += [_trial(record, None) for record in known.values()]
     swept = config.sweep.parameters
+    varied = {current_key(key) for key in swept}
     settings = config.model_dump(mode="json", exclude={"sweep", "seeds", "cluster", "trackers"})
     data = config.evaluation.data
     return SweepData(
@@ -73,7 +74,7 @@ def _data(
         teacher=dict(teacher),
         config_yaml=dump_config(config),
         versions=package_versions(),
-        settings={key: value for key, value in flatten(settings) if key not in swept},
+        settings={key: value for key, value in flatten(settings) if key not in varied},
     )
 
 

@@ -118,9 +118,9 @@ def in_memory(source: Source, put: Callable[[pa.Table], object]) -> Source:
     Raises:
         DfshieldError: if a part is missing or broken.
     """
-    if source.kept:
+    if source.refs:
         return source
     data = SurrogateDataset.open(source.data)
     manifest = data.manifest
-    kept = {part.path: put(part_table(manifest, part, data.read(part))) for part in manifest.parts}
-    return replace(source, kept=kept)
+    refs = {part.path: put(part_table(manifest, part, data.read(part))) for part in manifest.parts}
+    return replace(source, refs=refs)

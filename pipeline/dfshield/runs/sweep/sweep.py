@@ -206,7 +206,7 @@ class Sweep:
         data = layout.synthetic(config.seed)
         if config.training.data is not None:
             data = SurrogateDataset.open(expand(config.training.data, key="training.data")).folder
-        return Source(layout.teacher.uri, data.uri, run.context.kept.get(config.seed, {}))
+        return Source(layout.teacher.uri, data.uri, run.context.refs.get(config.seed, {}))
 
     def _layout(self, key: str, config: Config) -> RunLayout:
         """Return where a data set lies that is not the run's own; mostly its teacher is."""

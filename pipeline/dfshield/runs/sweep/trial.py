@@ -37,12 +37,12 @@ class Source:
     Attributes:
         teacher: its folder.
         data: the folder of the data set.
-        kept: its parts in memory, or references to them, by path.
+        refs: object references of its parts where they are in memory, by path.
     """
 
     teacher: str
     data: str
-    kept: Mapping[str, object] = field(default_factory=dict)
+    refs: Mapping[str, object] = field(default_factory=dict)
 
 
 def run_trial(
@@ -123,7 +123,7 @@ def _train_and_measure(
             },
         ),
     )
-    run.context.kept[trial.seed] = dict(source.kept)
+    run.context.refs[trial.seed] = dict(source.refs)
     run.context.log.emit(TRIAL_STARTED, **dict(flatten(trial.values)))
     names = [stage.name for stage in STAGES.values() if stage.in_sweep == "trial"]
     run.work([name for name in names if STAGES[name].check(config, names) is None])

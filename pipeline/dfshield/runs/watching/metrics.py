@@ -3,34 +3,14 @@
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+from dfshield.trackers import Point
 
 RATE_WINDOW_S = 300.0
 
 HOLDOUT = (AGREEMENT_CLEAN, AGREEMENT_PGD, "collapsed")
-
-
-@dataclass(frozen=True)
-class Point:
-    """Metrics that stand at one step.
-
-    Attributes:
-        group: what they are about: ``synthesis``, ``train``, ``holdout`` or ``evaluation``; with
-            several seeds ``seed-<n>/`` stands before it.
-        metrics: values by name, such as ``loss`` or ``student/PGD-20``.
-        step: how many images, updates or epochs had been done; 0 for an evaluation.
-    """
-
-    group: str
-    metrics: Mapping[str, float]
-    step: int
-
-    def named(self) -> dict[str, float]:
-        """Return the values by their full names, such as ``train/loss``."""
-        return {f"{self.group}/{name}": value for name, value in self.metrics.items()}
 
 
 class EventMetrics:
@@ -53,6 +33,8 @@ class EventMetrics:
             self._images = _Rate(fields["images"])
         elif event == "training_started":
             self._updates = _Rate(fields["updates"])
+        elif event == "fit_step":
+            return self._point("generator", fields, _losses(fields), fields["step"])
         elif event in ("part_committed", "part_made"):
             made = self._images.done + fields["images"]
             rate = {"images_per_second": self._images.at(made)}

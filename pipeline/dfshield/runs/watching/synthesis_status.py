@@ -48,7 +48,8 @@ def synthesis_progress(
     Returns:
         ``running`` and ``failed`` parts, ``workers`` with their rates (images per second of their
         own time), ``images_per_second`` of those at work together, ``eta_seconds`` (None if
-        unknown), and ``retries`` over the whole history of the data set.
+        unknown), ``retries`` over the whole history of the data set, and how far the fit of its
+        ``generator`` is (None if it has none).
     """
     missing_paths = {part.path for part in missing}
     sessions = _sessions(events, manifest.seed)
@@ -71,6 +72,23 @@ def synthesis_progress(
         "retries": sum(
             e["event"] == "unit_retried" and e.get("unit") in paths for s in sessions for e in s
         ),
+        "generator": _generator(events, manifest),
+    }
+
+
+def _generator(events: Sequence[Event], manifest: Manifest) -> dict[str, Any] | None:
+    """Return the steps of the fit, those done as far as the log tells, and the last losses."""
+    mine = [event for event in events if event.get("seed") == manifest.seed]
+    begun = [event for event in mine if event["event"] == "fit_started"]
+    if not begun:
+        return None
+    steps = [event for event in mine if event["event"] == "fit_step"]
+    last = steps[-1] if steps else {}
+    total = int(_number(begun[-1], "total"))
+    return {
+        "steps": total,
+        "steps_done": total if manifest.generator else int(_number(last, "step")),
+        "losses": {key: value for key, value in last.items() if key.startswith("loss")},
     }
 
 

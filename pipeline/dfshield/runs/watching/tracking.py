@@ -7,36 +7,36 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any
 
+from dfshield.config import Config
 from dfshield.errors import one_line
-from dfshield.runs.watching.metrics import EventMetrics, Point
+from dfshield.runs.identity import flatten
+from dfshield.runs.watching.metrics import EventMetrics
+from dfshield.storage import Folder, redacted
+from dfshield.trackers import TRACKERS, Point, Recorder, TrackedRun
 
 SECONDS_TO_CLOSE = 30.0
 """How long the end of a run waits for trackers that still have something to send."""
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """Somebody who keeps or shows metrics: files, a server, a gauge.
+def openers_of(config: Config, root: Folder) -> dict[str, Callable[[], Recorder]]:
+    """Return what opens each tracker that the configuration names.
 
-    All methods are called from one thread of the tracker's own, so they may take their time; what
-    they raise costs the run nothing.
+    Args:
+        config: of the run.
+        root: its folder.
 
-    Attributes:
-        flush_every: seconds between two calls of `flush`, whether there is a new value or not.
+    Raises:
+        InputError: if the package of one is not installed.
     """
-
-    flush_every: float
-
-    def log(self, point: Point) -> None:
-        """Take values; a step may come again, with equal values, when a run is resumed."""
-
-    def flush(self) -> None:
-        """Write or send what was taken since the last time."""
-
-    def close(self, *, failed: bool) -> None:
-        """Write or send the rest; ``failed`` says whether the run ended before it was done."""
+    settings = {key: redacted(str(value)) for key, value in flatten(config.model_dump(mode="json"))}
+    run = TrackedRun(config.name, root, settings)
+    trackers = [TRACKERS.make(named.name, **named.options) for named in config.trackers]
+    for tracker in trackers:
+        tracker.require_package()
+    return {tracker.name: partial(tracker.open, run) for tracker in trackers}
 
 
 class Tracking:
@@ -53,7 +53,7 @@ class Tracking:
 
     def __init__(
         self,
-        openers: Mapping[str, Callable[[], Tracker]],
+        openers: Mapping[str, Callable[[], Recorder]],
         metrics: EventMetrics,
         say: Callable[[str], None],
     ) -> None:
@@ -95,7 +95,7 @@ class _Feed(threading.Thread):
     """A tracker's own thread: hands it what has come in, and flushes now and then."""
 
     def __init__(
-        self, name: str, opener: Callable[[], Tracker], say: Callable[[str], None]
+        self, name: str, opener: Callable[[], Recorder], say: Callable[[str], None]
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._open = opener
@@ -111,27 +111,27 @@ class _Feed(threading.Thread):
         self._inbox.put(_End(failed))
 
     def run(self) -> None:
-        tracker = None
+        recorder = None
         try:
-            tracker = self._open()
-            self._serve(tracker)
+            recorder = self._open()
+            self._serve(recorder)
         except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
             reason = re.sub(r"(?<=//)[^/@\s]+@", "***@", one_line(error))
             self._say(f"trackers: {self.name} is left out from here on: {reason}")
-            if tracker is not None:
+            if recorder is not None:
                 with suppress(Exception):
-                    tracker.close(failed=True)
+                    recorder.close(failed=True)
 
-    def _serve(self, tracker: Tracker) -> None:
-        flush_at = time.monotonic() + tracker.flush_every
+    def _serve(self, recorder: Recorder) -> None:
+        flush_at = time.monotonic() + recorder.flush_every
         while True:
             try:
                 item = self._inbox.get(timeout=max(0.0, flush_at - time.monotonic()))
             except queue.Empty:
-                tracker.flush()
-                flush_at = time.monotonic() + tracker.flush_every
+                recorder.flush()
+                flush_at = time.monotonic() + recorder.flush_every
                 continue
             if isinstance(item, _End):
-                tracker.close(failed=item.failed)
+                recorder.close(failed=item.failed)
                 return
-            tracker.log(item)
+            recorder.log(item)

@@ -7,7 +7,7 @@ from functools import cached_property
 from safetensors.torch import save
 from torch import Tensor
 
-from dfshield.attacks import PGD, Attack
+from dfshield.attacks import Attack
 from dfshield.classifiers import Architecture, Classifier, Description
 from dfshield.config import Config, EngineConfig
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
@@ -133,12 +133,12 @@ def attack_engine(
 ) -> Engine:
     """Return what an attack on so many images is computed with: float32 always.
 
-    A PGD that is long enough is compiled; PGD alone, since other attacks go on with the images that
-    are left, and their number changes.
+    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
+    go on with the images that are left, whose number changes.
     """
-    if not isinstance(attack, PGD):
+    passes = None if attack is None else attack.passes
+    if passes is None:
         return here
-    passes = 2.0 * attack.steps * attack.restarts  # backward to the images costs what forward does
     work = passes * num_images * multiply_adds(classifier)
     return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
@@ -162,7 +162,7 @@ def measured(
     identity = {
         "model_fingerprint": model.fingerprint,
         "data": images.info.identity(),
-        "attack": attack.describe() if attack else None,
+        "attack": attack.identity() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,
     }

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 
 from dfshield.attacks import ATTACKS, Attack
 from dfshield.canonical import identity_hash
-from dfshield.config import renamed
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult, ImageRecords
 from dfshield.storage import Folder
@@ -56,11 +55,11 @@ def _identity_of(result: EvaluationResult) -> dict[str, Any]:
 
 def _meaning(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity with its attack by the options' names of now, without their defaults."""
-    section, _ = renamed({"evaluation": {"attacks": [identity["attack"] or {}]}})
-    (attack,) = section["evaluation"]["attacks"]
+    described = identity["attack"] or {}
+    attack = {ATTACKS.renamed.get(key, key): value for key, value in described.items()}
     defaults: dict[str, Any] = {}
     for name in (attack.get("inner"), attack.get("name")):  # Transfer has those of another attack
-        defaults |= ATTACKS.defaults(name) if name in ATTACKS else {}
+        defaults |= ATTACKS.defaults(str(name)) if name in ATTACKS else {}
     set_otherwise = {k: v for k, v in attack.items() if k not in defaults or v != defaults[k]}
     return {**identity, "attack": set_otherwise}
 

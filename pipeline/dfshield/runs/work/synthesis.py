@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from dfshield.config import SynthesisConfig
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.synthesizer import synthesizer_of
+from dfshield.runs.work.generator import generator_weights
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
 from dfshield.seeds import RngStream
 from dfshield.storage import (
@@ -30,9 +32,9 @@ from dfshield.storage import (
     write_part,
 )
 from dfshield.synthesis import (
-    CoefficientSampler,
-    Inversion,
-    InversionState,
+    BatchState,
+    BoundSynthesizer,
+    FittedSynthesizer,
     OnIteration,
     SynthesizedBatch,
 )
@@ -47,19 +49,23 @@ class PartSummary:
     Attributes:
         checksum: over its columns.
         seconds: what making it took.
-        losses: means over its images of what their synthesis ended with: class, feature and TV
-            term, and their weighted sum.
+        losses: means over its images of the synthesizer's columns ``loss_...``; ``loss_total`` is
+            called ``loss``.
     """
 
     checksum: str
     seconds: float
-    losses: tuple[float, float, float, float]
+    losses: dict[str, float]
 
     @classmethod
     def of(cls, arrays: PartArrays, checksum: str, seconds: float) -> "PartSummary":
         """Sum up the columns of a part."""
-        by_class, feature, tv, total = arrays.losses.mean(axis=0, dtype=np.float64).tolist()
-        return cls(checksum, seconds, (by_class, feature, tv, total))
+        losses = {
+            name.removesuffix("_total"): float(values.mean(dtype=np.float64))
+            for name, values in arrays.columns.items()
+            if name.startswith("loss_")
+        }
+        return cls(checksum, seconds, losses)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class SynthesisTask:
         teacher: the folder of the classifier.
         data: the folder of the data set, with its manifest.
         synthesis: how images are made.
-        sink: where parts go: into the data set's folder, or to `Worker.keep` as tables.
+        sink: where parts go: into the data set's folder, or to `Worker.put` as tables.
     """
 
     teacher: str
@@ -85,7 +91,7 @@ class SynthesisTask:
         folder = Folder.at(self.data)
         manifest = read_manifest(folder)
         engine = Engine.from_json(manifest.engine)
-        inversion = inversion_of(teacher, options, engine)
+        synthesizer = bound_synthesizer(options, teacher, engine, folder)
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()
@@ -96,6 +102,7 @@ class SynthesisTask:
                 folder,
                 manifest,
                 part,
+                state_type=synthesizer_of(options).state_type,
                 every=options.checkpoint_every,
                 preempted=worker.preempted,
             )
@@ -103,7 +110,7 @@ class SynthesisTask:
             if state.begun:
                 worker.monitor.emit("part_resumed", path=part.path, batches=len(state.batches))
             arrays = make_part(
-                inversion,
+                synthesizer,
                 manifest,
                 part,
                 per_pass=engine.batches_per_pass,
@@ -116,7 +123,7 @@ class SynthesisTask:
             else:
                 table = part_table(manifest, part, arrays)
                 checksum = table_checksum(table)
-                worker.keep(table)
+                worker.put(table)
             checkpoint.delete()
             return PartSummary.of(arrays, checksum, time.monotonic() - start)
 
@@ -142,17 +149,27 @@ def passes_of(manifest: Manifest, part: Part, per_pass: int) -> list[range]:
     return [*passes, short] if short else passes
 
 
-def inversion_of(teacher: Classifier, options: SynthesisConfig, engine: Engine) -> Inversion:
-    """Return the inversion of a configuration under an engine."""
-    return Inversion(
+def bound_synthesizer(
+    synthesis: SynthesisConfig, teacher: Classifier, engine: Engine, data: Folder
+) -> BoundSynthesizer:
+    """Return the synthesizer of a configuration, bound to a teacher under an engine.
+
+    Args:
+        synthesis: names the synthesizer.
+        teacher: on the device of the engine.
+        engine: how it is computed.
+        data: the folder of the data set, with the generator that was fitted for it, if any.
+
+    Raises:
+        InputError: if the generator is missing or broken.
+    """
+    synthesizer = synthesizer_of(synthesis)
+    if isinstance(synthesizer, FittedSynthesizer):
+        synthesizer = synthesizer.with_weights(generator_weights(data))
+    return synthesizer.bind(
         teacher,
-        iterations=options.iterations,
-        learning_rate=options.learning_rate,
-        jitter=options.jitter,
-        labels=options.labels,
-        coefficients=CoefficientSampler(**options.coefficients.model_dump()),
         acceleration=engine.acceleration,
-        full_pass=(engine.batches_per_pass, options.batch_size),
+        full_pass=(engine.batches_per_pass, synthesis.batch_size),
     )
 
 
@@ -164,7 +181,7 @@ def _committed(folder: Folder, manifest: Manifest, part: Part) -> PartArrays | N
 
 
 def make_part(
-    inversion: Inversion,
+    synthesizer: BoundSynthesizer,
     manifest: Manifest,
     part: Part,
     *,
@@ -177,45 +194,45 @@ def make_part(
 
     ``progress`` is called with the images done, those of the state included.
     """
-    batches, resume = list(state.batches), state.inversion
+    batches, resume = list(state.batches), state.unfinished
     progress(float(sum(len(arrays) for arrays in batches)))
-    for together in passes_of(manifest, part, per_pass):
-        if together.stop <= part.first_batch + len(batches):
+    for indices in passes_of(manifest, part, per_pass):
+        if indices.stop <= part.first_batch + len(batches):
             continue
-        size = len(rows_of(manifest, part, together[0]))
-        share = len(together) * size / inversion.iterations
-        progress(share * (resume.iteration if resume else 0))
-        synthesized = inversion.synthesize_together(
+        size = len(rows_of(manifest, part, indices[0]))
+        images = float(len(indices) * size)
+        share = images / (synthesizer.iterations or 1)
+        if resume is not None:
+            progress(share * resume.iteration)
+        made = synthesizer.synthesize_batches(
             seed=manifest.seed,
-            batches=together,
+            batches=indices,
             size=size,
-            stage=STREAMS[part.split],
+            stream=STREAMS[part.split],
             resume=resume,
-            on_iteration=_keeping(checkpoint, batches, inversion.iterations, share, progress),
+            on_iteration=_on_iteration(checkpoint, batches, synthesizer, share, progress),
         )
+        if not synthesizer.iterations:
+            progress(images)
         resume = None
         batches += [
-            stored_batch(inversion.teacher, manifest, batch, made)
-            for batch, made in zip(together, synthesized, strict=True)
+            stored_batch(synthesizer.teacher, manifest, batch, of_batch)
+            for batch, of_batch in zip(indices, made, strict=True)
         ]
-    columns = {
-        column.name: np.concatenate([getattr(arrays, column.name) for arrays in batches])
-        for column in fields(PartArrays)
-    }
-    return PartArrays(**columns)
+    return PartArrays.joined(batches)
 
 
-def _keeping(
+def _on_iteration(
     checkpoint: PartCheckpoint,
     batches: Sequence[PartArrays],
-    iterations: int,
+    synthesizer: BoundSynthesizer,
     share: float,
     progress: Callable[[float], None],
 ) -> OnIteration:
-    """Return what counts the iterations of a batch and lets the part's checkpoint be kept."""
-    done_before = len(batches) * iterations
+    """Return what counts the iterations of a pass and lets the part's checkpoint be kept."""
+    done_before = len(batches) * synthesizer.iterations
 
-    def after_iteration(done: int, state: Callable[[], InversionState]) -> None:
+    def after_iteration(done: int, state: Callable[[], BatchState]) -> None:
         progress(share)
         checkpoint.after_iteration(done_before + done, batches, state)
 
@@ -223,19 +240,20 @@ def _keeping(
 
 
 def stored_batch(
-    teacher: Classifier, manifest: Manifest, batch: int, synthesized: SynthesizedBatch
+    teacher: Classifier, manifest: Manifest, batch: int, made: SynthesizedBatch
 ) -> PartArrays:
     """Return a batch as it is stored, with the teacher's logits of the stored images."""
-    stored = encode_images(synthesized.images.numpy(), manifest.image_dtype)
+    stored = encode_images(made.images.numpy(), manifest.image_dtype)
     size = len(stored)
     return PartArrays(
         images=stored,
-        labels=synthesized.labels.numpy(),
+        labels=made.labels.numpy(),
         teacher_logits=logits_of(teacher, decode_images(stored)),
-        alphas=np.tile(np.array(synthesized.coefficients), (size, 1)),
         batch=np.full(size, batch, dtype=np.int64),
         seed=np.full(size, manifest.seed, dtype=np.int64),
-        losses=np.tile(synthesized.losses.numpy(), (size, 1)),
+        columns={
+            name: np.broadcast_to(values, size).copy() for name, values in made.record.items()
+        },
     )
 
 

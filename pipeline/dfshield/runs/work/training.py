@@ -79,8 +79,8 @@ def make_trainer(
         inner=InnerMaximization(
             eps=config.threat.eps,
             norm=config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
             loss=inner.loss or objective.inner_loss,
             start=inner.start or objective.inner_start,
         ),
@@ -104,7 +104,7 @@ class StudentJob:
         seed: which of its seeds.
         teacher: the folder of the teacher.
         data: the folder of the surrogate data set.
-        kept: references to those of its parts that no file holds, by path.
+        refs: object references of those of its parts that no file holds, by path.
         num_images: how many of its images are trained on.
         student: the folder that is written to.
         engine: how it is computed.
@@ -114,7 +114,7 @@ class StudentJob:
     seed: int
     teacher: str
     data: str
-    kept: Mapping[str, object]
+    refs: Mapping[str, object]
     num_images: int
     student: str
     engine: Engine
@@ -165,8 +165,8 @@ class _StudentRun:
         self.measuring = InnerMaximization(
             eps=job.config.threat.eps,
             norm=job.config.threat.norm,
-            steps=inner.steps,
-            step=inner.step,
+            num_steps=inner.num_steps,
+            step_size=inner.step_size,
         )
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
@@ -178,11 +178,9 @@ class _StudentRun:
     def _dataset(self) -> SurrogateDataset | SurrogateTables:
         job = self.job
         dataset = SurrogateDataset.open(job.data)
-        if not job.kept:
+        if not job.refs:
             return dataset
-        return SurrogateTables(
-            dataset.manifest, lambda part: self.worker.fetch(job.kept[part.path])
-        )
+        return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
 
     def _resume(self) -> None:
         checkpoint = training_checkpoint(self.folder)

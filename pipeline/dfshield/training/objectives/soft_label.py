@@ -34,9 +34,9 @@ class SoftLabelObjective(Objective):
     def __init__(
         self,
         *,
-        lambda1: float = 1.0,
-        lambda2: float = 1.0,
-        temperature: float = 1.0,
+        lambda1: float | int = 1.0,
+        lambda2: float | int = 1.0,
+        temperature: float | int = 1.0,
         reduction: Literal["batchmean", "mean"] = "batchmean",
     ) -> None:
         self.lambda1 = non_negative(lambda1, "lambda1")

@@ -24,7 +24,7 @@ class TradesObjective(Objective):
 
     name = "trades"
 
-    def __init__(self, *, beta: float = 6.0) -> None:
+    def __init__(self, *, beta: float | int = 6.0) -> None:
         self.beta = non_negative(beta, "beta")
 
     def terms(

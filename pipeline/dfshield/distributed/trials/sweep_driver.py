@@ -1,4 +1,4 @@
-"""The driver beside Ray Tune at work: what of a sweep's trials is recorded, told and stopped."""
+"""The driver of a sweep: runs Ray Tune in a thread, records its trials and stops them."""
 
 import json
 import math
@@ -7,16 +7,15 @@ import threading
 import time
 from typing import Any
 
-from ray import tune
-from ray._raylet import PlacementGroupID
+from ray import PlacementGroupID, tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from dfshield.distributed.cluster.head import Head
-from dfshield.distributed.training.group import GROUP_STARTED
+from dfshield.distributed.intervals import CLUSTER_CHECK_S
+from dfshield.distributed.training.train_function import GROUP_STARTED
 from dfshield.distributed.workers.lost_workers import reason_of
-from dfshield.distributed.workers.pool import SECONDS_BETWEEN_LOOKS
 from dfshield.errors import DfshieldError, one_line
 from dfshield.runs import Monitor
 from dfshield.runs.sweep import (
@@ -35,34 +34,42 @@ POLL_S = 0.5
 SECONDS_TO_STOP = 15.0
 
 
-class _OfThisProcess:
-    """What Tune also writes to its own files, which nobody reads: it is empty there."""
+class _NotSaved:
+    """An object of this process: Tune's own files, which nobody reads, hold it without state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Told(_OfThisProcess, Callback):
-    """Passes on which trials have ended, from Tune's thread to the driver's."""
+class TrialEvents(_NotSaved, Callback):
+    """Puts what happens to trials into a queue, from Tune's thread to the driver's.
 
-    def __init__(self, news: "queue.SimpleQueue[tuple[str, TuneTrial]]") -> None:
-        self._news = news
+    Args:
+        events: the queue.
+    """
+
+    def __init__(self, events: "queue.SimpleQueue[tuple[str, TuneTrial]]") -> None:
+        self._events = events
 
     def on_trial_complete(self, *_: Any, **info: Any) -> None:
-        """Take notice of a trial that has ended, or was stopped."""
-        self._news.put(("complete", info["trial"]))
+        """Note a trial that has ended, or was stopped."""
+        self._events.put(("complete", info["trial"]))
 
     def on_trial_recover(self, *_: Any, **info: Any) -> None:
-        """Take notice of a trial whose process died, and which begins again."""
-        self._news.put(("recover", info["trial"]))
+        """Note a trial whose process died, and which Tune starts again."""
+        self._events.put(("recover", info["trial"]))
 
     def on_trial_error(self, *_: Any, **info: Any) -> None:
-        """Take notice of a trial whose process died too often."""
-        self._news.put(("error", info["trial"]))
+        """Note a trial whose process died too often."""
+        self._events.put(("error", info["trial"]))
 
 
-class StopAll(_OfThisProcess, Stopper):
-    """Ends all trials when it is asked to."""
+class StopAll(_NotSaved, Stopper):
+    """Ends all trials once an event is set.
+
+    Args:
+        stopping: the event.
+    """
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
@@ -72,15 +79,15 @@ class StopAll(_OfThisProcess, Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Return whether it was asked to."""
+        """Return whether the event is set."""
         return self._stopping.is_set()
 
 
-def free_the_gpus(folder: Folder) -> None:
-    """Take back what the workers of a trial had reserved, which has ended, well or not.
+def remove_placement_groups(folder: Folder) -> None:
+    """Free the GPUs of the workers of a trial that has ended, well or not.
 
-    Ray Train leaves that to its controller, which dies with the trial's process, or else to a
-    helper that needs Ray's dashboard. Other trials would wait in vain.
+    Ray Train leaves that to its controller, which dies with the trial's process, or to an actor
+    that needs Ray's dashboard. Other trials would wait in vain.
 
     Args:
         folder: of the trial.
@@ -91,24 +98,24 @@ def free_the_gpus(folder: Folder) -> None:
             remove_placement_group(PlacementGroup(placement))
 
 
-class Watch:
-    """The driver beside Tune at work.
+class SweepDriver:
+    """Follows Tune's trials until they have ended.
 
     Args:
         study: the sweep.
         head: of the cluster.
-        monitor: who is told.
-        ended: told of every trial that has ended.
+        monitor: of the sweep.
+        ended: called with the record of every trial that has ended.
     """
 
     def __init__(self, study: Study, head: Head, monitor: Monitor, ended: Ended) -> None:
         self.head = head
-        self.last_look = time.monotonic()
+        self.last_check = time.monotonic()
         self.root = Folder.at(study.root)
         self.config = study.config
         self.monitor = monitor
         self.ended = ended
-        self.news: queue.SimpleQueue[tuple[str, TuneTrial]] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[tuple[str, TuneTrial]] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self.error: Exception | None = None
         self.deadline = study.deadline()
@@ -126,9 +133,9 @@ class Watch:
         try:
             while thread.is_alive():
                 thread.join(POLL_S)
-                self.tell()
-                if time.monotonic() - self.last_look > SECONDS_BETWEEN_LOOKS:
-                    self.last_look = time.monotonic()
+                self.record_events()
+                if time.monotonic() - self.last_check > CLUSTER_CHECK_S:
+                    self.last_check = time.monotonic()
                     self.head.answers()
                 if time.monotonic() > self.deadline:
                     self.deadline = math.inf
@@ -138,26 +145,26 @@ class Watch:
             self.stopping.set()
             thread.join(SECONDS_TO_STOP)
             raise
-        self.tell()
+        self.record_events()
         if self.error is not None:
             raise DfshieldError(f"Ray Tune failed: {one_line(self.error)}") from self.error
 
     def _fit(self, tuner: tune.Tuner) -> None:
         try:
             tuner.fit()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the driver tells of it
+        except Exception as error:  # noqa: BLE001 - the driver reports it
             self.error = error
 
-    def tell(self) -> None:
-        """Record and tell what has happened since the last time."""
-        while not self.news.empty():
-            what, tune_trial = self.news.get()
+    def record_events(self) -> None:
+        """Record what has happened to trials since the last time."""
+        while not self.events.empty():
+            what, tune_trial = self.events.get()
             point = json.loads(tune_trial.config["point"])
             name = make_trial(self.config, point["values"], point["seed"]).name
             record = read_trial(self.root, name)
             if record is None:
                 continue  # it was stopped before it began
-            free_the_gpus(trial_folder(self.root, name))
+            remove_placement_groups(trial_folder(self.root, name))
             if what == "recover":
                 reason = reason_of(tune_trial.get_pickled_error())
                 self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)
@@ -174,8 +181,8 @@ class Watch:
         if failed:
             update |= {"state": "failed", "reason": reason_of(trial.get_pickled_error())}
         else:
-            told = f"behind the others after epoch {update['epochs']}"
-            update |= {"state": "stopped", "reason": told}
+            reason = f"behind the others after epoch {update['epochs']}"
+            update |= {"state": "stopped", "reason": reason}
         record = record.model_copy(update=update)
         record.write(self.root)
         return record

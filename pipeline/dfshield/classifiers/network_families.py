@@ -2,18 +2,18 @@
 
 import contextlib
 import copy
-import difflib
 import importlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import torch
 from torch import nn
 
+from dfshield.checks import nearest
 from dfshield.classifiers import cifar_resnet, medmnist_resnet
 from dfshield.classifiers.architecture import Architecture
 from dfshield.classifiers.contained import contained
@@ -23,7 +23,7 @@ _PYTORCHCV_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10}
 
 
 @dataclass(frozen=True)
-class Family:
+class NetworkFamily:
     """What one kind of source needs.
 
     Attributes:
@@ -39,17 +39,10 @@ class Family:
     num_classes: Callable[[str], int | None] = lambda _: None
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean a, b?``, or all known names when none is near."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
-
-
 def _known_options(architecture: Architecture, known: Sequence[str]) -> Mapping[str, object]:
     for key in architecture.options:
         if key not in known:
-            takes = suggest(key, known) if known else "it takes none"
+            takes = nearest(key, known) if known else "it takes none"
             raise InputError(f"options.{key}: {architecture.source} has no such option; {takes}")
     return architecture.options
 
@@ -58,7 +51,7 @@ def _depth(name: str, depths: Sequence[int], architecture: Architecture) -> int:
     known = {f"resnet{depth}": depth for depth in depths}
     if name not in known:
         family = architecture.source.partition(":")[0]
-        raise InputError(f"source: {family} has no model {name!r}; {suggest(name, known)}")
+        raise InputError(f"source: {family} has no model {name!r}; {nearest(name, known)}")
     smallest = cifar_resnet.SMALLEST_SIZE
     if min(architecture.input_shape[1:]) < smallest:
         raise InputError(
@@ -108,7 +101,7 @@ def _make_pytorchcv(name: str, architecture: Architecture) -> nn.Module:
     models = pytorchcv_models()
     if name not in models:
         raise InputError(
-            f"source: pytorchcv has no CIFAR or SVHN model {name!r}; {suggest(name, models)}"
+            f"source: pytorchcv has no CIFAR or SVHN model {name!r}; {nearest(name, models)}"
         )
     _known_options(architecture, [])
     if architecture.input_shape != (3, 32, 32):
@@ -155,7 +148,7 @@ def _factory(name: str) -> Callable[..., object]:
     module = _import(module_name)
     factory: object = getattr(module, attribute, None)
     if not callable(factory):
-        near = suggest(attribute, (n for n in vars(module) if callable(getattr(module, n))))
+        near = nearest(attribute, (n for n in vars(module) if callable(getattr(module, n))))
         raise InputError(f"source: {module_name} has nothing to call named {attribute!r}; {near}")
     return factory
 
@@ -216,15 +209,17 @@ def _make_python(name: str, architecture: Architecture) -> nn.Module:
     return network
 
 
-FAMILIES: dict[str, Family] = {
-    "dfshield": Family(_make_dfshield, input_shape=(3, 32, 32)),
-    "medmnist": Family(_make_medmnist, input_shape=(3, 28, 28), normalisation=((0.5,), (0.5,))),
-    "pytorchcv": Family(
+NETWORK_FAMILIES: dict[str, NetworkFamily] = {
+    "dfshield": NetworkFamily(_make_dfshield, input_shape=(3, 32, 32)),
+    "medmnist": NetworkFamily(
+        _make_medmnist, input_shape=(3, 28, 28), normalisation=((0.5,), (0.5,))
+    ),
+    "pytorchcv": NetworkFamily(
         _make_pytorchcv,
         input_shape=(3, 32, 32),
         # One pair for CIFAR-10, CIFAR-100 and SVHN: they were trained with it.
         normalisation=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
         num_classes=lambda name: _PYTORCHCV_CLASSES.get(name.rpartition("_")[2]),
     ),
-    "python": Family(_make_python),
+    "python": NetworkFamily(_make_python),
 }

@@ -1,4 +1,4 @@
-"""The fast path of the inversion: against the plain one, together, going on, falling back."""
+"""The fast path of the inversion: against the plain one, in shared passes, resumed."""
 
 import os
 import subprocess
@@ -11,8 +11,9 @@ from torch import nn
 from dfshield.classifiers import build
 from dfshield.engine.acceleration import Acceleration
 from dfshield.seeds import RngStream
-from dfshield.synthesis import CoefficientSampler, Inversion, Together, draw_batch, optimise
+from dfshield.synthesis import BatchedInversion, CoefficientSampler, Inversion, draw_batch, optimise
 from dfshield.synthesis.batched import GroupStatistics
+from dfshield.synthesis.dss import ALPHAS
 
 CPU = torch.device("cpu")
 
@@ -38,7 +39,7 @@ def teacher():
 def draws_of(teacher, *, batch=0, size=6, iterations=12):
     return draw_batch(
         seed=5,
-        stage=RngStream.SYNTHESIS,
+        stream=RngStream.SYNTHESIS,
         batch=batch,
         size=size,
         image_shape=teacher.input_shape,
@@ -50,8 +51,8 @@ def draws_of(teacher, *, batch=0, size=6, iterations=12):
     )
 
 
-def together_of(teacher, acceleration, *, groups=1, size=6):
-    return Together(
+def batched(teacher, acceleration, *, groups=1, size=6):
+    return BatchedInversion(
         teacher.network,
         groups=groups,
         size=size,
@@ -72,8 +73,8 @@ def check_losses_against_the_plain_path(teacher, acceleration):
     plain, _ = trace(
         lambda on: optimise(teacher.network, draws, learning_rate=0.1, device=CPU, on_iteration=on)
     )
-    together = together_of(teacher, acceleration)
-    fast, _ = trace(lambda on: together.optimise([draws], learning_rate=0.1, on_iteration=on))
+    inversion = batched(teacher, acceleration)
+    fast, _ = trace(lambda on: inversion.optimise([draws], learning_rate=0.1, on_iteration=on))
     for iteration, tolerance in ((1, 1e-5), (10, 1e-4), (100, 2e-2)):
         torch.testing.assert_close(
             fast[iteration - 1, 0], plain[iteration - 1], rtol=tolerance, atol=tolerance
@@ -84,20 +85,20 @@ def test_losses_are_those_of_the_plain_path(teacher):
     check_losses_against_the_plain_path(teacher, Acceleration())
 
 
-def check_company(teacher, acceleration):
+def check_batches_in_one_pass(teacher, acceleration):
     draws = [draws_of(teacher, batch=batch) for batch in range(3)]
     assert len({d.coefficients for d in draws}) == 3
     assert len({tuple(d.shifts[0]) for d in draws}) > 1
-    pixels, losses = together_of(teacher, acceleration, groups=3).optimise(draws, learning_rate=0.1)
-    alone = together_of(teacher, Acceleration())
+    pixels, losses = batched(teacher, acceleration, groups=3).optimise(draws, learning_rate=0.1)
+    alone = batched(teacher, Acceleration())
     for index, own in enumerate(draws):
         by_itself, its_losses = alone.optimise([own], learning_rate=0.1)
         torch.testing.assert_close(losses[index], its_losses[0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(pixels[6 * index :][:6], by_itself, rtol=0, atol=2e-3)
 
 
-def test_a_batch_gets_in_company_what_it_gets_alone(teacher):
-    check_company(teacher, Acceleration())
+def test_a_batch_gets_in_a_shared_pass_what_it_gets_alone(teacher):
+    check_batches_in_one_pass(teacher, Acceleration())
 
 
 def check_going_on(teacher, acceleration):
@@ -122,10 +123,10 @@ def check_going_on(teacher, acceleration):
                 )
             )
 
-    whole, losses = together_of(teacher, acceleration, groups=2).optimise(
+    whole, losses = batched(teacher, acceleration, groups=2).optimise(
         draws, learning_rate=0.1, on_iteration=keep
     )
-    again, its_losses = together_of(teacher, acceleration, groups=2).optimise(
+    again, its_losses = batched(teacher, acceleration, groups=2).optimise(
         draws, learning_rate=0.1, resume=kept[0]
     )
     assert torch.equal(again, whole)
@@ -139,7 +140,7 @@ def test_going_on_from_a_state_gives_the_same_bytes(teacher):
 def test_bfloat16_ends_where_float32_ends(teacher):
     draws = draws_of(teacher, size=32, iterations=150)
     ends = [
-        together_of(teacher, Acceleration(precision), size=32).optimise([draws], learning_rate=0.1)
+        batched(teacher, Acceleration(precision), size=32).optimise([draws], learning_rate=0.1)
         for precision in ("float32", "bfloat16")
     ]
     (_, exact), (_, rounded) = ends
@@ -163,11 +164,12 @@ def test_a_single_pass_is_safe_where_means_are_large():
 
 def test_passes_of_several_batches_give_each_its_own_images(teacher):
     inversion = Inversion(teacher, iterations=8)
-    made = inversion.synthesize_together(seed=1, batches=[2, 3], size=5)
+    made = inversion.synthesize_batches(seed=1, batches=[2, 3], size=5)
     for batch, got in zip((2, 3), made, strict=True):
         alone = inversion.synthesize(seed=1, batch=batch, size=5)
         assert torch.equal(got.labels, alone.labels)
-        assert got.coefficients == alone.coefficients
+        for alpha in ALPHAS:
+            assert got.record[alpha] == alone.record[alpha]
         torch.testing.assert_close(got.images, alone.images, rtol=0, atol=2e-3)
 
 

@@ -1,0 +1,43 @@
+"""The families of methods that a configuration chooses from; `dfshield methods` lists them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dfshield.families import Family
+
+
+def attacks() -> Family[Any]:
+    """Return the family of ``evaluation.attacks``."""
+    from dfshield.attacks import ATTACKS  # here, since torch loads slowly; so do the others
+
+    return ATTACKS
+
+
+def objectives() -> Family[Any]:
+    """Return the family of ``training.objective``."""
+    from dfshield.training.objectives import OBJECTIVES
+
+    return OBJECTIVES
+
+
+def synthesizers() -> Family[Any]:
+    """Return the family of ``synthesis.method``."""
+    from dfshield.synthesis import SYNTHESIZERS
+
+    return SYNTHESIZERS
+
+
+def trackers() -> Family[Any]:
+    """Return the family of ``trackers``."""
+    from dfshield.trackers import TRACKERS
+
+    return TRACKERS
+
+
+FAMILIES: dict[str, Callable[[], Family[Any]]] = {
+    "attacks": attacks,
+    "objectives": objectives,
+    "synthesizers": synthesizers,
+    "trackers": trackers,
+}
+"""All families. A new one is a function and a line here."""

@@ -1,0 +1,67 @@
+"""The section of the training: objective, GradRefine, inner maximisation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dfshield.config.families import objectives
+from dfshield.config.sections import EngineConfig, Section
+from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
+from dfshield.config.variants import VariantConfig, VariantOf
+
+ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
+
+
+class GradRefineConfig(Section):
+    """GradRefine (equations 9 and 10)."""
+
+    num_batches: Count = Field(20, description="K: mini-batches refined together; 1 is off.")
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class InnerConfig(Section):
+    """PGD inside training; its norm and eps are the threat's."""
+
+    num_steps: Count = 10
+    step_size: Step | None = Field(
+        None, description="None: eps / 4 (linf), 2 eps / num_steps (l2)."
+    )
+    loss: Literal["kl", "teacher-kl", "ce"] | None = Field(
+        None,
+        description="What is maximised: kl of student and student, teacher-kl of teacher and "
+        "student, ce on artificial labels. None: as the objective says.",
+    )
+    start: Literal["gaussian", "uniform"] | None = Field(
+        None,
+        description="Where it starts: 0.001 N(0, I), or uniformly in the ball. None: likewise.",
+    )
+
+
+class TrainingConfig(Section):
+    """Surrogate images to student."""
+
+    data: Text | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    epochs: Count = 100
+    batch_size: Count = 200
+    learning_rate: LearningRate = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegative = 1e-4
+    objective: ObjectiveConfig = VariantConfig(name="soft-label")
+    gradrefine: GradRefineConfig = GradRefineConfig()
+    inner: InnerConfig = InnerConfig()
+    select: Literal["last", "holdout"] = Field(
+        "last", description="Keep the last epoch, or the best on the synthetic hold-out."
+    )
+    checkpoint_every: Count | None = Field(
+        None,
+        description="Updates between checkpoints. None: every update, as long as writing them "
+        "takes 2 % of the time at most.",
+    )
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "TrainingConfig":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self

@@ -1,0 +1,104 @@
+"""The workers of a pool on the driver's side: starting them and letting them go."""
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from dfshield import __version__
+from dfshield.distributed.cluster.capacity import Capacity
+from dfshield.distributed.workers.messages import MessageReader
+from dfshield.distributed.workers.worker import PoolWorker, WorkerInfo
+
+# A trial of Ray Tune has a placement group, with no room for the workers that it starts.
+_NO_GROUP: Any = None
+_OUTSIDE = PlacementGroupSchedulingStrategy(_NO_GROUP)
+
+
+@dataclass(eq=False)
+class PoolWorkerHandle:
+    """One worker of the pool.
+
+    Attributes:
+        name: unique; a replacement has another.
+        actor: its handle.
+        failed_starts: how many workers in a row, each the replacement of the one before, died
+            before they had started.
+        late: whether it was started after the nodes had been surveyed, so that its node may not
+            have been.
+        info: where it is, once it has started.
+        draining: whether its node is about to be taken away.
+    """
+
+    name: str
+    actor: ActorHandle[Any]
+    failed_starts: int = 0
+    late: bool = False
+    info: WorkerInfo | None = None
+    draining: bool = False
+
+    @property
+    def place(self) -> str:
+        """Its name and its host, for messages."""
+        return f"{self.name} on {self.info.host}" if self.info else self.name
+
+
+class PoolWorkers:
+    """Workers on the GPUs or CPU slots of a cluster, which they hold until they are released.
+
+    Args:
+        capacity: what each takes, and how many the cluster has capacity for.
+        reader: of their messages.
+    """
+
+    def __init__(self, capacity: Capacity, reader: MessageReader) -> None:
+        self.capacity = capacity
+        self._reader = reader
+        self._handles: list[PoolWorkerHandle] = []
+        self._numbers = count()
+
+    @property
+    def all(self) -> tuple[PoolWorkerHandle, ...]:
+        """All workers of now."""
+        return tuple(self._handles)
+
+    @property
+    def staying(self) -> list[PoolWorkerHandle]:
+        """The workers whose nodes are not about to be taken away."""
+        return [worker for worker in self._handles if not worker.draining]
+
+    def fill(self, most: int) -> None:
+        """Start workers until the capacity, or ``most``, is reached."""
+        self.capacity.head.wait()
+        available = self.capacity.available()
+        for number in range(len(self._handles), min(most, self.capacity.num_workers())):
+            self.add(late=number >= available)
+
+    def add(self, *, failed_starts: int = 0, late: bool = True) -> PoolWorkerHandle:
+        """Start a worker; Ray places it as soon as its resources are free."""
+        self.capacity.head.wait()
+        name = f"worker-{next(self._numbers)}"
+        actor: Any = ray.remote(PoolWorker)
+        started = actor.options(
+            num_gpus=self.capacity.plan.num_gpus,
+            num_cpus=self.capacity.plan.num_cpus,
+            max_restarts=0,  # the pool retries units itself, on any worker that is free
+            max_task_retries=0,
+            scheduling_strategy=_OUTSIDE,
+        ).remote(name, self._reader.queue, __version__)
+        worker = PoolWorkerHandle(name, started, failed_starts, late)
+        self._handles.append(worker)
+        return worker
+
+    def drop(self, worker: PoolWorkerHandle) -> None:
+        """Kill one worker, dead or not, and forget it."""
+        ray.kill(worker.actor)
+        self._handles.remove(worker)
+
+    def release(self) -> None:
+        """Kill all workers, which frees their GPUs."""
+        for worker in self.all:
+            self.drop(worker)

@@ -1,0 +1,8 @@
+"""How diverse a set of images is, told without real images: one contract (`DiversityMetric`)."""
+
+from dfshield.diversity.base import DiversityMetric, Quantity
+from dfshield.diversity.near_duplicates import NearDuplicates
+from dfshield.diversity.prediction_entropy import PredictionEntropy
+from dfshield.diversity.registry import DIVERSITY
+
+__all__ = ["DIVERSITY", "DiversityMetric", "NearDuplicates", "PredictionEntropy", "Quantity"]

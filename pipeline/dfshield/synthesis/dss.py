@@ -1,0 +1,213 @@
+"""Diversified sample synthesis: images from a classifier by gradient descent on the pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfshield.checks import at_least, one_of, positive
+from dfshield.classifiers import Classifier, require_hardenable
+from dfshield.engine.acceleration import Acceleration
+from dfshield.errors import DfshieldError, InputError
+from dfshield.seeds import RngStream
+from dfshield.synthesis.base import (
+    BatchState,
+    BoundSynthesizer,
+    OnIteration,
+    SynthesizedBatch,
+    Synthesizer,
+)
+from dfshield.synthesis.batched import BatchedInversion
+from dfshield.synthesis.coefficients import CoefficientSampler
+from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
+from dfshield.synthesis.plain import InversionState, optimise
+
+ALPHAS = ("alpha_class", "alpha_feature", "alpha_tv")
+LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
+
+DIVERSIFIED = CoefficientSampler()
+
+
+class DSS(Synthesizer):
+    """Gradient descent on pixels, with loss coefficients drawn for each batch (equations 3-6, 8).
+
+    Stored of every image: the coefficients of its batch, and what class, feature and TV term and
+    their weighted sum were in the last iteration, before its step.
+
+    Args:
+        iterations: optimisation steps per batch.
+        learning_rate: Adam's, up to 1e6.
+        jitter: largest shift per axis, in pixels.
+        labels: how artificial labels are assigned; see `draw_labels`.
+        coefficients: how the loss terms are weighted.
+
+    Raises:
+        InputError: for an option that cannot be.
+    """
+
+    name: ClassVar[str] = "dss"
+    columns: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(ALPHAS, "float64"),
+        **dict.fromkeys(LOSSES, "float32"),
+    }
+    state_type: ClassVar[type[BatchState] | None] = InversionState
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 2000,
+        learning_rate: float | int = 0.1,
+        jitter: int = 2,
+        labels: LabelRule = "per_batch",
+        coefficients: CoefficientSampler = DIVERSIFIED,
+    ) -> None:
+        self.iterations = at_least(1, iterations, "iterations")
+        self.learning_rate = positive(learning_rate, "learning_rate", most=1e6)
+        self.jitter = at_least(0, jitter, "jitter")
+        one_of(get_args(LabelRule), labels, "labels")
+        self.labels: LabelRule = labels
+        self.coefficients = coefficients
+
+    def bind(
+        self,
+        teacher: Classifier,
+        *,
+        acceleration: Acceleration | None = None,
+        full_pass: tuple[int, int] | None = None,
+    ) -> "Inversion":
+        """Return the inversion of a teacher with these options."""
+        return Inversion(teacher, acceleration=acceleration, full_pass=full_pass, **vars(self))
+
+    def work(self, num_images: int) -> float:
+        """Return the passes of all iterations; back to the pixels costs another forward pass."""
+        return 2.0 * num_images * self.iterations
+
+
+class Inversion(BoundSynthesizer):
+    """Diversified sample synthesis (first half of Algorithm 1; equations 3 to 6 and 8).
+
+    Each batch starts from ``N(0, 1)`` noise in the teacher's normalised space and takes
+    ``iterations`` steps of Adam (betas 0.9 and 0.999, constant learning rate, fresh state) on
+    ``alpha_class L_class + alpha_feature L_feature + alpha_tv L_tv`` of the images rolled by a
+    random shift that the whole batch shares. The *last* iterate is kept: a "best" one would compare
+    losses under different shifts. It is denormalised and clipped to [0, 1].
+
+    Args:
+        teacher: the classifier to invert; see `BoundSynthesizer`.
+        acceleration: how it may be computed faster; see `BatchedInversion`.
+        full_pass: see `Synthesizer.bind`.
+        options: ``iterations``, ``learning_rate``, ``jitter``, ``labels`` and ``coefficients``, as
+            `DSS` takes them.
+
+    Raises:
+        InputError: if the teacher has no BatchNorm layer with running statistics, weights that are
+            not float32, or probabilities for logits; and as `BoundSynthesizer` and `DSS` do.
+
+    Attributes:
+        method: the options.
+    """
+
+    def __init__(
+        self,
+        teacher: Classifier,
+        *,
+        acceleration: Acceleration | None = None,
+        full_pass: tuple[int, int] | None = None,
+        **options: Any,
+    ) -> None:
+        self.method = DSS(**options)
+        super().__init__(teacher, iterations=self.method.iterations)
+        require_hardenable(self.teacher)
+        self.acceleration = acceleration or Acceleration()
+        self.full_pass = full_pass
+        self._batched: dict[tuple[int, int], BatchedInversion] = {}
+
+    def _make(
+        self,
+        seed: int,
+        batches: Sequence[int],
+        size: int,
+        stream: RngStream,
+        resume: BatchState | None,
+        on_iteration: OnIteration | None,
+    ) -> list[SynthesizedBatch]:
+        method = self.method
+        draws = [
+            draw_batch(
+                seed=seed,
+                stream=stream,
+                batch=batch,
+                size=size,
+                image_shape=self.teacher.input_shape,
+                num_classes=self.teacher.num_classes,
+                labels="balanced" if stream is RngStream.HOLDOUT else method.labels,
+                coefficients=method.coefficients,
+                jitter=method.jitter,
+                iterations=method.iterations,
+            )
+            for batch in batches
+        ]
+        if not isinstance(resume, InversionState | None):
+            raise InputError(f"resume: {type(resume).__name__} is the state of another synthesizer")
+        pixels, losses = self._optimise(draws, resume=resume, on_iteration=on_iteration)
+        images = torch.split(self.teacher.denormalise(pixels).clamp(0.0, 1.0).cpu(), size)
+        # Before clipping, which would hide infinite pixels. Losses overflow before pixels do.
+        for batch, made, loss in zip(batches, torch.split(pixels, size), losses, strict=True):
+            if not (torch.isfinite(made).all() and torch.isfinite(loss).all()):
+                raise DfshieldError(
+                    f"batch {batch}: the synthesis diverged (pixels or losses are not finite); "
+                    "lower learning_rate or the scales of the coefficients (synthesis.method)"
+                )
+        return [
+            SynthesizedBatch(
+                images=of_batch.contiguous(),
+                labels=torch.from_numpy(draw.labels),
+                record=_record(draw, loss),
+            )
+            for of_batch, draw, loss in zip(images, draws, losses.cpu(), strict=True)
+        ]
+
+    def _optimise(
+        self,
+        draws: list[BatchDraws],
+        *,
+        resume: InversionState | None,
+        on_iteration: OnIteration | None,
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "g 4"]]:
+        """Optimise the batches of one pass, on the plain path if that is all that is asked for."""
+        learning_rate = self.method.learning_rate
+        if self.acceleration.plain and len(draws) == 1:
+            pixels, losses = optimise(
+                self.teacher.network,
+                draws[0],
+                learning_rate=learning_rate,
+                device=self.teacher.mean.device,
+                resume=resume,
+                on_iteration=on_iteration,
+            )
+            return pixels, losses[None]
+        shape = (len(draws), len(draws[0].labels))
+        if shape not in self._batched:
+            acceleration = self.acceleration
+            if self.full_pass not in (None, shape):
+                acceleration = replace(acceleration, compiled=False)
+            self._batched[shape] = BatchedInversion(
+                self.teacher.network,
+                groups=shape[0],
+                size=shape[1],
+                image_shape=self.teacher.input_shape,
+                acceleration=acceleration,
+            )
+        return self._batched[shape].optimise(
+            draws, learning_rate=learning_rate, resume=resume, on_iteration=on_iteration
+        )
+
+
+def _record(draws: BatchDraws, losses: Float[Tensor, "4"]) -> dict[str, np.ndarray]:
+    """Return the own columns of a batch, one value each."""
+    values = zip(DSS.columns, [*draws.coefficients, *losses.numpy()], strict=True)
+    return {name: np.array(value, DSS.columns[name]) for name, value in values}
