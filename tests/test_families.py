@@ -16,7 +16,10 @@ from dfshield.attacks import FGSM
 from dfshield.checks import positive
 from dfshield.config import FAMILIES, Config, config_from
 from dfshield.config.variants import VariantOf
+from dfshield.defences import TTE
+from dfshield.diversity import PredictionEntropy
 from dfshield.errors import InputError
+from dfshield.synthesis import DSS
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
 from dfshield.variant_options import REQUIRED
@@ -153,6 +156,20 @@ class OwnObjective(SoftLabelObjective):
         self.share = positive(share, "share")
 
 
+class OwnSynthesizer(DSS):
+    """Diversified sample synthesis with a share.
+
+    Args:
+        share: above 0.
+    """
+
+    name = "own"
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = positive(share, "share")
+
+
 class OwnTracker(Tracker):
     """Records nothing.
 
@@ -169,9 +186,40 @@ class OwnTracker(Tracker):
         raise NotImplementedError
 
 
+class OwnDefence(TTE):
+    """TTE with a share.
+
+    Args:
+        share: above 0.
+    """
+
+    name = "own"
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = positive(share, "share")
+
+
+class OwnMetric(PredictionEntropy):
+    """The entropy with a share.
+
+    Args:
+        share: above 0.
+    """
+
+    name = "own"
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = positive(share, "share")
+
+
 OWN = {
     "attacks": (OwnAttack, "evaluation.attacks.0", lambda v: {"evaluation": {"attacks": [v]}}),
+    "defences": (OwnDefence, "evaluation.defences.0", lambda v: {"evaluation": {"defences": [v]}}),
+    "diversity": (OwnMetric, "synthesis.diversity.0", lambda v: {"synthesis": {"diversity": [v]}}),
     "objectives": (OwnObjective, "training.objective", lambda v: {"training": {"objective": v}}),
+    "synthesizers": (OwnSynthesizer, "synthesis.method", lambda v: {"synthesis": {"method": v}}),
     "trackers": (OwnTracker, "trackers.0", lambda v: {"trackers": [v]}),
 }
 """Of every family a variant, and where a configuration names it."""

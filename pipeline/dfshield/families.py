@@ -166,7 +166,7 @@ class Family(Mapping[str, type[V]], Generic[V]):
     def changed(self, variant: V) -> dict[str, Any]:
         """Return those options of a variant that are not at their defaults, ready for JSON."""
         return {
-            option.name: value
+            option.name: plain(value)
             for option in self.options(variant.name)
             if (value := getattr(variant, option.name)) != option.default
         }

@@ -106,6 +106,28 @@ def test_a_seed_that_lacks_an_attack_is_said(make_data, make_evaluation, make_ou
     assert "not measured" in read_page(render_page(make_data(*seeds))).text
 
 
+def test_a_defended_teacher_has_a_column_and_says_what_it_is(
+    make_data, make_evaluation, make_outcome, read_page
+):
+    defence = {"name": "tte", "padding": 4, "compat": "corrected"}
+    measured = (
+        *make_outcome(0).evaluations,
+        make_evaluation("teacher+tte", "Clean", 372, defence=defence),
+        make_evaluation("teacher+tte", "PGD-20", 90, defence=defence),
+    )
+    page = render_page(make_data(make_outcome(0, measured), make_outcome(1)))
+    text = read_page(page).text.replace("\xa0", " ")
+    assert "Attack Teacher Student Teacher+tte Floor" in text
+    assert "Teacher+tte is the model behind the test-time defence tte (padding 4, compat" in text
+    row = text[text.index("PGD-20 l_inf 8/255 ") :]
+    assert row.index("22.5 %") < row.index("26.8 %")  # 90 of 400, before the floor
+    assert "the student answers 62.0 %" in text  # the sentence at the top is the student's
+    assert "not measured" in text[text.index("seed 1") :]
+    alone = render_page(make_data())
+    assert "test-time defence" not in alone
+    assert 'class="results wide"' not in alone
+
+
 def test_hostile_names_stay_text(make_data, make_evaluation, make_outcome, read_page):
     evil = '<script>alert("x")</script>$_{'
     noted = make_evaluation("student", evil, 200, notes=[evil], standard_suite=None)

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dfshield.config.families import attacks
+from dfshield.config.families import attacks, defences
 from dfshield.config.sections import Section, ThreatConfig
 from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, Text
@@ -12,6 +12,7 @@ from dfshield.config.variants import VariantConfig, VariantOf
 from dfshield.errors import InputError
 
 AttackConfig = Annotated[VariantConfig, VariantOf(attacks, build=False)]
+DefenceConfig = Annotated[VariantConfig, VariantOf(defences)]
 
 
 class EvaluationData(DataConfig):
@@ -51,11 +52,21 @@ class EvaluationConfig(Section):
         VariantConfig.model_validate({"name": "pgd", "num_steps": 20}),
         VariantConfig(name="autoattack"),
     )
+    defences: tuple[DefenceConfig, ...] = Field(
+        (), description="Test-time defences: the teacher behind each is measured beside it."
+    )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
     keep_adversarial: bool = Field(
         False, description="Keep the adversarial images, a safetensors file per slice."
     )
     robustbench: RobustBenchConfig = RobustBenchConfig()
+
+    @model_validator(mode="after")
+    def _defences_differ(self) -> "EvaluationConfig":
+        for position, defence in enumerate(self.defences):
+            if defence in self.defences[:position]:
+                raise ValueError(f"defences.{position}: {defence.name} stands there twice")
+        return self
 
 
 class AuditConfig(Section):

@@ -13,6 +13,20 @@ def attacks() -> Family[Any]:
     return ATTACKS
 
 
+def defences() -> Family[Any]:
+    """Return the family of ``evaluation.defences``."""
+    from dfshield.defences import DEFENCES
+
+    return DEFENCES
+
+
+def diversity() -> Family[Any]:
+    """Return the family of ``synthesis.diversity``."""
+    from dfshield.diversity import DIVERSITY
+
+    return DIVERSITY
+
+
 def objectives() -> Family[Any]:
     """Return the family of ``training.objective``."""
     from dfshield.training.objectives import OBJECTIVES
@@ -36,6 +50,8 @@ def trackers() -> Family[Any]:
 
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
+    "defences": defences,
+    "diversity": diversity,
     "objectives": objectives,
     "synthesizers": synthesizers,
     "trackers": trackers,

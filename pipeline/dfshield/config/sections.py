@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfshield.config.families import synthesizers
+from dfshield.config.families import diversity, synthesizers
 from dfshield.config.values import Count, NonNegative, Size, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 
@@ -48,6 +48,7 @@ class EngineConfig(Section):
 DEFAULT_SYNTHESIZER = "dss"
 
 SynthesizerConfig = Annotated[VariantConfig, VariantOf(synthesizers, default=DEFAULT_SYNTHESIZER)]
+DiversityConfig = Annotated[VariantConfig, VariantOf(diversity)]
 
 
 class SynthesisConfig(Section):
@@ -71,6 +72,11 @@ class SynthesisConfig(Section):
         "steps. None: of a part only when a node is about to be taken away, of a fit every 100.",
     )
     engine: EngineConfig = EngineConfig()
+    diversity: tuple[DiversityConfig, ...] = Field(
+        (VariantConfig(name="prediction-entropy"),),
+        description="How diverse the images are is measured by these once they are made, without "
+        "real images; [] measures nothing.",
+    )
 
 
 class ClusterConfig(Section):

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from torch import nn
 
-from dfshield.attacks import in_float32
+from dfshield.attacks import Attack, in_float32
 from dfshield.classifiers import require_module
 from dfshield.families import Variant
 
@@ -46,6 +46,19 @@ class Defence(Variant, ABC):
         defended = self.around(in_float32(model))
         defended.training = model.training
         return defended
+
+    def remarks(self, attack: Attack | None) -> list[str]:
+        """Return what has to be said of a figure under an attack on a wrapped model.
+
+        Args:
+            attack: None for clean images.
+        """
+        if self.differentiable or attack is None or not attack.needs_gradient:
+            return []
+        return [
+            f"the gradient through {self.name} is not that of what it computes: attacks that "
+            "follow it overrate the defence; those that only ask for answers do not"
+        ]
 
     @abstractmethod
     def around(self, model: nn.Module) -> nn.Module:

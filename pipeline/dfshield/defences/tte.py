@@ -17,6 +17,8 @@ from dfshield.seeds import RngStream, generator
 CROPS = 4
 """Crops of the image, and as many of its mirror image: the setting that its authors found best."""
 
+MOST_PADDING = 65_536
+
 Compat = Literal["corrected", "official"]
 
 
@@ -38,13 +40,15 @@ class TTE(Defence):
             padding: it averages the image, its mirror image, and one crop of each, four times.
 
     Raises:
-        InputError: for a padding below 1, a negative seed or an unknown ``compat``.
+        InputError: for a padding below 1 or above 65,536, a negative seed or an unknown ``compat``.
     """
 
     name = "tte"
 
     def __init__(self, *, padding: int = 4, seed: int = 0, compat: Compat = "corrected") -> None:
         self.padding = at_least(1, padding, "padding")
+        if self.padding > MOST_PADDING:
+            raise InputError(f"padding: {padding} must be at most {MOST_PADDING}")
         self.seed = at_least(0, seed, "seed")
         one_of(("corrected", "official"), compat, "compat")
         self.compat: Compat = compat

@@ -130,9 +130,8 @@ def summarise_worst_case(
     )
     attack = {"name": WORST_CASE, "attacks": ", ".join(labels)}
     label = f"Worst of {len(labels)} attacks"
-    return summary.model_copy(
-        update={"attack": attack, "label": label, "norm": first.norm, "eps": first.eps}
-    )
+    of_all = {"norm": first.norm, "eps": first.eps, "defence": first.defence}
+    return summary.model_copy(update={"attack": attack, "label": label, **of_all})
 
 
 def _classes_of(slices: Sequence[SliceResult]) -> int:

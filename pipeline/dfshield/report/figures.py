@@ -3,7 +3,8 @@
 Narrow on purpose: they stay readable on a phone. The same data give the same bytes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -27,7 +28,7 @@ __all__ = ["accuracy_bars", "image_grid", "prediction_histograms", "training_cur
 
 
 def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) -> bytes:
-    """Return a PNG with the accuracy of teacher and student under every attack.
+    """Return a PNG with the accuracy of teacher, student and all others under every attack.
 
     A bar is the mean over the seeds; every seed is a point with its own 95 % interval. A dashed
     line is the floor: what the best constant classifier reaches on the same images.
@@ -63,20 +64,41 @@ def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) 
             unique = dict(zip(labels, handles, strict=True))
             axis.legend(unique.values(), unique.keys(), ncols=3, loc="lower left", **ABOVE)
 
-    return drawn([0.9 + 0.78 * max(len(comparisons), 1)], paint, dark=dark)
+    group = 0.39 * len(comparisons[0].models) if comparisons else 0.78
+    return drawn([0.9 + group * max(len(comparisons), 1)], paint, dark=dark)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """One model in a group of bars; offset and width are shares of the distance of groups."""
+
+    name: str
+    measured: Measured
+    offset: float
+    width: float
+    colour: str
+
+
+def _group(comparison: Comparison, palette: Palette, *, room: float) -> Iterator[_Bar]:
+    """Give the models that were measured, side by side in a group that is ``room`` wide."""
+    own = {"teacher": palette.teacher, "student": palette.student}
+    others = cycle((palette.other, palette.clean, palette.smooth))
+    width = room / len(comparison.models)
+    middle = (len(comparison.models) - 1) / 2
+    for place, (name, measured) in enumerate(comparison.models.items()):
+        colour = own.get(name) or next(others)
+        if measured is not None:
+            yield _Bar(name, measured, (place - middle) * width, width, colour)
 
 
 def _bars(axis: Axes, comparison: Comparison, position: int, palette: Palette) -> None:
-    models: tuple[tuple[str, Measured | None, float, str], ...] = (
-        ("teacher", comparison.teacher, -0.19, palette.teacher),
-        ("student", comparison.student, 0.19, palette.student),
-    )
-    for name, measured, offset, colour in models:
-        if measured is None:
-            continue
-        y = position + offset
-        axis.barh(y, 100 * measured.accuracy, height=0.34, color=colour, label=name)
-        shifts = np.linspace(-0.1, 0.1, len(measured.scores)) if len(measured.scores) > 1 else [0]
+    for bar in _group(comparison, palette, room=0.76):
+        measured, y = bar.measured, position + bar.offset
+        height = bar.width - 0.04
+        axis.barh(y, 100 * measured.accuracy, height=height, color=bar.colour, label=bar.name)
+        apart = 0.1 * (bar.width / 0.38)
+        count = len(measured.scores)
+        shifts = np.linspace(-apart, apart, count) if count > 1 else [0]
         for score, shift in zip(measured.scores, shifts, strict=True):
             low, high = score.interval
             axis.plot([100 * low, 100 * high], [y + shift] * 2, color=palette.text, linewidth=1.1)
@@ -117,15 +139,13 @@ def _prediction_panel(
     axis: Axes, comparison: Comparison, class_names: Sequence[str] | None, palette: Palette
 ) -> None:
     classes = 0
-    for name, measured, offset, colour in (
-        ("teacher", comparison.teacher, -0.2, palette.teacher),
-        ("student", comparison.student, 0.2, palette.student),
-    ):
-        if measured:
-            shares = measured.prediction_shares
-            classes = max(classes, len(shares))
-            places = np.arange(len(shares)) + offset
-            axis.bar(places, [100 * s for s in shares], width=0.4, color=colour, label=name)
+    for bar in _group(comparison, palette, room=0.8):
+        shares = bar.measured.prediction_shares
+        classes = max(classes, len(shares))
+        places = np.arange(len(shares)) + bar.offset
+        axis.bar(
+            places, [100 * s for s in shares], width=bar.width, color=bar.colour, label=bar.name
+        )
     axis.axhline(
         100 / max(classes, 1), color=palette.quiet, linestyle=":", linewidth=1, label="equal shares"
     )

@@ -11,6 +11,7 @@ from dfshield.report.scores import (
     Comparison,
     Measured,
     compare,
+    model_names,
     read_scores,
     said_of_data,
 )
@@ -63,6 +64,7 @@ def render_model_card(
             config_yaml=config_yaml,
             versions=versions,
             comparisons=comparisons,
+            models=model_names(scores),
             unseen=bool(scores) and all(s.data.trained_on == 0 for s in scores),
             unknown=any(s.data.trained_on is None for s in scores),
             remarks=said_of_data(scores),

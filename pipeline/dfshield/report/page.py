@@ -15,6 +15,7 @@ from dfshield.report.scores import (
     EvaluationView,
     Score,
     compare,
+    model_names,
     read_scores,
     said_of_data,
     strongest,
@@ -100,6 +101,8 @@ def render_page(data: ReportData) -> str:
             teacher=teacher,
             threat=checked(Threat, data.threat, "threat"),
             comparisons=comparisons,
+            models=model_names(scores),
+            defences={s.model: s.defence for s in scores if s.defence},
             clean=clean,
             strongest=strongest(comparisons),
             alarms=[

@@ -1,9 +1,9 @@
-"""Evaluations put side by side: teacher and student per attack, over the seeds of a run."""
+"""Evaluations put side by side: the models of a run per attack, over its seeds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from dfshield.report.views import checked
 from dfshield.results import COLLAPSE_SHARE, WORST_CASE, EvaluationResult
@@ -36,8 +36,6 @@ ADVICE = (
 
 class Score(EvaluationResult):
     """One model under one attack on one set of real images, as the page shows it."""
-
-    model: Literal["teacher", "student"]
 
 
 @dataclass(frozen=True)
@@ -82,18 +80,34 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Teacher and student under one attack; a model that was not measured is None."""
+    """The models of a run under one attack.
+
+    Attributes:
+        label: of the attack.
+        norm: of the threat model; None for unchanged images.
+        eps: likewise.
+        models: in the order of `model_names`; one that was not measured is None.
+    """
 
     label: str
     norm: str | None
     eps: float | None
-    teacher: Measured | None
-    student: Measured | None
+    models: Mapping[str, Measured | None]
+
+    @property
+    def teacher(self) -> Measured | None:
+        """The classifier that was hardened."""
+        return self.models["teacher"]
+
+    @property
+    def student(self) -> Measured | None:
+        """The hardened classifier."""
+        return self.models["student"]
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """Every score of both models."""
-        return tuple(s for m in (self.teacher, self.student) if m for s in m.scores)
+        """Every score of all models."""
+        return tuple(s for m in self.models.values() if m for s in m.scores)
 
     @property
     def floor(self) -> float:
@@ -142,13 +156,19 @@ def said_of_data(scores: Iterable[Score]) -> list[str]:
     return list(dict.fromkeys(remark for score in scores for remark in score.data.remarks))
 
 
-def compare(scores: Iterable[Score]) -> list[Comparison]:
+def model_names(scores: Iterable[Score]) -> tuple[str, ...]:
+    """Return the columns of a comparison: teacher, student, then the others as they appear."""
+    return tuple(dict.fromkeys(["teacher", "student", *(score.model for score in scores)]))
+
+
+def compare(scores: Sequence[Score]) -> list[Comparison]:
     """Return one comparison per attack, in the order in which the attacks first appear."""
+    names = model_names(scores)
     groups: dict[tuple[str, str | None, float | None], list[Score]] = {}
     for score in scores:
         groups.setdefault((score.label, score.norm, score.eps), []).append(score)
     return [
-        Comparison(*key, _measured(group, "teacher"), _measured(group, "student"))
+        Comparison(*key, {name: _measured(group, name) for name in names})
         for key, group in groups.items()
     ]
 

@@ -39,6 +39,17 @@ class Threat(View):
     step_size: float | None = None
 
 
+class Diversity(View):
+    """A number that tells how diverse the surrogate images are, and what it means."""
+
+    title: str
+    unit: str
+    description: str
+    value: float
+    num_images: int
+    settings: str = ""
+
+
 class Synthesis(View):
     """How the surrogate images of one seed were made.
 
@@ -55,6 +66,7 @@ class Synthesis(View):
     class_counts: tuple[int, ...]
     seconds: float
     picture: bytes = b""
+    diversity: tuple[Diversity, ...] = ()
 
 
 class Update(View):

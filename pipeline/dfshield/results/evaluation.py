@@ -1,7 +1,7 @@
 """The result of one attack on one model and one data set, with what keeps it honest beside it."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ from dfshield.brief import BriefModel, Shown, brief
 from dfshield.epsilon import Norm
 from dfshield.results.kept_json import read_kept
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 WORST_CASE = "worst-case"
 """Name of the attack that stands for several together."""
 
@@ -54,6 +54,8 @@ class EvaluationResult(BriefModel):
     Attributes:
         model: what the model is called, such as ``student``.
         model_fingerprint: of architecture and weights; None for a model that has none.
+        defence: name and options of the test-time defence that the model stood behind; None
+            without one, and in results of formats 1 to 3, which had none.
         data: name, split, fingerprint and size of the set.
         attack: every hyper-parameter; None for clean images.
         label: the attack's name for tables, or ``clean``.
@@ -90,6 +92,7 @@ class EvaluationResult(BriefModel):
     format_version: int = FORMAT_VERSION
     model: str
     model_fingerprint: str | None
+    defence: dict[str, Any] | None = None
     data: DataInfo
     attack: dict[str, str | int | float | bool] | None
     label: str

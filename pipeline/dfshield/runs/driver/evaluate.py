@@ -19,6 +19,7 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.driver.teacher import finished_teacher
 from dfshield.runs.driver.train import student_is_done, trained_student
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
+from dfshield.runs.inputs.defences import defences_of
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images
 from dfshield.runs.inputs.training_overlap import disclosed
 from dfshield.runs.names import INDEX
@@ -40,7 +41,8 @@ def measure_models(
     Args:
         context: of the run.
         seed: of the evaluation.
-        subjects: the models; by default those of the configuration, teacher and student.
+        subjects: the models; by default those of the configuration, teacher and student. Behind
+            its defences stand these, or the teacher.
 
     Returns:
         One result per model and attack, clean first; then, for every threat model with several
@@ -49,6 +51,9 @@ def measure_models(
     models = list(subjects) or [
         subject_of(context, name, seed) for name in context.config.evaluation.models
     ]
+    if context.config.evaluation.defences:
+        alone = subjects or [subject_of(context, "teacher", seed)]
+        models += [m.behind(d) for m in alone for d in defences_of(context.config, m.classifier)]
     images = real_images(
         context.config, models[0].architecture, num_images=context.config.evaluation.num_images
     )
@@ -90,7 +95,7 @@ def _all_attacks(
     """Measure a model clean and under every attack; return the results by name."""
     name, clean = measured(context, seed, model, None, images)
     plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
-    if clean.randomised:
+    if clean.randomised or (model.defence is not None and model.defence.randomised):
         plans = [plan.averaging() for plan in plans]
     attacked = (measured(context, seed, model, plan, images) for plan in plans)
     return {name: clean, **dict(attacked)}

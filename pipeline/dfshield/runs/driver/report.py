@@ -18,6 +18,7 @@ from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.names import PAGE
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
 from dfshield.storage import Folder, SurrogateDataset
@@ -108,6 +109,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         "class_counts": [sum(of_class) for of_class in counts],
         "seconds": _synthesis_seconds(context.layout.root, seed),
         "picture": shard_picture(data.folder, data.manifest, 0),
+        "diversity": shown_diversity(config.synthesis.diversity, data),
     }
 
 

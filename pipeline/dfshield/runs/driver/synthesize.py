@@ -19,6 +19,7 @@ from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.names import UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
+from dfshield.runs.work.diversity import measured_diversity
 from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
 from dfshield.runs.work.shard_summaries import summarise_shards, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
@@ -83,10 +84,13 @@ def make_images(context: RunContext, seed: int) -> None:
         manifest = _with_generator(context, folder, manifest, todo)
     if todo:
         _make(context, folder, manifest, todo)
-    summarise_shards(folder, manifest, _reader(context, folder, manifest))
+    read = _reader(context, folder, manifest)
+    summarise_shards(folder, manifest, read)
     if todo or not record["done"]:
+        found = measured_diversity(context.config.synthesis.diversity, manifest, read)
         present = folder.sizes()
-        finish(folder, record, *(f for f in _files(manifest) if f in present), sink=sink)
+        files = [name for name in _files(manifest) if name in present]
+        finish(folder, record, *files, sink=sink, diversity=found)
 
 
 def _files(manifest: Manifest) -> list[str]:

@@ -27,7 +27,7 @@ def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
         **image_settings(config.synthesis),
         "storage": keys_of(config.storage, ("image_dtype",)),
         "training": keys_of(config.training, STUDENT),
-        "evaluation": config.evaluation.model_dump(mode="json"),
+        "evaluation": config.evaluation.model_dump(mode="json", exclude={"defences"}),
     }
     sections["synthesis"] |= keys_of(config.synthesis, ("num_images", "num_holdout"))
     common = with_current_keys({"seed": config.seed, **sections})

@@ -131,7 +131,8 @@ def check_axes(config: Config) -> None:
 
 def _check_key(config: Config, key: str) -> None:
     where = f"sweep.parameters.{key}"
-    if key.split(".")[0] in _FIXED or key in ("training.data", "training.checkpoint_every"):
+    of_nothing = ("training.data", "training.checkpoint_every", "synthesis.diversity")
+    if key.split(".")[0] in _FIXED or key in of_nothing:
         raise InputError(f"{where}: this key does not change a student, so it cannot be swept")
     if config.training.data is not None and key.split(".")[0] in ("synthesis", "teacher", "seed"):
         raise InputError(f"{where}: has no effect, since training.data names a finished data set")

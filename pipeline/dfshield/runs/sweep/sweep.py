@@ -10,7 +10,7 @@ from dfshield.runs.driver.train import images_of_training
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import filled
 from dfshield.runs.inputs.attack_plans import attacks_of
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.evaluation_images import real_images, require_evaluation_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
@@ -242,8 +242,8 @@ class Sweep:
         if self.config.evaluation.data is None:
             return
         for teacher in {source.teacher for source in sources.values()}:
-            classifier = load_classifier(Folder.at(teacher))
-            real_images(self.config, classifier, num_images=self.config.evaluation.num_images)
+            takes = describe(Folder.at(teacher)).architecture
+            real_images(self.config, takes, num_images=self.config.evaluation.num_images)
 
     def _measure_late(self, sources: Mapping[str, Source]) -> None:
         """Measure the students that were trained before the configuration named real images."""
@@ -267,7 +267,9 @@ class Sweep:
         )
         if self.config.evaluation.data is None or several:
             return []
-        evaluation = self.config.evaluation.model_copy(update={"models": ("teacher",)})
+        evaluation = self.config.evaluation.model_copy(
+            update={"models": ("teacher",), "defences": ()}
+        )
         run = Run(
             self.config.model_copy(update={"evaluation": evaluation}),
             executor=self.executor,

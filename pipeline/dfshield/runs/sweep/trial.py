@@ -100,7 +100,7 @@ def _train_and_measure(
     replan: bool,
 ) -> dict[str, Any]:
     config = trial.config
-    evaluation = config.evaluation.model_copy(update={"models": ("student",)})
+    evaluation = config.evaluation.model_copy(update={"models": ("student",), "defences": ()})
     training = config.training
     if training.data is not None:  # told so that it means the same on every machine
         training = training.model_copy(update={"data": source.data})

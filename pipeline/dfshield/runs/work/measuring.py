@@ -1,7 +1,7 @@
 """One model under one attack on all test images: slices for the workers, files that are kept."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from safetensors.torch import save
@@ -10,6 +10,7 @@ from torch import Tensor
 from dfshield.attacks import Attack
 from dfshield.classifiers import Architecture, Classifier, Description
 from dfshield.config import Config, EngineConfig
+from dfshield.defences import DEFENCES, Defence
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
@@ -27,6 +28,7 @@ from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
+from dfshield.runs.inputs.defences import behind, defence_identity, defence_label
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
 from dfshield.runs.names import SLICES
 from dfshield.runs.work.result_files import read_result, result_name, write_result
@@ -43,11 +45,13 @@ class Subject:
         folder: where it lies.
         surrogate: the folder of another model of the same images, whose adversarial images are
             tried on it; None if there is none.
+        defence: what it is measured behind; None if it is measured by itself.
     """
 
     name: str
     folder: Folder
     surrogate: Folder | None = None
+    defence: Defence | None = None
 
     @cached_property
     def described(self) -> Description:
@@ -69,17 +73,29 @@ class Subject:
         """What lies there."""
         return load_classifier(self.folder)
 
+    def behind(self, defence: Defence) -> "Subject":
+        """Return this model behind a defence.
+
+        The adversarial images of another model are then those of this one by itself: an attack that
+        does not know of the defence.
+        """
+        name = f"{self.name}+{defence_label(defence)}"
+        return replace(self, name=name, surrogate=self.folder, defence=defence)
+
 
 @dataclass(frozen=True)
 class SliceTask:
     """Attacks slices of the test images; a unit is the index of a slice.
 
     Attributes:
+        model: the folder of the model.
+        defence: what it is measured behind, or None.
         adversarial: the folder that takes the adversarial images; None keeps none.
     """
 
     config: Config
     model: str
+    defence: Defence | None
     attack: AttackPlan | None
     seed: int
     adversarial: str | None
@@ -92,10 +108,10 @@ class SliceTask:
         images = real_images(self.config, classifier, num_images=evaluation.num_images).images
         size = evaluation.slice_size
         bounds = slice_bounds(len(images), size)
-        attacked = None
-        if accelerable(classifier, self.acceleration, otherwise="it is attacked as it is"):
+        model, attacked = behind(classifier, self.defence), None
+        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
             attacked = AcceleratedModel(
-                classifier,
+                model,
                 image_shape=classifier.input_shape,
                 full_size=min(size, len(images)),
                 acceleration=self.acceleration,
@@ -105,7 +121,7 @@ class SliceTask:
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
             result = evaluate_slice(
-                classifier,
+                model,
                 x,
                 y,
                 attack,
@@ -165,6 +181,7 @@ def measured(
         "attack": attack.identity() if attack else None,
         "seed": seed,
         "slice_size": evaluation.slice_size,
+        **defence_identity(model.defence),
     }
     name = result_name(folder, model.name, attack, identity)
     measurement = _Measurement(context, folder.child(SLICES, name), model, plan, attack, seed)
@@ -181,6 +198,10 @@ def measured(
         seed=seed,
         slice_size=evaluation.slice_size,
     )
+    if model.defence is not None:
+        notes = (*result.notes, *model.defence.remarks(attack))
+        described = DEFENCES.describe(model.defence)
+        result = result.model_copy(update={"defence": described, "notes": notes})
     write_result(
         folder, name, result, image_records(slices, attack=result.label, index=images.index)
     )
@@ -245,6 +266,7 @@ class _Measurement:
         task = SliceTask(
             located_images(context.config, self.model.architecture),
             self.model.folder.uri,
+            self.model.defence,
             self.plan,
             self.seed,
             self.folder.uri if self.keeps else None,

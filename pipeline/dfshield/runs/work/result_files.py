@@ -50,6 +50,7 @@ def _identity_of(result: EvaluationResult) -> dict[str, Any]:
         "attack": result.attack,
         "seed": result.seed,
         "slice_size": result.slice_size,
+        **({} if result.defence is None else {"defence": result.defence}),
     }
 
 

@@ -1,0 +1,48 @@
+"""The test-time defences that a configuration asks for, and what results call them."""
+
+import re
+from typing import Any
+
+from torch import nn
+
+from dfshield.classifiers import Classifier
+from dfshield.config import Config
+from dfshield.defences import DEFENCES, Defence
+from dfshield.errors import InputError
+
+
+def defences_of(config: Config, classifier: Classifier) -> list[Defence]:
+    """Return the defences of ``evaluation.defences``, of which each can take the classifier.
+
+    Raises:
+        InputError: naming the key, for one that cannot.
+    """
+    found = []
+    for position, wanted in enumerate(config.evaluation.defences):
+        defence = DEFENCES.make(wanted.name, **wanted.options)
+        try:
+            defence.wrap(classifier)
+        except InputError as error:
+            own = DEFENCES.names_option(error, wanted.name, wanted.options)
+            key = f"evaluation.defences.{position}{'.' if own else ': '}"
+            raise InputError(f"{key}{error}") from None
+        found.append(defence)
+    return found
+
+
+def behind(classifier: Classifier, defence: Defence | None) -> nn.Module:
+    """Return the classifier behind a defence; itself without one."""
+    return classifier if defence is None else defence.wrap(classifier)
+
+
+def defence_label(defence: Defence) -> str:
+    """Return what is added to a model's name: the defence's, with the options it was given."""
+    options = [f"{key}-{value}" for key, value in DEFENCES.changed(defence).items()]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([defence.name, *options]))
+
+
+def defence_identity(defence: Defence | None) -> dict[str, Any]:
+    """Return what a result depends on by its defence; nothing without one."""
+    if defence is None:
+        return {}
+    return {"defence": {"name": defence.name, **DEFENCES.changed(defence)}}

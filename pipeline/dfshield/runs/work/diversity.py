@@ -1,0 +1,128 @@
+"""How diverse the surrogate images of a run are: measured once they are made, shown by the page."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfshield.config import VariantConfig
+from dfshield.diversity import DIVERSITY, DiversityMetric
+from dfshield.runs.records import read_record
+from dfshield.storage import (
+    Folder,
+    Manifest,
+    Part,
+    PartArrays,
+    SurrogateDataset,
+    decode_images,
+    read_part,
+)
+
+
+def measured_diversity(
+    wanted: Sequence[VariantConfig], manifest: Manifest, read: Callable[[Part], PartArrays]
+) -> list[dict[str, Any]]:
+    """Return what each metric says of the first images of a data set, in the order of these.
+
+    Args:
+        wanted: the metrics, as ``synthesis.diversity`` names them.
+        manifest: what the data set holds.
+        read: returns a part of it.
+
+    Returns:
+        For each ``metric`` (name and options), ``num_images`` that were measured, and ``values``.
+
+    Raises:
+        PartError: if a part that has to be read is missing or broken.
+    """
+    metrics = [DIVERSITY.make(each.name, **each.options) for each in wanted]
+    if not metrics:
+        return []
+    counts = [_count(metric, manifest) for metric in metrics]
+    pixels = any(metric.needs_images for metric in metrics)
+    sample = _first_images(manifest, read, max(counts), pixels=pixels)
+    return [
+        {"metric": DIVERSITY.describe(metric), "num_images": count, "values": metric(**sample)}
+        for metric, count in zip(metrics, counts, strict=True)
+    ]
+
+
+def shown_diversity(
+    wanted: Sequence[VariantConfig], data: SurrogateDataset
+) -> list[dict[str, Any]]:
+    """Return the rows of the page: those of the record, else measured here; writes nothing.
+
+    What is neither recorded nor to be had from files, as the parts of an object-store sink, is left
+    out.
+
+    Raises:
+        PartError: if a part that has to be read is broken.
+    """
+    known = _recorded(data.folder)
+    missing = bool(data.missing("data"))
+    rows: list[dict[str, Any]] = []
+    for each in wanted:
+        metric = DIVERSITY.make(each.name, **each.options)
+        found = [entry for entry in known if _is_of(entry, metric, data.manifest)]
+        if not found and not missing:
+            read = partial(read_part, data.folder, data.manifest)
+            found = measured_diversity([each], data.manifest, read)
+        rows += [row for entry in found[:1] for row in _rows(entry, metric)]
+    return rows
+
+
+def _recorded(folder: Folder) -> list[Any]:
+    """Return what the stage's summary holds of it, checked or not."""
+    known = ((read_record(folder) or {}).get("summary") or {}).get("diversity")
+    return known if isinstance(known, list) else []
+
+
+def _count(metric: DiversityMetric, manifest: Manifest) -> int:
+    return min(metric.num_images, sum(part.num_images for part in manifest.split("data")))
+
+
+def _first_images(
+    manifest: Manifest, read: Callable[[Part], PartArrays], count: int, *, pixels: bool
+) -> dict[str, Tensor]:
+    """Return labels, logits and, if asked for, images of the first ``count`` images."""
+    columns: dict[str, list[np.ndarray]] = {"labels": [], "logits": [], "images": []}
+    for part in manifest.covering("data", count):
+        arrays = read(part)
+        columns["labels"].append(arrays.labels)
+        columns["logits"].append(arrays.teacher_logits)
+        if pixels:
+            columns["images"].append(decode_images(arrays.images))
+    return {
+        name: torch.from_numpy(np.concatenate(found)[:count])
+        for name, found in columns.items()
+        if found
+    }
+
+
+def _is_of(entry: object, metric: DiversityMetric, manifest: Manifest) -> bool:
+    """Return whether an entry of a record is what this metric would say now."""
+    return (
+        isinstance(entry, dict)
+        and entry.get("metric") == DIVERSITY.describe(metric)
+        and entry.get("num_images") == _count(metric, manifest)
+        and isinstance(entry.get("values"), dict)
+        and entry["values"].keys() == metric.quantities.keys()
+        and all(isinstance(value, float) for value in entry["values"].values())
+    )
+
+
+def _rows(entry: dict[str, Any], metric: DiversityMetric) -> list[dict[str, Any]]:
+    options = {k: v for k, v in entry["metric"].items() if k not in ("name", "num_images")}
+    settings = ", ".join(f"{key} {value}" for key, value in options.items())
+    return [
+        {
+            **quantity._asdict(),
+            "value": entry["values"][name],
+            "num_images": entry["num_images"],
+            "settings": settings,
+        }
+        for name, quantity in metric.quantities.items()
+    ]
