@@ -44,7 +44,7 @@ def stripped(identity: Mapping[str, Any]) -> dict[str, Any]:
 
     A section stays, though it may be empty: its result has something of it.
     """
-    now = with_current_keys(identity)
+    now = with_current_keys(identity, note=False)
     defaults = _defaults(now)
     left = {}
     for key, value in now.items():
@@ -61,7 +61,7 @@ def stripped(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def filled(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return an identity, of any age, with all its keys: by their names of now, with defaults."""
-    now = with_current_keys(nested(identity))
+    now = with_current_keys(nested(identity), note=False)
     now.pop("audit", None)  # sweeps used to record these two, on which nothing depends
     if isinstance(now.get("synthesis"), Mapping):
         now["synthesis"] = {k: v for k, v in now["synthesis"].items() if k != "checkpoint_every"}
