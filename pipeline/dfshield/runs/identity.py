@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dfshield.attacks import ATTACKS
 from dfshield.config import current_key, defaults_for, with_current_keys
 
 ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1}
@@ -65,11 +66,18 @@ def filled(identity: Mapping[str, Any]) -> dict[str, Any]:
     now.pop("audit", None)  # sweeps used to record these two, on which nothing depends
     if isinstance(now.get("synthesis"), Mapping):
         now["synthesis"] = {k: v for k, v in now["synthesis"].items() if k != "checkpoint_every"}
+    evaluation = now.get("evaluation")
+    if isinstance(evaluation, Mapping) and "attacks" in evaluation:
+        now["evaluation"] = {**evaluation, "attacks": _by_names_of_now(evaluation["attacks"])}
     if "axes" in now:
         now["axes"] = sorted(map(current_key, now["axes"]))
     if _SURROGATE in now:
         now[_SURROGATE] = filled(now[_SURROGATE])
     return _with(now, _defaults(now))
+
+
+def _by_names_of_now(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{ATTACKS.renamed.get(k, k): v for k, v in attack.items()} for attack in attacks]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
