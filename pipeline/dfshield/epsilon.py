@@ -1,8 +1,12 @@
 """Perturbation sizes as people write them: ``0.03`` or ``"8/255"``."""
 
 from fractions import Fraction
+from typing import Literal
 
 from dfshield.errors import InputError
+
+Norm = Literal["linf", "l2"]
+"""In which perturbations are measured."""
 
 _HINT = 'write a number such as 0.03 or a fraction such as "8/255"'
 

@@ -30,9 +30,12 @@ class Variant:
 
     Attributes:
         name: in the configuration and the registry.
+        algorithm: version of what it computes: raised when the same options give other results,
+            so that results of before are known to be others.
     """
 
     name: ClassVar[str]
+    algorithm: ClassVar[int] = 1
 
 
 V = TypeVar("V", bound=Variant)
@@ -107,6 +110,11 @@ class Family(Mapping[str, type[V]], Generic[V]):
             for key, parameter in inspect.signature(variant).parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
         )
+
+    def defaults(self, name: str) -> dict[str, Any]:
+        """Return the default of every option of a variant that has one."""
+        known = ((option.name, option.default) for option in self.options(name))
+        return {key: default for key, default in known if default is not REQUIRED}
 
     def check(self, name: str, options: Collection[str]) -> None:
         """Check the names of options; a variant that takes any hands them on to another.

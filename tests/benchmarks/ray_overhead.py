@@ -30,7 +30,7 @@ import ray
 import dfshield
 from dfshield.config import Config, SynthesisConfig, config_from, dump_config
 from dfshield.distributed import RayExecutor
-from dfshield.runs import Engine, Run, SilentMonitor, StageName
+from dfshield.runs import Engine, Run, SilentMonitor
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
 from dfshield.runs.work.synthesis import SynthesisTask, bound_synthesizer, make_part
 from dfshield.storage import Folder, read_manifest, write_part
@@ -154,7 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = config_from(settings(folder, "run"))
         run = Run(config)
-        run.run([StageName.TEACHER])
+        run.run(["teacher"])
         print(f"first part after {seconds_to_first_part(config, folder):.1f} s")
         root = Folder.at(folder).child("run")
         ray.init(num_cpus=max(WORKERS), include_dashboard=False, log_to_driver=False)

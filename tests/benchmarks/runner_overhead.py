@@ -12,7 +12,7 @@ from statistics import median
 
 import dfshield
 from dfshield.config import config_from
-from dfshield.runs import Run, StageName
+from dfshield.runs import Run
 from dfshield.synthesis import Inversion
 
 BATCHES, SIZE, ITERATIONS, ROUNDS = 4, 200, 100, 3
@@ -42,10 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index in range(ROUNDS):
             run = Run(config_from(settings(folder, f"run-{index}")))
-            run.run([StageName.TEACHER])
+            run.run(["teacher"])
             teacher = dfshield.load(f"{folder}/run-{index}/teacher")
             start = time.perf_counter()
-            run.run([StageName.SYNTHESIZE])
+            run.run(["synthesize"])
             driven.append(time.perf_counter() - start)
             start = time.perf_counter()
             inversion = Inversion(teacher, iterations=ITERATIONS)

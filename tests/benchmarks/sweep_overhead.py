@@ -25,7 +25,7 @@ import torch
 
 from dfshield.config import Config, config_from
 from dfshield.distributed import RayExecutor
-from dfshield.runs import InProcessExecutor, Run, StageName
+from dfshield.runs import InProcessExecutor, Run
 from dfshield.runs.sweep import InProcessRunner, Sweep
 from dfshield.storage import Folder
 
@@ -117,7 +117,7 @@ def side(folder: str, name: str, begin: Barrier, told: "SimpleQueue[tuple[float,
 
 def prepared(folder: str, name: str) -> Config:
     config = config_from(settings(folder, name))
-    Run(config).run([StageName.TEACHER, StageName.SYNTHESIZE])
+    Run(config).run(["teacher", "synthesize"])
     return config
 
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
+from dfshield.canonical import identity_hash
 from dfshield.config import config_from, current_key, dump_config, load_config
 from dfshield.errors import InputError
 from dfshield.runs.inputs.synthesizer import image_settings, recorded_synthesis
-from dfshield.storage import identity_hash
 
 MINIMAL = {"name": "run", "teacher": {"source": "medmnist:resnet18", "weights": "weights.pt"}}
 OLD = {

@@ -18,6 +18,7 @@ def evaluation(model: str, label: str, num_correct: int, **changes: Any) -> dict
     attacked = label != "Clean"
     return {
         "model": model,
+        "model_fingerprint": "a1" * 32,
         "label": label,
         "norm": "linf" if attacked else None,
         "eps": 8 / 255 if attacked else None,
@@ -32,9 +33,13 @@ def evaluation(model: str, label: str, num_correct: int, **changes: Any) -> dict
         "collapsed": False,
         "below_floor": False,
         "standard_suite": True if label == "AutoAttack" else None,
+        "non_finite": 0,
+        "max_perturbation": 8 / 255 if attacked else 0.0,
         "notes": [],
         "seconds": 1.5,
         "seed": 0,
+        "slice_size": 250,
+        "versions": {"dfshield": "0.1.0"},
         "data": {"name": "digits", "split": "test", "num_images": 450, "fingerprint": "d1" * 32},
         "attack": {"steps": 20} if attacked else None,
         **changes,

@@ -7,7 +7,8 @@ import pytest
 from tiny_run import call, contents, run_of, succeed
 
 from dfshield.errors import InputError
-from dfshield.runs.identity import STAGE_FILE, finish, read_record
+from dfshield.runs.names import STAGE_FILE
+from dfshield.runs.records import finish, read_record
 from dfshield.runs.watching.event_log import read_events
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries, summarise_shards
 from dfshield.storage import Folder, SurrogateDataset

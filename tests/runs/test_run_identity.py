@@ -65,8 +65,11 @@ def test_other_settings_are_refused_with_old_and_new_value_and_nothing_changes(t
     refused = {
         "teacher.train.epochs=3": ("teacher", "teacher.train.epochs: 2 → 3"),
         "seed=1": ("teacher", "seed: 0 → 1"),
-        "synthesis.iterations=6": ("synthesize", "synthesis.iterations: 5 → 6"),
-        "synthesis.coefficients.rule=fixed": ("run", "synthesis.coefficients.rule: code → fixed"),
+        "synthesis.iterations=6": ("synthesize", "synthesis.method.iterations: 5 → 6"),
+        "synthesis.coefficients.rule=fixed": (
+            "run",
+            "synthesis.method.coefficients.rule: code → fixed",
+        ),
         "training.gradrefine.tau=0.25": ("train", "training.gradrefine.tau: 0.5 → 0.25"),
         "threat.eps=0.2": ("run", "threat.eps: 0.1 → 0.2"),
     }

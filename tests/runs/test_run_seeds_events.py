@@ -139,7 +139,7 @@ def test_no_figure_is_told_of_settings_that_did_not_make_it(tiny, command):
     before = contents(run_of(config))
     for override, key in (
         ("training.gradrefine.tau=0.9", "training.gradrefine.tau: 0.5 → 0.9"),
-        ("synthesis.iterations=6", "surrogate.synthesis.iterations: 5 → 6"),
+        ("synthesis.iterations=6", "surrogate.synthesis.method.iterations: 5 → 6"),
         ("teacher.mean=[0.1]", "teacher.mean"),
         ("seed=5", "seed: 0 → 5"),
         ("threat.eps=0.2", "threat.eps: 0.1 → 0.2"),

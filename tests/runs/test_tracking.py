@@ -21,7 +21,7 @@ from tiny_run import (
 )
 
 from dfshield.config import load_config
-from dfshield.runs import Run, SilentObserver, StageName
+from dfshield.runs import Run, SilentObserver
 from dfshield.runs.watching import metrics, tracking
 from dfshield.runs.watching.metrics import EventMetrics
 
@@ -184,7 +184,7 @@ class Listener(SilentObserver):
 def synthesized(config, **trackers):
     """Synthesize with these trackers; return what was said of trackers."""
     observer = Listener()
-    Run(load_config(config), observer=observer, trackers=trackers).run([StageName.SYNTHESIZE])
+    Run(load_config(config), observer=observer, trackers=trackers).run(["synthesize"])
     return [line for line in observer.lines if "trackers" in line]
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: exact, atomic, checked, and never a way to run code."""
 
 import hashlib
+import io
 import os
 import pickle
 import random
@@ -12,7 +13,13 @@ import pytest
 import torch
 
 from dfshield.errors import DfshieldError
-from dfshield.storage import load_checkpoint, save_checkpoint
+from dfshield.storage import Checkpoint
+
+HOLDS = "test"
+
+
+def file_in(folder, **changes):
+    return Checkpoint(folder, "state.ckpt", **{"holds": HOLDS, **changes})
 
 
 def trained():
@@ -35,8 +42,8 @@ def test_round_trip(folder):
         "names": ["a", {"b"}],
         "rng": torch.get_rng_state(),
     }
-    save_checkpoint(folder, "epoch/state.ckpt", state)
-    loaded = load_checkpoint(folder, "epoch/state.ckpt")
+    Checkpoint(folder, "epoch/state.ckpt", HOLDS).save(state)
+    loaded = Checkpoint(folder, "epoch/state.ckpt", HOLDS).load()
     assert {k: loaded[k] for k in ("counters", "raw", "names")} == {
         k: state[k] for k in ("counters", "raw", "names")
     }
@@ -44,15 +51,15 @@ def test_round_trip(folder):
         assert torch.equal(loaded["model"][name], value)
     optimizer.load_state_dict(loaded["optimizer"])
     first = folder.read_bytes("epoch/state.ckpt")
-    save_checkpoint(folder, "epoch/state.ckpt", state)
+    Checkpoint(folder, "epoch/state.ckpt", HOLDS).save(state)
     assert folder.read_bytes("epoch/state.ckpt") == first
-    save_checkpoint(folder, "epoch/state.ckpt", OrderedDict(a=1))
-    assert load_checkpoint(folder, "epoch/state.ckpt") == {"a": 1}
+    Checkpoint(folder, "epoch/state.ckpt", HOLDS).save(OrderedDict(a=1))
+    assert Checkpoint(folder, "epoch/state.ckpt", HOLDS).load() == {"a": 1}
     assert folder.list() == ["epoch/state.ckpt"]
 
 
 def test_absent(folder):
-    assert load_checkpoint(folder, "state.ckpt") is None
+    assert file_in(folder).load() is None
 
 
 @pytest.mark.parametrize(
@@ -61,22 +68,60 @@ def test_absent(folder):
     ids=lambda v: type(v).__name__,
 )
 def test_what_could_not_be_read_back_is_not_written(folder, value):
-    save_checkpoint(folder, "state.ckpt", {"a": 1})
+    file_in(folder).save({"a": 1})
     with pytest.raises(TypeError, match=rf"state\['x'\]\[1\]: .* not {type(value).__name__}"):
-        save_checkpoint(folder, "state.ckpt", {"x": [0, value]})
-    assert load_checkpoint(folder, "state.ckpt") == {"a": 1}
+        file_in(folder).save({"x": [0, value]})
+    assert file_in(folder).load() == {"a": 1}
+
+
+def write_raw(folder, state):
+    """Write a state as the first releases did, whose files carry no version."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    checksum = hashlib.sha256(buffer.getvalue()).hexdigest()
+    header = f"dfshield-checkpoint-1 {checksum}\n".encode()
+    folder.write_bytes("state.ckpt", header + buffer.getvalue())
+
+
+def test_a_file_without_a_version_is_of_version_1(folder):
+    write_raw(folder, {"a": 1})
+    assert file_in(folder, keys=("a",)).load() == {"a": 1}
+    with pytest.raises(DfshieldError, match=r"version 1; .* version 2") as refused:
+        file_in(folder, version=2).load()
+    assert "delete it to start this stage afresh" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": 2}, "a test, version 1; this dfshield reads a test, version 2"),
+        ({"holds": "training"}, "a test, version 1; this dfshield reads a training, version 1"),
+        ({"keys": ("a", "b", "c")}, "lacks b, c"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused_by_file(folder, changes, said):
+    file_in(folder).save({"a": 1})
+    with pytest.raises(DfshieldError, match=said) as refused:
+        file_in(folder, **changes).load()
+    assert str(refused.value).startswith(f"{folder.local}/state.ckpt: ")
+
+
+def test_a_version_that_is_none_is_refused(folder):
+    write_raw(folder, {"a": 1, "content": 3})
+    with pytest.raises(DfshieldError, match=r"state\.ckpt"):
+        file_in(folder).load()
 
 
 def assert_broken(folder):
     with pytest.raises(DfshieldError) as caught:
-        load_checkpoint(folder, "state.ckpt")
+        file_in(folder).load()
     assert str(caught.value).startswith(f"{folder.local}/state.ckpt: ")
     assert "delete it to start this stage afresh" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_truncation_and_tampering(folder):
-    save_checkpoint(folder, "state.ckpt", {"a": torch.arange(100)})
+    file_in(folder).save({"a": torch.arange(100)})
     good = folder.read_bytes("state.ckpt")
     for size in (0, 1, 40, 86, 87, len(good) // 2, len(good) - 1):
         folder.write_bytes("state.ckpt", good[:size])

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from dfshield.canonical import identity_hash
 from dfshield.errors import InputError
 from dfshield.storage import (
     FORMAT_VERSION,
     Part,
-    identity_hash,
     plan_parts,
     read_manifest,
     write_manifest,

@@ -1,14 +1,15 @@
 """Geometry of the two threat models: the l_inf and the l_2 ball around an image."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Norm = Literal["linf", "l2"]
+from dfshield.epsilon import Norm as Norm
+
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
 

@@ -210,8 +210,12 @@ class Attack(Variant, ABC):
         return self.name
 
     def describe(self) -> dict[str, str | int | float | bool]:
-        """Return the name and every hyper-parameter, ready for JSON."""
-        return {"name": self.name, "norm": self.norm, "eps": self.eps}
+        """Return the name and every hyper-parameter, ready for JSON.
+
+        The version of the algorithm is told from 2 on; there is none in descriptions of before.
+        """
+        version = {"algorithm": self.algorithm} if self.algorithm > 1 else {}
+        return {"name": self.name, "norm": self.norm, "eps": self.eps, **version}
 
     def standard_suite(self, num_classes: int) -> bool | None:  # noqa: ARG002
         """Say whether the published suite runs as it is; None for an attack that is no suite."""

@@ -36,8 +36,9 @@ def logits_of(model: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n
 
 def identity_of(model: nn.Module) -> str:
     """Return what stands for a model in a description: its fingerprint, or else its class."""
-    if isinstance(model, Classifier):
-        return model.fingerprint()
+    fingerprint = getattr(model, "fingerprint", None)
+    if callable(fingerprint):
+        return str(fingerprint())
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict
 
 from dfshield.attacks import Norm
 from dfshield.brief import BriefModel, Shown
-from dfshield.evaluation import DataInfo, read_kept
+from dfshield.results import DataInfo, read_kept
 
 FORMAT_VERSION = 1
 

@@ -9,7 +9,7 @@ from dfshield.audit.checks import ATHALYE, CARLINI, Check, Verdict
 from dfshield.audit.comparison import robust_share
 from dfshield.audit.subject import Subject, WithoutGradient
 from dfshield.classifiers import PROBABILITIES, are_probabilities, same_logits
-from dfshield.evaluation import COLLAPSE_SHARE
+from dfshield.results import COLLAPSE_SHARE
 
 BATCH_STATISTICS = "Carlini et al. (2019): the model attacked is the model deployed"
 FLOOR = "a constant classifier withstands every attack"

@@ -1,7 +1,6 @@
 """The contract of a classifier: images in [0, 1] go in, logits come out."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dfshield.canonical import canonical_json
 from dfshield.classifiers.architecture import Architecture, image_shape
 from dfshield.classifiers.behaviour import Behaviour, observe, probe_images
 from dfshield.classifiers.logits import answer_to, float32_logits, require_module
@@ -234,7 +234,7 @@ class Classifier(nn.Module):
 
 
 def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return canonical_json(value, ascii_only=True).encode()
 
 
 def batchnorm_layers(module: nn.Module) -> list[tuple[str, _BatchNorm]]:

@@ -49,8 +49,8 @@ def _audit_standalone(
 ) -> "list[tuple[AuditReport, Folder]]":
     with working(lambda: options.settings(overrides), options.layout) as parts:
         settings, executor, observer = parts
+        from dfshield.runs.driver.audit import audit_model
         from dfshield.runs.external_model import standalone
-        from dfshield.runs.stages.audit import audit_stage
 
         with standalone(
             settings,
@@ -59,7 +59,7 @@ def _audit_standalone(
             executor=executor,
             observer=observer,
         ) as (context, subject):
-            return [audit_stage(context, settings.seed, subject)]
+            return [audit_model(context, settings.seed, subject)]
 
 
 def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -67,8 +67,8 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
     with working(lambda: options.settings(overrides), options.layout) as parts:
         settings, executor, observer = parts
         from dfshield.cli.tables import print_results
+        from dfshield.runs.driver.evaluate import measure_models
         from dfshield.runs.external_model import standalone
-        from dfshield.runs.stages.evaluate import evaluation_stage
 
         with standalone(
             settings,
@@ -77,7 +77,7 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
             executor=executor,
             observer=observer,
         ) as (context, subject):
-            results = evaluation_stage(context, settings.seed, [subject])
+            results = measure_models(context, settings.seed, [subject])
         folder = context.layout.evaluation(settings.seed)
     if as_json:
         shown = [result.model_dump(mode="json") for result in results]

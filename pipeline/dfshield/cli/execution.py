@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dfshield.cli.machine_output import print_json
+from dfshield.errors import DfshieldWarning
 
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
@@ -37,7 +39,7 @@ def execute(
     with at_work(config, overrides) as (settings, executor, observer):
         # Not before: matplotlib, which comes with the tables, is to leave no trace.
         from dfshield.cli.tables import print_results, print_unmeasured
-        from dfshield.runs import Run, StageName, run_status
+        from dfshield.runs import Run, run_status
 
         run = Run(
             settings,
@@ -46,7 +48,7 @@ def execute(
             replan=replan,
             trackers=_cluster_trackers(settings),
         )
-        run.run([StageName(stage) for stage in stages])
+        run.run(stages)
     if as_json:
         print_json(
             {
@@ -118,7 +120,12 @@ def load_settings(config: str, overrides: Sequence[str] | None) -> "Config":
     find_factories_here()
     from dfshield.config import load_config
 
-    return load_config(config, overrides or ())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DfshieldWarning)
+        settings = load_config(config, overrides or ())
+    for warning in (w for w in caught if issubclass(w.category, DfshieldWarning)):
+        typer.echo(f"Note: {warning.message}", err=True)
+    return settings
 
 
 def find_factories_here() -> None:

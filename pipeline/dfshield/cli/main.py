@@ -17,25 +17,24 @@ from dfshield.cli.options import (
     AsJson,
     ConfigArgument,
     Overrides,
-    PlanOnly,
     Replan,
     RunFolder,
     TrustPython,
 )
+from dfshield.cli.stages import stage_command
 from dfshield.errors import DfshieldError, InputError
+from dfshield.runs.stages.registry import STAGES
 
-app = typer.Typer(
-    name="dfshield",
-    help="Harden a pretrained image classifier against adversarial attack without its training "
-    "data.\n\nThe whole pipeline: [bold]dfshield run examples/digits.yaml[/bold]",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_RUN = """
+Do everything: {}.
+
+Without evaluation.data there is no evaluation: the report says what synthetic images tell.
+Continues where it stopped; does nothing when all is done.
+
+Example: dfshield run examples/digits.yaml seed=1 name=digits-1
+"""
+
 config_app = typer.Typer(help="About configuration files.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
 
 
 def _version(wanted: bool) -> bool:
@@ -45,7 +44,6 @@ def _version(wanted: bool) -> bool:
     return wanted
 
 
-@app.callback()
 def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -54,7 +52,6 @@ def _main(
     pass
 
 
-@app.command()
 def run(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -62,92 +59,11 @@ def run(
     replan: Replan = False,
     trust_python: TrustPython = False,
 ) -> None:
-    """Do everything: teacher, synthesize, train, evaluate, report.
-
-    Without evaluation.data there is no evaluation: the report says what synthetic images tell.
-    Continues where it stopped; does nothing when all is done.
-
-    Example: dfshield run examples/digits.yaml seed=1 name=digits-1
-    """
-    stages = ("teacher", "synthesize", "train", "evaluate", "report")
+    """Do all stages."""
     overrides = trusting(overrides, trust_python)
-    execute(config, overrides, stages, as_json=as_json, replan=replan)
+    execute(config, overrides, tuple(STAGES), as_json=as_json, replan=replan)
 
 
-@app.command()
-def teacher(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Bring the teacher into the run folder: imported from its weights, or trained on real images.
-
-    Example: dfshield teacher examples/digits.yaml
-    """
-    execute(config, trusting(overrides, trust_python), ("teacher",), as_json=as_json)
-
-
-@app.command()
-def synthesize(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    replan: Replan = False,
-    plan: PlanOnly = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Make the surrogate data set from the teacher alone.
-
-    Example: dfshield synthesize examples/digits.yaml synthesis.num_images=4000
-    """
-    overrides = trusting(overrides, trust_python)
-    if plan:
-        from dfshield.cli.planning import print_plan
-
-        print_plan(config, overrides, "synthesize", as_json=as_json)
-        return
-    execute(config, overrides, ("synthesize",), as_json=as_json, replan=replan)
-
-
-@app.command()
-def train(
-    config: ConfigArgument,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-    replan: Replan = False,
-    plan: PlanOnly = False,
-    trust_python: TrustPython = False,
-) -> None:
-    """Train the student on the surrogate data set.
-
-    Example: dfshield train examples/digits.yaml
-    """
-    overrides = trusting(overrides, trust_python)
-    if plan:
-        from dfshield.cli.planning import print_plan
-
-        print_plan(config, overrides, "train", as_json=as_json)
-        return
-    execute(config, overrides, ("train",), as_json=as_json, replan=replan)
-
-
-app.command()(evaluate)
-app.command()(audit)
-
-
-@app.command()
-def report(
-    config: ConfigArgument, overrides: Overrides = None, trust_python: TrustPython = False
-) -> None:
-    """Write the page report/index.html and the students' model cards.
-
-    Example: dfshield report examples/digits.yaml
-    """
-    execute(config, trusting(overrides, trust_python), ("report",))
-
-
-@app.command()
 def sweep(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -171,7 +87,6 @@ def sweep(
     sweep_command(config, overrides, as_json=as_json, replan=replan, retry_failed=retry_failed)
 
 
-@app.command()
 def status(
     run: RunFolder,
     as_json: AsJson = False,
@@ -202,7 +117,6 @@ def status(
         time.sleep(2.0)
 
 
-@app.command()
 def verify(
     run: RunFolder,
     resynthesize: Annotated[
@@ -232,7 +146,6 @@ def verify(
         raise typer.Exit(DfshieldError.exit_code)
 
 
-@app.command()
 def doctor(
     config: Annotated[
         str | None, typer.Argument(help="The YAML file of a run.", metavar="[CONFIG]")
@@ -260,9 +173,6 @@ def doctor(
         raise typer.Exit(DfshieldError.exit_code)
 
 
-app.command()(methods)
-
-
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of configuration files, with every key, default and description.
@@ -285,13 +195,36 @@ def config_show(config: ConfigArgument, overrides: Overrides = None) -> None:
     typer.echo(described_config(load_config(config, overrides or ())), nl=False)
 
 
+def application() -> typer.Typer:
+    """Return the command line, with a command for every stage that there is."""
+    app = typer.Typer(
+        name="dfshield",
+        help="Harden a pretrained image classifier against adversarial attack without its training "
+        "data.\n\nThe whole pipeline: [bold]dfshield run examples/digits.yaml[/bold]",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_show_locals=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_main)
+    app.command(help=_RUN.format(", ".join(STAGES)))(run)
+    own = {"evaluate": evaluate}
+    for stage in STAGES.values():
+        app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
+    for command in (audit, sweep, status, verify, doctor, methods):
+        app.command()(command)
+    app.add_typer(config_app, name="config")
+    return app
+
+
 def main() -> None:
     """Run the command line; an error is one line and its exit code."""
     # A thread of Ray Tune that outlives an interrupted sweep must not start a Ray of its own.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         with KEPT:
-            app()
+            application()()
     except DfshieldError as error:
         hint = " (dfshield --help)" if isinstance(error, InputError) and not str(error) else ""
         typer.echo(f"Error: {error}{hint}", err=True)

@@ -45,18 +45,7 @@ def evaluate(
     trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure on real images, clean and under attack: a run's teacher and student, or any model.
-
-    With --model there is no CONFIG: the model is attacked by PGD-20 and AutoAttack, or by what
-    evaluation.attacks names. What has been measured is not repeated, and an interrupted
-    measurement continues.
-
-    Example: dfshield evaluate examples/digits.yaml evaluation.num_images=100
-
-    Example: dfshield evaluate --model runs/digits/student --data digits
-
-    Example: dfshield evaluate --model python:pkg.mod:factory --weights W.pth --data cifar10:PATH
-    """
+    """Do the stage for a run, or measure any model; its specification has the help."""
     options = _model_options(locals())
     if model is not None:
         from dfshield.cli.auditing import evaluate_standalone

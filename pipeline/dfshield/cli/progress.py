@@ -9,6 +9,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from dfshield.runs.watching.wording import format_rate, format_retries
+
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_BETWEEN_SAMPLES = 0.5
 SECONDS_OF_A_RATE = 300.0
@@ -34,17 +36,7 @@ def _amount(task: Task) -> str:
     else:
         rate = (task.completed - task.fields["begun_with"]) / max(elapsed, 0.001)
         time_told = f"in {timedelta(seconds=round(elapsed))}"
-    return ", ".join(part for part in (*parts, rate_told(rate), time_told) if part)
-
-
-def rate_told(per_second: float | None) -> str:
-    """Return a rate in the unit of time in which there is at least one: ``4.2/min``."""
-    if not per_second or per_second < 0:
-        return ""
-    for unit, seconds in (("s", 1), ("min", 60)):
-        if per_second * seconds >= 1:
-            return f"{per_second * seconds:,.1f}/{unit}"
-    return f"{per_second * 3600:,.1f}/h"
+    return ", ".join(part for part in (*parts, format_rate(rate), time_told) if part)
 
 
 def _beside(task: Task) -> list[str]:
@@ -100,7 +92,7 @@ class _Observer:
     def retried(self) -> None:
         """Count, beside the progress."""
         self._retries += 1
-        self._progress.update(self._task, retries=retries_told(self._retries))
+        self._progress.update(self._task, retries=format_retries(self._retries))
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -160,8 +152,3 @@ class LineObserver(_Observer):
         super().end()
         (task,) = self._progress.tasks
         self.say(f"{task.description}: done in {time.monotonic() - self._started:.1f} s")
-
-
-def retries_told(count: int) -> str:
-    """Return a number of retries in words."""
-    return "1 retry" if count == 1 else f"{count} retries"

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from statistics import fmean, stdev
 from typing import Any
 
@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dfshield.cli.progress import rate_told, retries_told
 from dfshield.evaluation import EvaluationResult, mean_and_spread
 from dfshield.report import ADVICE, format_eps
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+from dfshield.runs.watching.status import status_lines
+from dfshield.runs.watching.wording import format_rate
 
 DEATHS_SHOWN = 10
 
@@ -49,7 +51,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             table.add_row(attack, *(_mean([r for r in row if r.model == m]) for m in models))
         for seed, row in rows.items():
             cells = ("\n".join(_figures(r) for r in row if r.model == m) for m in models)
-            remarks = "; ".join(text for r in row for text in _remarks(r))
+            remarks = "; ".join(f"{r.model} {flag}" for r in row for flag in r.flags)
             if len(rows) > 1:
                 table.add_row(f"  seed {seed}", *cells, remarks, style="dim")
             else:
@@ -85,18 +87,6 @@ def _figures(result: EvaluationResult) -> str:
     )
 
 
-def _remarks(result: EvaluationResult) -> list[str]:
-    flags = {
-        "collapsed": result.collapsed,
-        "below the floor": result.below_floor,
-        "not the standard suite": result.standard_suite is False,
-        "non-finite logits": result.non_finite > 0,
-        "randomised": bool(result.randomised),
-        "probabilities instead of logits": bool(result.probabilities),
-    }
-    return [f"{result.model} {text}" for text, raised in flags.items() if raised]
-
-
 def print_unmeasured(state: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Print what is known of students that no real image was measured with, if there are such.
 
@@ -126,10 +116,10 @@ def print_unmeasured(state: Mapping[str, Any], arguments: Sequence[str]) -> None
             continue
         remark = f"epoch {holdout['epoch'] + 1}, {sum(holdout['histogram'])} images"
         remark += ", collapsed" if holdout["collapsed"] else ""
-        clean, robust = holdout["agreement_clean"], holdout["agreement_pgd"]
+        clean, robust = holdout[AGREEMENT_CLEAN], holdout[AGREEMENT_PGD]
         table.add_row(student, f"{clean:.1%}", f"{robust:.1%}", remark)
     if len(known) > 1:
-        pairs = ([h[key] for h in known] for key in ("agreement_clean", "agreement_pgd"))
+        pairs = ([h[key] for h in known] for key in (AGREEMENT_CLEAN, AGREEMENT_PGD))
         table.add_row("mean ± s.d.", *(f"{fmean(p):.1%} ± {stdev(p):.1%}" for p in pairs), "")
     console = Console(highlight=False)
     console.print(table)
@@ -149,22 +139,8 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("Seed", "Stage", "State", "Progress"):
         table.add_column(column)
-    table.add_row("", "teacher", state["teacher"]["state"], "")
-    for of_seed in state["seeds"]:
-        seed = "" if of_seed["seed"] is None else str(of_seed["seed"])
-        synthesis, training = of_seed["synthesize"], of_seed["train"]
-        table.add_row(seed, "synthesize", synthesis["state"], _parts(synthesis))
-        table.add_row(seed, "train", training["state"], _updates(training))
-        if training.get("holdout"):
-            table.add_row(seed, "hold-out", "done", _agreement(training["holdout"]))
-        if not of_seed["evaluate"]:
-            table.add_row(seed, "evaluate", "pending", "")
-        for result in of_seed["evaluate"]:
-            figure = f"{result['accuracy']:.1%} of {result['num_images']}"
-            table.add_row(
-                seed, "evaluate", "done", f"{result['model']}, {result['label']}: {figure}"
-            )
-    table.add_row("", "report", "done" if state["report"] else "pending", "")
+    for seed, line in status_lines(state):
+        table.add_row(seed, *line)
     console.print(table)
     for of_seed in state["seeds"]:
         _print_workers(console, of_seed["synthesize"])
@@ -195,7 +171,7 @@ def _print_workers(console: Console, synthesis: Mapping[str, Any]) -> None:
                 " ".join(worker["gpus"]),
                 worker["part"],
                 f"{worker['images']:,}",
-                rate_told(worker["images_per_second"]),
+                format_rate(worker["images_per_second"]),
             )
     console.print(table)
 
@@ -216,40 +192,3 @@ def _clock(moment: str) -> str:
         return datetime.fromisoformat(moment).astimezone().isoformat(" ", "seconds")
     except ValueError:
         return moment
-
-
-def _parts(synthesis: Mapping[str, Any]) -> str:
-    if "parts" not in synthesis:
-        return ""
-    told = [
-        f"{synthesis['parts_done']}/{synthesis['parts']} parts",
-        f"{synthesis['images_done']:,}/{synthesis['images']:,} images",
-    ]
-    generator = synthesis["generator"]
-    if generator is not None and generator["steps_done"] < generator["steps"]:
-        told.insert(0, f"generator: {generator['steps_done']:,}/{generator['steps']:,} steps")
-    told += [f"{len(synthesis[k])} {k}" for k in ("running", "failed") if synthesis[k]]
-    if synthesis["eta_seconds"] is not None:
-        left = timedelta(seconds=round(synthesis["eta_seconds"]))
-        told.append(f"{rate_told(synthesis['images_per_second'])}, {left} left")
-    if synthesis["retries"]:
-        told.append(retries_told(synthesis["retries"]))
-    return ", ".join(told)
-
-
-def _updates(training: Mapping[str, Any]) -> str:
-    if "last_update" not in training:
-        return ""
-    last = training["last_update"]
-    parts = [f"epoch {last['epoch'] + 1}", f"loss {last['loss']:.3f}"]
-    if "updates" in training and isinstance(last.get("step"), int):
-        parts.insert(0, f"{last['step']:,} of {training['updates']:,} updates")
-    return ", ".join(parts)
-
-
-def _agreement(holdout: Mapping[str, Any]) -> str:
-    told = (
-        f"epoch {holdout['epoch'] + 1}, like the teacher: {holdout['agreement_clean']:.1%}, "
-        f"under PGD {holdout['agreement_pgd']:.1%}"
-    )
-    return f"{told}, collapsed" if holdout["collapsed"] else told

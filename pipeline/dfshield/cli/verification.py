@@ -10,8 +10,10 @@ from dfshield.cli.execution import execute, new_observer
 from dfshield.cli.machine_output import print_json
 from dfshield.errors import InputError
 from dfshield.runs import Resynthesis, resynthesize, verify_run
-from dfshield.runs.layout import CONFIG_FILE
+from dfshield.runs.layout import seed_folders
 from dfshield.runs.lease import Lease
+from dfshield.runs.names import CONFIG_FILE, SYNTHETIC
+from dfshield.runs.records import reopen
 from dfshield.storage import Folder, VerifyReport
 
 
@@ -50,13 +52,18 @@ def _all_well(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) 
 
 
 def _repair(location: str, *, discard: Sequence[Resynthesis] = ()) -> None:
-    """Let the stage that made the data make what is missing, wherever the run lies by now."""
+    """Let the stage that made the data make what is missing, wherever the run lies by now.
+
+    The stage is marked as not done, so that it reads and checks every part.
+    """
     run = Folder.at(location)
     if not run.exists(CONFIG_FILE):
         raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
     with Lease(run):
         for comparison in discard:
             comparison.discard()
+        for _, of_seed in seed_folders(run):
+            reopen(of_seed.child(SYNTHETIC))
     parent, name = run.parent()
     with run.as_path(CONFIG_FILE) as path:
         # In quotes: YAML would make something else of some paths.

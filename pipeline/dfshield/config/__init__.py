@@ -1,5 +1,6 @@
 """The configuration of a run: frozen models, presets, overrides."""
 
+from dfshield.config.defaults import defaults_for
 from dfshield.config.evaluation import (
     AuditConfig,
     EvaluationConfig,
@@ -60,6 +61,7 @@ __all__ = [
     "check_last_batch",
     "config_from",
     "current_key",
+    "defaults_for",
     "described_config",
     "dump_config",
     "expand",

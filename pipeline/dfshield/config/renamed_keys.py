@@ -45,8 +45,12 @@ def current_key(key: str) -> str:
     return key
 
 
-def with_current_keys(tree: Mapping[str, Any]) -> Tree:
+def with_current_keys(tree: Mapping[str, Any], *, note: bool = True) -> Tree:
     """Return nested dictionaries with every old key under its new name.
+
+    Args:
+        tree: a configuration, or a part of one.
+        note: whether the user is told; a record is nothing that the user wrote.
 
     Raises:
         InputError: if a key is given under both of its names.
@@ -58,7 +62,7 @@ def with_current_keys(tree: Mapping[str, Any]) -> Tree:
         value = _taken(made, old)
         if has_key(made, new):
             raise InputError(f"{old}: is {new} now, which is given as well: leave the old key out")
-        if old not in OF_DSS:
+        if note and old not in OF_DSS:
             note_renamed(old, new)
         set_key(made, new, value)
     return made

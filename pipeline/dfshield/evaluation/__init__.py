@@ -8,15 +8,8 @@ from dfshield.evaluation.accuracy import (
     evaluate_slices,
     slice_bounds,
 )
-from dfshield.evaluation.kept_json import read_kept
+from dfshield.evaluation.intervals import mean_and_spread, wilson_interval
 from dfshield.evaluation.records import ImageRecords, image_records, worst_case
-from dfshield.evaluation.results import (
-    COLLAPSE_SHARE,
-    DataInfo,
-    EvaluationResult,
-    mean_and_spread,
-    wilson_interval,
-)
 from dfshield.evaluation.robustbench import is_robustbench, robustbench_entry
 from dfshield.evaluation.slices import (
     NON_FINITE,
@@ -25,12 +18,11 @@ from dfshield.evaluation.slices import (
     margins,
     robust_images,
 )
-from dfshield.evaluation.summary import WORST_CASE, measured_with, summarise, summarise_worst_case
+from dfshield.evaluation.summary import measured_with, summarise, summarise_worst_case
+from dfshield.results import DataInfo, EvaluationResult
 
 __all__ = [
-    "COLLAPSE_SHARE",
     "NON_FINITE",
-    "WORST_CASE",
     "DataInfo",
     "EvaluationResult",
     "ImageRecords",
@@ -46,7 +38,6 @@ __all__ = [
     "margins",
     "mean_and_spread",
     "measured_with",
-    "read_kept",
     "robust_images",
     "robustbench_entry",
     "slice_bounds",

@@ -13,10 +13,10 @@ from dfshield.attacks import Attack, whole_labels
 from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, require_module
 from dfshield.errors import InputError
-from dfshield.evaluation.results import DataInfo, EvaluationResult
 from dfshield.evaluation.slices import SliceResult, evaluate_slice
 from dfshield.evaluation.summary import summarise
 from dfshield.pixels import require_images
+from dfshield.results import DataInfo, EvaluationResult
 from dfshield.seeds import RngStream, derived_seed
 
 

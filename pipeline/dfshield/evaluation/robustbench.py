@@ -3,7 +3,7 @@
 from typing import Any
 
 from dfshield.errors import InputError
-from dfshield.evaluation.results import EvaluationResult
+from dfshield.results import EvaluationResult
 
 
 def is_robustbench(result: EvaluationResult) -> bool:

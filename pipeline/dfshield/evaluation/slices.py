@@ -30,7 +30,7 @@ from dfshield.classifiers import (
 )
 from dfshield.errors import InputError
 from dfshield.evaluation.attacked import Attacked, attacked_images
-from dfshield.evaluation.kept_json import first_problem
+from dfshield.results import first_problem
 from dfshield.seeds import torch_generators
 
 NON_FINITE = -1

@@ -11,9 +11,10 @@ from dfshield import __version__
 from dfshield.attacks import Attack
 from dfshield.classifiers import PROBABILITIES
 from dfshield.errors import InputError
+from dfshield.evaluation.intervals import wilson_interval
 from dfshield.evaluation.records import ImageRecords
-from dfshield.evaluation.results import COLLAPSE_SHARE, DataInfo, EvaluationResult, wilson_interval
 from dfshield.evaluation.slices import NON_FINITE, SliceResult
+from dfshield.results import WORST_CASE, DataInfo, EvaluationResult, has_collapsed
 
 
 def summarise(
@@ -40,7 +41,7 @@ def summarise(
     num_images, num_correct = len(labels), int(correct.sum())
     label_counts = np.bincount(labels, minlength=num_classes)
     histogram = np.bincount(predicted[predicted != NON_FINITE], minlength=num_classes)
-    collapsed = bool(histogram.max() > COLLAPSE_SHARE * num_images)
+    collapsed = has_collapsed(histogram.tolist(), num_images)
     non_finite = int((predicted == NON_FINITE).sum())
     randomised = any(part.randomised for part in slices)
     probabilities = _whole([part.probabilities for part in slices])
@@ -85,10 +86,6 @@ def measured_with() -> dict[str, str]:
         "torch": str(torch.__version__),
         "pyautoattack": version("pyautoattack"),
     }
-
-
-WORST_CASE = "worst-case"
-"""Name of the attack that stands for several together."""
 
 
 def summarise_worst_case(

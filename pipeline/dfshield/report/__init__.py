@@ -8,7 +8,7 @@ from dfshield.report.figures import accuracy_bars, prediction_histograms, traini
 from dfshield.report.grid import image_grid
 from dfshield.report.model_card import render_model_card
 from dfshield.report.outcome import SeedOutcome
-from dfshield.report.page import ReportData, render_page
+from dfshield.report.page import ReportData, Section, render_page
 from dfshield.report.scores import ADVICE, EvaluationView, format_eps
 from dfshield.report.views import SynthesisView
 
@@ -16,6 +16,7 @@ __all__ = [
     "ADVICE",
     "EvaluationView",
     "ReportData",
+    "Section",
     "SeedOutcome",
     "SynthesisView",
     "accuracy_bars",

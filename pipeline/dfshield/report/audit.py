@@ -6,10 +6,12 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
+from dfshield.epsilon import Norm
 from dfshield.report.drawing import Palette, drawn
-from dfshield.report.scores import Data, format_eps
+from dfshield.report.scores import format_eps
 from dfshield.report.templating import environment
 from dfshield.report.views import View, checked
+from dfshield.results import DataInfo
 
 VERDICT_MEANING = {
     "pass": "holds",
@@ -45,8 +47,8 @@ class AuditView(View):
 
     model: str
     model_fingerprint: str | None
-    data: Data
-    norm: Literal["linf", "l2"]
+    data: DataInfo
+    norm: Norm
     eps: float
     seed: int
     checks: tuple[AuditLine, ...]

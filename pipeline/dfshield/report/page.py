@@ -25,6 +25,23 @@ from dfshield.report.views import Synthesis, Teacher, Threat, checked
 from dfshield.unmeasured import unmeasured
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section that a stage adds to the page: some text and a table.
+
+    Attributes:
+        title: its heading.
+        text: a paragraph; may be empty.
+        columns: headings of the table; without any there is no table.
+        rows: of the table, a cell for every column.
+    """
+
+    title: str
+    text: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
 @dataclass(frozen=True, repr=False)
 class ReportData(Brief):
     """All that the page shows.
@@ -37,6 +54,7 @@ class ReportData(Brief):
         config_yaml: the resolved configuration, as it would be run again.
         versions: package name to version.
         seeds: one outcome per seed.
+        sections: what further stages add.
     """
 
     name: str
@@ -46,6 +64,7 @@ class ReportData(Brief):
     config_yaml: str
     versions: Mapping[str, str]
     seeds: tuple[SeedOutcome, ...]
+    sections: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)

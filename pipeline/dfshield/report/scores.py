@@ -3,18 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-from dfshield.report.views import Share, View, checked
-
-WORST_CASE = "worst-case"
-"""What the attack of an evaluation that several attacks were put together to is called."""
+from dfshield.report.views import checked
+from dfshield.results import COLLAPSE_SHARE, WORST_CASE, EvaluationResult
 
 EvaluationView: TypeAlias = Mapping[str, Any]
-"""One evaluation as it stands in its JSON: the fields of :class:`Score`; others are ignored."""
+"""One evaluation as it stands in its JSON: the fields of `EvaluationResult`."""
 
-FLAG_MEANING = {
-    "collapsed": "one class takes more than 95 % of the predictions",
+FLAG_MEANING = {  # of the flags of an `EvaluationResult`, in their order
+    "collapsed": f"one class takes more than {100 * COLLAPSE_SHARE:g} % of the predictions",
     "below the floor": "a classifier that always answers the most frequent class scores higher",
     "not the standard suite": "AutoAttack ran without the parts that need more classes, so the "
     "figure does not compare with published AutoAttack figures",
@@ -36,57 +34,8 @@ ADVICE = (
 """What to change; the keys are those of the configuration."""
 
 
-class Data(View):
-    """The real images that an evaluation was drawn from."""
-
-    name: str
-    split: str
-    num_images: int
-    fingerprint: str
-    trained_on: int | None = None
-    remarks: tuple[str, ...] = ()
-
-
-class Score(View):
-    """One model under one attack on one set of real images. Shares lie in [0, 1]."""
-
-    model: str
-    defence: Mapping[str, Any] | None = None
-    label: str
-    norm: Literal["linf", "l2"] | None = None
-    eps: float | None = None
-    num_images: int
-    num_correct: int
-    accuracy: Share
-    interval: tuple[Share, Share]
-    floor: Share
-    majority_class: int
-    balanced_accuracy: Share
-    prediction_histogram: tuple[int, ...]
-    collapsed: bool
-    below_floor: bool
-    standard_suite: bool | None = None
-    non_finite: int = 0
-    randomised: bool | None = None
-    probabilities: bool | None = None
-    notes: tuple[str, ...] = ()
-    seconds: float
-    seed: int
-    data: Data
-    attack: Mapping[str, Any] | None = None
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """What a reader must know before trusting the figure; keys of ``FLAG_MEANING``."""
-        raised = (
-            self.collapsed,
-            self.below_floor,
-            self.standard_suite is False,
-            self.non_finite > 0,
-            bool(self.randomised),
-            bool(self.probabilities),
-        )
-        return tuple(flag for flag, up in zip(FLAG_MEANING, raised, strict=True) if up)
+class Score(EvaluationResult):
+    """One model under one attack on one set of real images, as the page shows it."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dfshield.report.scores import format_eps, format_norm, format_percent, format_points
+from dfshield.results import COLLAPSE_SHARE
 
 
 @cache
@@ -34,6 +35,7 @@ def environment() -> Environment:
         "inline": markdown_inline,
         "fenced": markdown_fenced,
     }
+    made.globals["collapse_share"] = f"{100 * COLLAPSE_SHARE:g} %"
     return made
 
 

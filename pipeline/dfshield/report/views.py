@@ -1,16 +1,16 @@
 """The plain mappings that the report is given, checked once and typed from there on."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from dfshield.epsilon import Norm
 from dfshield.errors import InputError
+from dfshield.results import HoldoutMetrics, Share
 
 SynthesisView: TypeAlias = Mapping[str, Any]
 """The fields of :class:`Synthesis`; further ones are ignored."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class View(BaseModel):
@@ -34,7 +34,7 @@ class Teacher(View):
 class Threat(View):
     """The perturbations that the student was trained against, on the [0, 1] scale of the images."""
 
-    norm: Literal["linf", "l2"]
+    norm: Norm
     eps: float
     step_size: float | None = None
 
@@ -84,35 +84,16 @@ class Update(View):
         return {**record, "terms": terms}
 
 
-class Holdout(View):
-    """The student on the synthetic hold-out: shares of images where it agrees with the teacher."""
-
-    agreement_clean: Share
-    agreement_pgd: Share
-    histogram: tuple[int, ...]
-    collapsed: bool
-
-    @property
-    def num_images(self) -> int:
-        """How many images it has."""
-        return sum(self.histogram)
-
-    @property
-    def largest_share(self) -> float:
-        """Share of the clean images that the student gives the class that it gives most."""
-        return max(self.histogram, default=0) / max(1, self.num_images)
-
-
 class Epoch(View):
     """The end of one epoch."""
 
     epoch: int
-    holdout: Holdout
+    holdout: HoldoutMetrics
 
 
 _TERM = "loss_"
 
-_V = TypeVar("_V", bound=View)
+_V = TypeVar("_V", bound=BaseModel)
 
 
 def checked(kind: type[_V], given: Mapping[str, Any], what: str) -> _V:

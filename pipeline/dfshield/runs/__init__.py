@@ -1,58 +1,19 @@
-"""The pipeline itself: stages, identities, events, status, and who executes the work."""
+"""The pipeline itself: stages, identities, events, status, and who executes the work.
 
-from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.in_process import InProcessExecutor
-from dfshield.runs.execution.interrupt import (
-    StopRequest,
-    deferred_interrupt,
-    ignore_stop_signals,
-    stop_signals_as_interrupt,
-    stop_signals_go_to,
-)
-from dfshield.runs.execution.protocol import (
-    Done,
-    Executor,
-    GroupJob,
-    GroupWorker,
-    Job,
-    Task,
-    Worker,
-    raise_failures,
-)
-from dfshield.runs.layout import RunLayout
-from dfshield.runs.pipeline import Run, StageName
-from dfshield.runs.planning import StagePlan, plan_stage
-from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
-from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
-from dfshield.runs.watching.status import run_status
+What stands in `dfshield.runs.public` is imported when it is first asked for, since it brings torch:
+the list of the stages, which the command line shows, does without.
+"""
 
-__all__ = [
-    "Done",
-    "Engine",
-    "Executor",
-    "GroupJob",
-    "GroupWorker",
-    "InProcessExecutor",
-    "Job",
-    "Monitor",
-    "Observer",
-    "Resynthesis",
-    "Run",
-    "RunLayout",
-    "SilentMonitor",
-    "SilentObserver",
-    "StageName",
-    "StagePlan",
-    "StopRequest",
-    "Task",
-    "Worker",
-    "deferred_interrupt",
-    "ignore_stop_signals",
-    "plan_stage",
-    "raise_failures",
-    "resynthesize",
-    "run_status",
-    "stop_signals_as_interrupt",
-    "stop_signals_go_to",
-    "verify_run",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dfshield.runs.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("__"):
+        public = import_module("dfshield.runs.public")
+        if name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module 'dfshield.runs' has no attribute {name!r}")

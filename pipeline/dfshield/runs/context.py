@@ -16,6 +16,7 @@ class RunContext:
     Attributes:
         refs: by seed, object references of the parts of the surrogate data set that no file holds
             (sink ``object_store``), by the path of the part.
+        replan: whether interrupted work may go on under another engine.
     """
 
     config: Config
@@ -24,6 +25,7 @@ class RunContext:
     observer: Observer
     log: EventLog
     refs: dict[int, dict[str, object]] = field(default_factory=dict)
+    replan: bool = False
 
     @property
     def monitor(self) -> Monitor:

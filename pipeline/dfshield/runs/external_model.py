@@ -77,7 +77,7 @@ def _subject(context: RunContext, surrogate: str | None) -> Subject:
     if surrogate is not None:
         trusted = config.teacher.trust_python
         other = named_classifier(surrogate, key="--surrogate", trust_python=trusted)
-    return Subject(config.name, folder, load_classifier(folder), surrogate=other)
+    return Subject(config.name, folder, surrogate=other)
 
 
 def _is_kept(context: RunContext, folder: Folder, model: Classifier) -> bool:

@@ -1,39 +1,97 @@
-"""Identities: what a stage's result depends on, and refusing to mix two of them."""
+"""Identities: all that a result depends on, and what of it differs between two of them.
 
-from collections.abc import Iterator, Mapping
+An identity is written as a part of the configuration: sections, keys and values, with what the
+configuration does not know (fingerprints) beside them. A key at its default is left out, so that a
+new option says nothing about results that were made before it; so is an algorithm of version 1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any
 
-from dfshield.config import current_key
-from dfshield.errors import InputError
-from dfshield.runs.execution.engine import Engine
-from dfshield.storage import Folder
+from pydantic import BaseModel
 
-STAGE_FILE = "stage.json"
-FORMAT_VERSION = 1
+from dfshield.attacks import ATTACKS
+from dfshield.config import current_key, defaults_for, with_current_keys
+
+ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1}
+"""Versions: whoever changes what the same settings give raises one. What was made by another
+version is then refused, or measured anew. Variants have a version of their own."""
+
+_SURROGATE = "surrogate"  # the identity of the images that a student was trained on
+_ALGORITHM = "algorithm"
+
+
+def identity_of(*algorithms: str, **depends_on: Any) -> dict[str, Any]:
+    """Return an identity.
+
+    Args:
+        algorithms: those of `ALGORITHMS` that make the result.
+        depends_on: what else it depends on: sections of the configuration with those of their keys
+            that matter, fingerprints, the seed.
+    """
+    versions = {name: ALGORITHMS[name] for name in algorithms}
+    return stripped({**depends_on, _ALGORITHM: versions | depends_on.get(_ALGORITHM, {})})
+
+
+def keys_of(section: BaseModel, keys: Sequence[str]) -> dict[str, Any]:
+    """Return these keys of a section as JSON values."""
+    return section.model_dump(mode="json", include=set(keys))
+
+
+def stripped(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without the keys of its sections that are at their defaults.
+
+    A section stays, though it may be empty: its result has something of it.
+    """
+    now = with_current_keys(identity, note=False)
+    defaults = _defaults(now)
+    left = {}
+    for key, value in now.items():
+        if key == _SURROGATE:
+            left[key] = stripped(value)
+        elif isinstance(value, Mapping):
+            left[key] = _without(value, defaults.get(key, {}))
+        else:
+            left[key] = value
+    if not left.get(_ALGORITHM, True):
+        del left[_ALGORITHM]
+    return left
+
+
+def filled(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity, of any age, with all its keys: by their names of now, with defaults."""
+    now = with_current_keys(nested(identity), note=False)
+    now.pop("audit", None)  # sweeps used to record these two, on which nothing depends
+    if isinstance(now.get("synthesis"), Mapping):
+        now["synthesis"] = {k: v for k, v in now["synthesis"].items() if k != "checkpoint_every"}
+    evaluation = now.get("evaluation")
+    if isinstance(evaluation, Mapping) and "attacks" in evaluation:
+        now["evaluation"] = {**evaluation, "attacks": _by_names_of_now(evaluation["attacks"])}
+    if "axes" in now:
+        now["axes"] = sorted(map(current_key, now["axes"]))
+    if _SURROGATE in now:
+        now[_SURROGATE] = filled(now[_SURROGATE])
+    return _with(now, _defaults(now))
+
+
+def _by_names_of_now(attacks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{ATTACKS.renamed.get(k, k): v for k, v in attack.items()} for attack in attacks]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return one ``key: old → new`` per key in which two identities differ.
 
-    Keys that an earlier release has recorded under another name count under their name now.
+    Records of earlier releases, which held all keys, or held them by other names, count as what
+    they mean.
     """
-    left, right = (
-        {current_key(key): value for key, value in flatten(identity)} for identity in (old, new)
-    )
+    left, right = dict(flatten(filled(old))), dict(flatten(filled(new)))
     return [
         f"{key}: {left.get(key, 'unset')} → {right.get(key, 'unset')}"
         for key in sorted(left.keys() | right.keys())
         if not _same(left.get(key), right.get(key))
     ]
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Compare two values; a number such as 1e-2 was kept as text by an earlier dfshield."""
-    if isinstance(old, str) and isinstance(new, float):
-        with suppress(ValueError):
-            return float(old) == new
-    return bool(old == new)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -45,84 +103,54 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
 
-def read_record(folder: Folder) -> dict[str, Any] | None:
-    """Return what a stage wrote about itself into its folder, or None.
-
-    Raises:
-        InputError: if the record is broken or of a newer format version.
-    """
-    if not folder.exists(STAGE_FILE):
-        return None
-    where = f"{folder}/{STAGE_FILE}"
-    try:
-        record: Any = folder.read_json(STAGE_FILE)
-    except ValueError:
-        raise InputError(f"{where}: not valid JSON; delete the folder to start it afresh") from None
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if isinstance(version, int) and version != FORMAT_VERSION:
-        raise InputError(
-            f"{where}: format version {version}, but this dfshield reads {FORMAT_VERSION}; "
-            "use the dfshield that wrote it, or another name="
-        )
-    if not isinstance(record, dict) or version != FORMAT_VERSION or not _is_record(record):
-        raise InputError(f"{where}: not a stage record; delete the folder to start it afresh")
-    return dict(record)
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested mappings of one whose keys are joined by dots; the inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, last = key.split(".")
+        below = tree
+        for name in sections:
+            below = below.setdefault(name, {})
+        below[last] = value
+    return tree
 
 
-def _is_record(record: Mapping[str, Any]) -> bool:
-    return (
-        isinstance(record.get("identity"), dict)
-        and isinstance(record.get("engine", {}), dict)
-        and isinstance(record.get("done"), bool)
-        and isinstance(record.get("summary", None if record["done"] else {}), dict)
-    )
+def _defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of an identity's keys."""
+    return {**defaults_for(identity), _ALGORITHM: dict.fromkeys(identity.get(_ALGORITHM, ()), 1)}
 
 
-def claim(folder: Folder, identity: Mapping[str, Any], *, key: str = "name=") -> dict[str, Any]:
-    """Bind a stage's folder to an identity, or find that it is bound to the same one already.
-
-    Returns:
-        The stage's record; its ``done`` says whether the stage has finished.
-
-    Raises:
-        InputError: if the folder was begun with another identity, naming the keys that differ.
-    """
-    record = read_record(folder)
-    if record is None:
-        record = {"format_version": FORMAT_VERSION, "identity": dict(identity), "done": False}
-        folder.write_json(STAGE_FILE, record)
-        return record
-    changed = differences(record["identity"], identity)
-    if changed:
-        raise InputError(
-            f"{folder} was made with other settings ({'; '.join(changed)}); "
-            f"go on under another {key}, or delete that folder to start it afresh"
-        )
-    return record
+def _without(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    left = {}
+    for key, value in tree.items():
+        default = defaults.get(key, ...)
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            value = _without(value, default)
+            default = {}
+        if default is ... or not _same(value, default):
+            left[key] = value
+    return left
 
 
-def finish(folder: Folder, record: Mapping[str, Any], **summary: Any) -> None:
-    """Mark a stage as done, with a summary for people and later stages."""
-    folder.write_json(STAGE_FILE, {**record, "done": True, "summary": summary})
+def _with(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    whole = dict(defaults)
+    for key, value in tree.items():
+        below = defaults.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            value = _with(value, below)
+        whole[key] = value
+    return whole
 
 
-def resumed_engine(
-    here: Engine, bound: Mapping[str, Any], *, where: Folder, replan: bool
-) -> Engine:
-    """Return the engine that begun work is bound to, or this machine's if it is replanned.
+def _same(old: Any, new: Any) -> bool:
+    """Compare two values; a number may be written as text: ``1e-2``, ``8/255``."""
+    if isinstance(old, str) != isinstance(new, str):
+        old, new = _number(old), _number(new)
+    return bool(old == new)
 
-    Threads are a setting that follows the work; all else was planned for this machine.
 
-    Raises:
-        InputError: if this machine cannot go on under the bound engine.
-    """
-    if replan:
-        return here
-    engine = Engine.from_json(bound)
-    changed = differences(engine.to_json(), {**here.to_json(), "threads": engine.threads})
-    if changed:
-        raise InputError(
-            f"{where} was begun under another engine ({'; '.join(changed)}), which gives "
-            "other bytes; resume where it was begun, or go on here with --replan"
-        )
-    return engine
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        with suppress(ValueError, ZeroDivisionError):
+            return float(Fraction(value)) if "/" in value else float(value)
+    return value

@@ -1,11 +1,12 @@
 """Where everything of a run lies."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import dfshield.runs.names as names
 from dfshield.config import Config, expand
+from dfshield.runs.stages.registry import STAGES
 from dfshield.storage import Folder
-
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,12 @@ class RunLayout:
     Attributes:
         root: the folder of all of it.
         seeds: of the run.
-        teacher_at: the teacher of another run, which this one uses.
-        synthetic_at: the surrogate data set of another run, which this one uses.
+        elsewhere: by the names of stages, the folders of other runs whose results this one uses.
     """
 
     root: Folder
     seeds: tuple[int, ...]
-    teacher_at: Folder | None = None
-    synthetic_at: Folder | None = None
+    elsewhere: Mapping[str, Folder] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> "RunLayout":
@@ -30,39 +29,50 @@ class RunLayout:
         base = Folder.at(expand(config.storage.path, key="storage.path"))
         return cls(base.child(config.name), config.all_seeds)
 
+    def folder(self, stage: str, seed: int) -> Folder:
+        """Return the folder of a stage; that of one which is done once is the same for all seeds.
+
+        Raises:
+            InputError: for an unknown stage.
+        """
+        if stage in self.elsewhere:
+            return self.elsewhere[stage]
+        found = STAGES.find(stage)
+        return (self._of_seed(seed) if found.per_seed else self.root).child(found.folder)
+
     def _of_seed(self, seed: int) -> Folder:
-        return self.root if len(self.seeds) == 1 else self.root.child(f"seed-{seed}")
+        return self.root if len(self.seeds) == 1 else self.root.child(f"{names.SEED}{seed}")
 
     @property
     def teacher(self) -> Folder:
         """The classifier to harden, shared by all seeds."""
-        return self.teacher_at or self.root.child("teacher")
+        return self.folder("teacher", self.seeds[0])
 
     def synthetic(self, seed: int) -> Folder:
         """The surrogate data set."""
-        return self.synthetic_at or self._of_seed(seed).child("synthetic")
+        return self.folder("synthesize", seed)
 
     def student(self, seed: int) -> Folder:
         """The hardened classifier and its checkpoint."""
-        return self._of_seed(seed).child("student")
+        return self.folder("train", seed)
 
     def evaluation(self, seed: int) -> Folder:
         """Accuracy figures."""
-        return self._of_seed(seed).child("evaluation")
+        return self.folder("evaluate", seed)
 
     def audit(self, seed: int) -> Folder:
         """Audits for masked gradients."""
-        return self._of_seed(seed).child("audit")
+        return self._of_seed(seed).child(names.AUDIT)
 
     @property
     def report(self) -> Folder:
         """The page."""
-        return self.root.child("report")
+        return self.folder("report", self.seeds[0])
 
 
 def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
     """Return the folders that hold a seed's stages; the seed is None where there is only one."""
-    names = sorted({name.split("/")[0] for name in root.list() if name.startswith("seed-")})
-    if not names:
+    found = sorted({name.split("/")[0] for name in root.list() if name.startswith(names.SEED)})
+    if not found:
         return [(None, root)]
-    return [(name.removeprefix("seed-"), root.child(name)) for name in names]
+    return [(name.removeprefix(names.SEED), root.child(name)) for name in found]

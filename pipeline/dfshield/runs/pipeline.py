@@ -1,25 +1,24 @@
-"""The pipeline: which stages a command means, in which order, and what is checked before."""
+"""The pipeline: the stages that are asked for, in their order, and what is checked before."""
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Collection, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from dfshield.config import Config, dump_config
-from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.audit import audit_model
+from dfshield.runs.driver.evaluate import subject_of
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
-from dfshield.runs.layout import CONFIG_FILE, RunLayout
+from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Holder, Lease
-from dfshield.runs.stages.audit import audit_stage
-from dfshield.runs.stages.evaluate import evaluation_stage, subject_of
-from dfshield.runs.stages.report import PAGE, report_stage
-from dfshield.runs.stages.synthesize import synthesis_stage
-from dfshield.runs.stages.teacher import teacher_stage
-from dfshield.runs.stages.train import student_is_done, training_stage
+from dfshield.runs.names import CONFIG_FILE
+from dfshield.runs.records import nothing_yet, read_record
+from dfshield.runs.stages.registry import STAGES
+from dfshield.runs.stages.stage import Stage
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, SilentObserver
 from dfshield.runs.watching.metrics import EventMetrics
@@ -29,16 +28,6 @@ from dfshield.trackers import Recorder
 
 if TYPE_CHECKING:
     from dfshield.audit import AuditReport
-
-
-class StageName(StrEnum):
-    """The stages of the pipeline, in their order."""
-
-    TEACHER = "teacher"
-    SYNTHESIZE = "synthesize"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
-    REPORT = "report"
 
 
 class Run:
@@ -80,42 +69,49 @@ class Run:
             executor=executor or InProcessExecutor(),
             observer=observer,
             log=EventLog(layout.root, self._heard),
+            replan=replan,
         )
-        self.replan = replan
-        self.results: dict[int, list[EvaluationResult]] = {}
+        self._returned: dict[str, dict[int, Any]] = {}
 
-    def run(self, stages: Sequence[StageName] = tuple(StageName)) -> None:
+    @property
+    def results(self) -> dict[int, list[EvaluationResult]]:
+        """What the evaluation of each seed came to, where it was done."""
+        return self._returned.get("evaluate", {})
+
+    def run(self, stages: Collection[str] = tuple(STAGES)) -> None:
         """Do these stages, all by default.
 
         Where the configuration names no real images the pipeline goes without an evaluation, and
         its report says so.
 
+        Args:
+            stages: their names, in any order.
+
         Raises:
-            InputError: if another driver is at work on this run, or only an evaluation is asked
-                for that no images are named for.
+            InputError: if another driver is at work on this run, a stage is unknown, or only an
+                evaluation is asked for that no images are named for.
             DfshieldError: if the job cannot go on; what was committed stays.
         """
-        if StageName.EVALUATE in stages:
-            stages = self._measurable(stages)
-        if self._in_memory and StageName.SYNTHESIZE in stages and StageName.TRAIN not in stages:
-            raise InputError(
-                "storage.sink: object_store keeps surrogate images only while a command lasts: "
-                "use `dfshield run`, which trains on them, or storage.sink=parquet"
-            )
+        chosen = self._possible(stages)
         with Lease(self.context.layout.root, on_beat=self.context.log.flush) as lease:
             if lease.taken_from is not None:
                 self._tell_lost(lease.taken_from)
-            self.work(stages)
+            self.work(chosen)
             self._write_config()
 
-    def _measurable(self, stages: Sequence[StageName]) -> Sequence[StageName]:
-        """Return the stages without the evaluation, if others can do without its images."""
-        others = [stage for stage in stages if stage != StageName.EVALUATE]
-        if others and self.context.config.evaluation.data is None:
-            self.context.observer.say("evaluation.data names no images: no real image is measured")
-            return others
-        require_evaluation_data(self.context.config)
-        return stages
+    def _possible(self, asked: Collection[str]) -> list[str]:
+        """Return the stages, in their order, without those that say why they are left out."""
+        for name in asked:
+            STAGES.find(name)
+        names = [name for name in STAGES if name in asked]
+        chosen = []
+        for name in names:
+            reason = STAGES[name].check(self.context.config, names)
+            if reason is None:
+                chosen.append(name)
+            else:
+                self.context.observer.say(reason)
+        return chosen
 
     def audit(self) -> "list[tuple[AuditReport, Folder]]":
         """Audit the model that the configuration names, once for every seed of the run.
@@ -135,9 +131,9 @@ class Run:
 
     def _audited(self, seed: int) -> "tuple[AuditReport, Folder]":
         name = self.context.config.audit.model
-        return audit_stage(self.context, seed, subject_of(self.context, name, seed))
+        return audit_model(self.context, seed, subject_of(self.context, name, seed))
 
-    def work(self, stages: Sequence[StageName]) -> None:
+    def work(self, stages: Collection[str]) -> None:
         """Do these stages without a lease: for whoever sees to it that nobody else does.
 
         Raises:
@@ -167,47 +163,45 @@ class Run:
             heartbeat=driver.heartbeat,
         )
 
-    def _run(self, stages: Sequence[StageName]) -> None:
+    def _run(self, stages: Collection[str]) -> None:
+        config, seeds = self.context.config, self.context.layout.seeds
+        chosen = [stage for stage in STAGES.values() if stage.name in stages]
+        todo = [s for s in STAGES.values() if s in chosen or s.implied(config)]
+        for per_seed, group in groupby(todo, key=lambda stage: stage.per_seed):
+            same = list(group)
+            if per_seed:
+                # Not before: one that is refused must not replace that of what exists.
+                self._keep_config()
+            for seed in seeds if per_seed else seeds[:1]:
+                if per_seed and len(seeds) > 1:
+                    self.context.observer.say(f"Seed {seed}")
+                for stage in same:
+                    self._do(stage, seed)
+        self._keep_config()
+        self._say_where(chosen[-1])
+
+    def _do(self, stage: Stage, seed: int) -> None:
         context = self.context
-        if StageName.TEACHER in stages or context.config.teacher.train is None:
-            teacher_stage(context)
-        # A configuration that is refused below must not replace the one that made what exists.
-        if not context.layout.root.exists(CONFIG_FILE):
-            self._write_config()
-        for seed in context.layout.seeds:
-            if len(context.layout.seeds) > 1 and set(stages) - {StageName.REPORT}:
-                context.observer.say(f"Seed {seed}")
-            if StageName.SYNTHESIZE in stages and self._needs_images(seed):
-                synthesis_stage(context, seed, replan=self.replan)
-            if StageName.TRAIN in stages:
-                training_stage(context, seed, replan=self.replan)
-            if StageName.EVALUATE in stages:
-                self.results[seed] = evaluation_stage(context, seed)
-        if StageName.REPORT in stages:
-            report_stage(context)
-            context.observer.say(f"Report: {context.layout.report}/{PAGE}")
-        self._say_where(stages[-1])
+        if not stage.wanted(context, seed):
+            return
+        for need in (STAGES[name] for name in stage.needs):
+            folder = context.layout.folder(need.name, seed)
+            if need.identity and need.wanted(context, seed) and read_record(folder) is None:
+                raise nothing_yet(folder, need.name)
+        self._returned.setdefault(stage.name, {})[seed] = stage.run(context, seed)
 
-    def _say_where(self, stage: StageName) -> None:
+    def _say_where(self, stage: Stage) -> None:
         """Say where the result of a stage is that was asked for by itself."""
-        layout = self.context.layout
-        if stage is StageName.TEACHER:
-            self.context.observer.say(f"Teacher: {layout.teacher}")
-        for seed in layout.seeds:
-            if stage is StageName.SYNTHESIZE and self._needs_images(seed):
-                self.context.observer.say(f"Surrogate images: {layout.synthetic(seed)}")
-            if stage is StageName.TRAIN:
-                self.context.observer.say(f"Student: {layout.student(seed)}")
+        seeds = self.context.layout.seeds
+        for seed in seeds if stage.per_seed else seeds[:1]:
+            if stage.result and stage.wanted(self.context, seed):
+                folder = self.context.layout.folder(stage.name, seed)
+                self.context.observer.say(f"{stage.result}: {folder}")
 
-    @property
-    def _in_memory(self) -> bool:
-        return self.context.config.storage.sink == "object_store"
-
-    def _needs_images(self, seed: int) -> bool:
-        if self.context.config.training.data is not None:
-            return False
-        # Images that no file holds are made for the training alone.
-        return not (self._in_memory and student_is_done(self.context, seed))
+    def _keep_config(self) -> None:
+        """Write the configuration, unless there is one."""
+        if not self.context.layout.root.exists(CONFIG_FILE):
+            self._write_config()
 
     def _write_config(self) -> None:
         text = dump_config(self.context.config)

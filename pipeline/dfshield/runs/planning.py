@@ -13,16 +13,15 @@ import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
-from dfshield.errors import InputError
+from dfshield.runs.driver.synthesize import synthesis_engine
+from dfshield.runs.driver.train import training_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
-from dfshield.runs.identity import read_record
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.inputs.teacher_source import imported_teacher
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.stages.synthesize import synthesis_engine
-from dfshield.runs.stages.train import training_engine
+from dfshield.runs.records import nothing_yet, read_record
 from dfshield.runs.work.training import make_trainer
 from dfshield.storage import SurrogateTensors
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
@@ -75,7 +74,7 @@ def _teacher(config: Config) -> Classifier:
     if record is not None and record["done"]:
         return load_classifier(folder)
     if config.teacher.train is not None:
-        raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
+        raise nothing_yet(folder, "teacher")
     return imported_teacher(config)
 
 

@@ -10,12 +10,12 @@ import torch
 from dfshield.classifiers import Classifier
 from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
-from dfshield.runs.execution.engine_choice import planned_engine
+from dfshield.runs.execution.engine_choice import planned_engine, resumed_engine
 from dfshield.runs.execution.in_process import InProcessExecutor
-from dfshield.runs.identity import resumed_engine
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.layout import seed_folders
+from dfshield.runs.names import SYNTHETIC, TEACHER
 from dfshield.runs.watching.events import Observer
 from dfshield.runs.work.synthesis import (
     STREAMS,
@@ -57,7 +57,7 @@ def _data_folders(location: str) -> list[Folder]:
     folder = Folder.at(location)
     if folder.exists(MANIFEST):
         return [folder]
-    synthetic = [of_seed.child("synthetic") for _, of_seed in seed_folders(folder)]
+    synthetic = [of_seed.child(SYNTHETIC) for _, of_seed in seed_folders(folder)]
     present = [data for data in synthetic if data.exists(MANIFEST)]
     if not present:
         raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
@@ -110,7 +110,7 @@ def resynthesize(
         InputError: if there is no teacher, it is another one, or this machine cannot compute under
             the engine that the images were made with.
     """
-    teacher = load_classifier(Folder.at(location).child("teacher"))
+    teacher = load_classifier(Folder.at(location).child(TEACHER))
     return [_resynthesized(report, teacher, num_images, observer) for report in reports]
 
 

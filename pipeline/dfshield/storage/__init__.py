@@ -1,7 +1,7 @@
 """Storage: file systems, atomic commits, the surrogate data set and checkpoints."""
 
 from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
-from dfshield.storage.checkpoint import load_checkpoint, save_checkpoint
+from dfshield.storage.checkpoint import Checkpoint
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.locations import redacted
 from dfshield.storage.manifest import (
@@ -11,7 +11,6 @@ from dfshield.storage.manifest import (
     Part,
     Split,
     format_of,
-    identity_hash,
     plan_parts,
     read_manifest,
     write_manifest,
@@ -30,6 +29,7 @@ from dfshield.storage.tables import PartError, part_arrays, part_table, table_ch
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "Checkpoint",
     "Folder",
     "ImageDtype",
     "Manifest",
@@ -47,8 +47,6 @@ __all__ = [
     "decode_images",
     "encode_images",
     "format_of",
-    "identity_hash",
-    "load_checkpoint",
     "part_arrays",
     "part_engine",
     "part_table",
@@ -56,7 +54,6 @@ __all__ = [
     "read_manifest",
     "read_part",
     "redacted",
-    "save_checkpoint",
     "table_checksum",
     "verify",
     "write_manifest",

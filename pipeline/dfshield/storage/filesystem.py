@@ -107,7 +107,11 @@ class Folder:
 
         Temporary files are left out; a folder that does not exist has no files.
         """
-        return [file for file in self._files(name) if not is_temporary(file)]
+        return list(self.sizes(name))
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Return the same files with how many bytes each has; nothing is opened."""
+        return {file: size for file, size in self._files(name).items() if not is_temporary(file)}
 
     def read_bytes(self, name: str) -> bytes:
         """Return what the file holds.
@@ -243,12 +247,13 @@ class Folder:
             self.delete(file)
         return left
 
-    def _files(self, name: str) -> builtins.list[str]:
+    def _files(self, name: str) -> dict[str, int]:
         start = self._inside(name) if name else self.path
         selector = pafs.FileSelector(start, allow_not_found=True, recursive=True)
         found = self._ask(name, lambda: self.filesystem.get_file_info(selector))
         prefix = len(self.path.rstrip("/")) + 1
-        return sorted(info.path[prefix:] for info in found if info.type == pafs.FileType.File)
+        files = {info.path[prefix:]: info.size for info in found if info.type == pafs.FileType.File}
+        return dict(sorted(files.items()))
 
     def _inside(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"

@@ -1,8 +1,6 @@
 """The manifest of a surrogate data set: what it was made of and which parts it consists of."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -157,22 +155,6 @@ class Manifest(BriefModel):
 def format_of(columns: Iterable[str]) -> int:
     """Return the version of the format that a set with these own columns is stored in."""
     return 1 if is_format_1(columns) else FORMAT_VERSION
-
-
-def identity_hash(identity: Mapping[str, object]) -> str:
-    """Return a SHA-256 (hex) over the canonical JSON of what a result depends on.
-
-    Canonical: keys sorted, no white space, UTF-8, shortest decimal form of floats. The order of
-    keys does not matter, and reading the identity back from a JSON file gives the same hash.
-    """
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
-
-
-def canonical_json(value: Mapping[str, object]) -> str:
-    """Return the one JSON text that stands for this value."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
 
 
 def plan_parts(

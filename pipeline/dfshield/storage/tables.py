@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dfshield.canonical import canonical_json, identity_hash
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.columns import column_order
-from dfshield.storage.manifest import Manifest, Part, canonical_json, identity_hash
+from dfshield.storage.manifest import Manifest, Part
 
 _PREFIX = "dfshield."
 _SHA256 = re.compile(r"[0-9a-f]{64}")

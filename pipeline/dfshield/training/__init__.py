@@ -1,11 +1,12 @@
 """Images to student: objectives, adversarial images, GradRefine, the loop."""
 
 from dfshield.divergence import kl_divergence
+from dfshield.results import HoldoutMetrics
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
-from dfshield.training.holdout import HoldoutMetrics, holdout_metrics
+from dfshield.training.holdout import holdout_metrics
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import (
     OBJECTIVES,

@@ -1,7 +1,6 @@
 """How a student does on synthetic images that it was not trained on, without any real image."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -10,31 +9,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen, in_float32
-from dfshield.brief import Brief
 from dfshield.pixels import as_floats
+from dfshield.results import HoldoutMetrics, has_collapsed
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.requirements import require_student, require_surrogate
-
-COLLAPSE_SHARE = 0.95
-
-
-@dataclass(frozen=True, repr=False)
-class HoldoutMetrics(Brief):
-    """Metrics of one epoch on the synthetic hold-out.
-
-    Attributes:
-        agreement_clean: share of images that student and teacher give the same class.
-        agreement_pgd: share whose adversarial version the student still gives the class that the
-            teacher gives the clean one.
-        histogram: how many clean images the student assigns to each class.
-        collapsed: whether one class takes more than 95 % of them.
-    """
-
-    agreement_clean: float
-    agreement_pgd: float
-    histogram: tuple[int, ...]
-    collapsed: bool
 
 
 def holdout_metrics(
@@ -87,5 +66,5 @@ def holdout_metrics(
         agreement_clean=(predicted == expected).double().mean().item(),
         agreement_pgd=(predicted_pgd == expected).double().mean().item(),
         histogram=tuple(histogram.tolist()),
-        collapsed=histogram.max().item() > COLLAPSE_SHARE * len(predicted),
+        collapsed=has_collapsed(histogram.tolist(), len(predicted)),
     )

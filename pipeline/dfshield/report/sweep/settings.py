@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dfshield.report.scores import format_eps, format_norm
 from dfshield.report.sweep.axes import EPS, NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ def judged_by(data: SweepData) -> tuple[Measure, Measure]:
 def holdout_measures() -> tuple[Measure, Measure]:
     """Return the clean and the robust agreement on the synthetic hold-out."""
     return (
-        Measure("holdout", "agreement_clean", "Agreement with the teacher, clean"),
-        Measure("holdout", "agreement_pgd", "Agreement with the teacher, under PGD"),
+        Measure("holdout", AGREEMENT_CLEAN, "Agreement with the teacher, clean"),
+        Measure("holdout", AGREEMENT_PGD, "Agreement with the teacher, under PGD"),
     )
 
 

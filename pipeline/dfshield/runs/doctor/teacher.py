@@ -10,6 +10,8 @@ from dfshield.errors import DfshieldError, InputError
 from dfshield.evaluation import evaluate
 from dfshield.runs.context import RunContext
 from dfshield.runs.doctor.machine import HERE, Check, check
+from dfshield.runs.driver.teacher import TeacherJob, is_finished
+from dfshield.runs.driver.train import images_of_training
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images, require_evaluation_data
@@ -28,8 +30,6 @@ from dfshield.runs.inputs.teacher_source import (
 )
 from dfshield.runs.inputs.training_overlap import with_overlap
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.stages.teacher import TeacherJob, is_finished
-from dfshield.runs.stages.train import images_of_training
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import SilentObserver
 from dfshield.storage import SurrogateDataset

@@ -1,5 +1,6 @@
 """Which engine work is planned with: what is asked for, and otherwise what pays."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfshield.classifiers import Classifier
 from dfshield.config import EngineConfig
+from dfshield.errors import InputError
 from dfshield.runs.execution.engine import Engine
+from dfshield.runs.identity import differences
+from dfshield.storage import Folder
 
 COMPILING_PAYS = 5e12
 """Multiply-adds of forward passes from which compiling, up to a minute a worker, is worth it."""
@@ -50,6 +54,28 @@ def planned_engine(
         compiled=compiled if options.compile == "auto" else options.compile,
         batches_per_pass=options.batches_per_pass or together,
     )
+
+
+def resumed_engine(
+    here: Engine, bound: Mapping[str, Any], *, where: Folder, replan: bool
+) -> Engine:
+    """Return the engine that begun work is bound to, or this machine's if it is replanned.
+
+    Threads are a setting that follows the work; all else was planned for this machine.
+
+    Raises:
+        InputError: if this machine cannot go on under the bound engine.
+    """
+    if replan:
+        return here
+    engine = Engine.from_json(bound)
+    changed = differences(engine.to_json(), {**here.to_json(), "threads": engine.threads})
+    if changed:
+        raise InputError(
+            f"{where} was begun under another engine ({'; '.join(changed)}), which gives "
+            "other bytes; resume where it was begun, or go on here with --replan"
+        )
+    return engine
 
 
 def multiplies_bfloat16() -> bool:

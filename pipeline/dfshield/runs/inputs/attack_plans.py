@@ -10,7 +10,7 @@ from torch import nn
 from dfshield.attacks import ATTACKS, Attack
 from dfshield.config import Config, VariantConfig, attack_options, expand
 from dfshield.errors import InputError
-from dfshield.runs.inputs.classifier_folder import load_classifier, named_classifier
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier, named_classifier
 from dfshield.storage import Folder
 
 
@@ -50,6 +50,18 @@ class AttackPlan:
         """Return the attack without the model that it needs: for its label and its settings."""
         return self._made({} if self.needs is None else {self.needs: nn.Identity()})
 
+    def described(self) -> Attack:
+        """Return the attack for its full description, in which the model that it needs is named.
+
+        The model is not loaded: its folder tells its fingerprint.
+
+        Raises:
+            InputError: as `build`.
+        """
+        if self.needs is None or self.other is None:
+            return self.build()
+        return self._made({self.needs: _Saved(describe(Folder.at(self.other)).fingerprint)})
+
     def averaging(self) -> "AttackPlan":
         """Return the plan for a model that draws random numbers.
 
@@ -61,6 +73,18 @@ class AttackPlan:
 
     def _made(self, models: Mapping[str, nn.Module]) -> Attack:
         return ATTACKS.make(self.name, **{**self.options, **models})
+
+
+class _Saved(nn.Module):
+    """Stands for a classifier in the description of an attack."""
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__()
+        self._fingerprint = fingerprint
+
+    def fingerprint(self) -> str:
+        """Return the classifier's."""
+        return self._fingerprint
 
 
 def attack_plans(config: Config) -> list[AttackPlan]:

@@ -7,11 +7,10 @@ import torch
 from dfshield import classifiers
 from dfshield.classifiers import CONFIG_FILE, WEIGHTS_FILE, Classifier, Description, serialised
 from dfshield.errors import InputError
-from dfshield.runs.layout import CONFIG_FILE as RUN_CONFIG
 from dfshield.runs.layout import seed_folders
+from dfshield.runs.names import CONFIG_FILE as RUN_CONFIG
+from dfshield.runs.names import STUDENT, TEACHER
 from dfshield.storage import Folder
-
-STUDENT, TEACHER = "student", "teacher"
 
 
 def load(

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dfshield.classifiers import Classifier
 from dfshield.config import Config, EvaluationData, expand
 from dfshield.datasets import ImageSet
 from dfshield.datasets.images import stratified_index
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo
 from dfshield.runs.inputs.class_matching import match_classes, unnamed
-from dfshield.runs.inputs.real_data import fitted, located, read_images
+from dfshield.runs.inputs.real_data import Takes, fitted, located, read_images
 from dfshield.runs.inputs.teacher_source import saved_location
 
 
@@ -51,7 +50,7 @@ def require_evaluation_data(config: Config) -> EvaluationData:
     return data
 
 
-def real_images(config: Config, classifier: Classifier, *, num_images: int | None) -> RealImages:
+def real_images(config: Config, classifier: Takes, *, num_images: int | None) -> RealImages:
     """Return the test images as the configuration asks for them.
 
     Args:
@@ -83,7 +82,7 @@ def real_images(config: Config, classifier: Classifier, *, num_images: int | Non
     return RealImages(images, index, info)
 
 
-def _class_names(config: Config, classifier: Classifier) -> tuple[str, ...]:
+def _class_names(config: Config, classifier: Takes) -> tuple[str, ...]:
     """Return what is known of a classifier's classes: names that it has from these images are not.
 
     Those of a model without a run are, unless its configuration gives them, or its folder.
@@ -95,7 +94,7 @@ def _class_names(config: Config, classifier: Classifier) -> tuple[str, ...]:
     return classifier.class_names if known else unnamed(classifier.num_classes)
 
 
-def located_images(config: Config, classifier: Classifier) -> Config:
+def located_images(config: Config, classifier: Takes) -> Config:
     """Return the configuration such that it gives the same test images in another place.
 
     The path of the images is made whole, and what is known of the classes is written down.

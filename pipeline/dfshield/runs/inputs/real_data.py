@@ -1,15 +1,31 @@
 """Real images made to fit a classifier, or refused: the only door to them in a run."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
-from dfshield.classifiers import Classifier
 from dfshield.config import DataConfig, expand
 from dfshield.datasets import ImageSet, load_images
 from dfshield.errors import InputError
 from dfshield.runs.inputs.class_matching import match_classes
 
 DataSection = TypeVar("DataSection", bound=DataConfig)
+
+
+@runtime_checkable
+class Takes(Protocol):
+    """What is known of what a classifier takes and gives: itself, or its architecture."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of one image."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits."""
 
 
 def read_images(data: DataConfig, *, split: str, key: str) -> ImageSet:
@@ -38,7 +54,7 @@ def located(data: DataSection, *, key: str) -> DataSection:
     return data.model_copy(update={"path": str(path)})
 
 
-def fitted(images: ImageSet, classifier: Classifier, *, key: str) -> ImageSet:
+def fitted(images: ImageSet, classifier: Takes, *, key: str) -> ImageSet:
     """Return the images with the classifier's number of channels and its class numbers.
 
     Args:

@@ -10,8 +10,30 @@ import numpy as np
 from dfshield.classifiers import Classifier, Description, build
 from dfshield.config import Config, TeacherConfig, expand
 from dfshield.errors import DfshieldError, InputError
+from dfshield.runs.identity import identity_of, keys_of
 from dfshield.runs.inputs.classifier_folder import classifier_folder, describe, load_classifier
 from dfshield.storage import Folder
+
+DEPENDS_ON = (
+    "source",
+    "options",
+    "input_shape",
+    "num_classes",
+    "class_names",
+    "mean",
+    "std",
+)
+"""The keys of the section ``teacher`` that say what a classifier is, beside its weights."""
+TRAINING = (
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "milestones",
+    "select",
+)
+"""The keys of ``teacher.train`` that decide what a teacher comes to, beside its images."""
 
 
 def imported_teacher(config: Config, **defaults: Any) -> Classifier:
@@ -111,13 +133,12 @@ def teacher_identity(config: Config, record: Mapping[str, Any] | None) -> dict[s
     kept = record["identity"]["teacher"] if record is not None and record["done"] else {}
     saved = _saved_identity(config, kept)
     if saved is not None:
-        return {"teacher": saved}
-    teacher = config.teacher
-    identity = teacher.model_dump(mode="json", exclude={"weights", "train"})
+        return identity_of("teacher", teacher=saved)
+    teacher, own = config.teacher, keys_of(config.teacher, DEPENDS_ON)
     if teacher.train is not None:
-        train = teacher.train.model_dump(mode="json", exclude={"data": {"path"}})
-        return {"teacher": {**identity, "train": train}, "seed": config.all_seeds[0]}
-    return {"teacher": {**identity, "weights": _weights_identity(config, kept)}}
+        train = {**keys_of(teacher.train, TRAINING), "data": {"name": teacher.train.data.name}}
+        return identity_of("teacher", teacher={**own, "train": train}, seed=config.all_seeds[0])
+    return identity_of("teacher", teacher={**own, "weights": _weights_identity(config, kept)})
 
 
 def _saved_identity(config: Config, kept: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""The stages of the pipeline, one file each."""
+"""The stages of the pipeline: a specification each, one file each, all of them in `registry`."""

@@ -1,210 +1,45 @@
-"""Stage ``teacher``: bring or make the classifier to harden, and put it into the run folder."""
+"""Stage ``teacher``: the classifier to harden comes into the run folder."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import dfshield.runs.names as names
+from dfshield.runs.stages.stage import Stage
 
-from dfshield.classifiers import Classifier
-from dfshield.config import Config, TeacherTraining
-from dfshield.datasets import ImageSet, numbers_of
-from dfshield.errors import ChangedCodeError, InputError
-from dfshield.runs.context import RunContext
-from dfshield.runs.execution.protocol import Worker
-from dfshield.runs.identity import claim, finish, read_record
-from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
-from dfshield.runs.inputs.real_data import fitted, located, read_images
-from dfshield.runs.inputs.teacher_checks import require_last_batch, require_usable
-from dfshield.runs.inputs.teacher_remarks import look_at
-from dfshield.runs.inputs.teacher_source import built_teacher, imported_teacher, teacher_identity
-from dfshield.runs.inputs.training_overlap import warn_of_overlap
-from dfshield.storage import Folder
-from dfshield.training import SupervisedEpoch, train_supervised
+if TYPE_CHECKING:
+    from dfshield.config import Config
+    from dfshield.runs.context import RunContext
 
 
-def load_teacher(context: RunContext) -> Classifier:
-    """Return the run's teacher.
+def _run(context: "RunContext", _seed: int) -> None:
+    from dfshield.runs.driver.teacher import make_teacher
 
-    Raises:
-        InputError: if the stage has not been done, or was done with other settings.
-    """
-    folder = context.layout.teacher
-    record = read_record(folder)
-    if record is None or not record["done"]:
-        raise InputError(f"{folder} holds no teacher yet: run `dfshield teacher` first")
-    claim(folder, teacher_identity(context.config, record))
-    # The configuration has named this classifier's source.
-    return load_classifier(folder)
+    make_teacher(context)
 
 
-def teacher_stage(context: RunContext) -> None:
-    """Make sure that the run folder holds the teacher: imported from weights, or trained here."""
-    if is_finished(context):
-        return
-    config, folder = context.config, context.layout.teacher
-    identity = teacher_identity(config, read_record(folder))
-    if config.teacher.train is None:
-        classifier = imported_teacher(config)
-        require_usable(config, classifier)
-        metrics: dict[str, Any] = {}
-    else:
-        classifier, metrics = _trained(context, config.teacher.train)
-    look_at(context, classifier)
-    record = claim(folder, identity)
-    save_classifier(classifier, folder)
-    finish(folder, record, fingerprint=classifier.fingerprint(), **metrics)
-    context.log.emit("teacher", source=config.teacher.source, **metrics)
+def _identity(context: "RunContext", _seed: int) -> Mapping[str, Any]:
+    from dfshield.runs.inputs.teacher_source import teacher_identity
+    from dfshield.runs.records import read_record
+
+    return teacher_identity(context.config, read_record(context.layout.teacher))
 
 
-def is_finished(context: RunContext) -> bool:
-    """Return whether the run folder holds the teacher, whole; nothing is written.
-
-    Raises:
-        InputError: if it was made with other settings.
-        ChangedCodeError: if its factory builds another one now.
-    """
-    folder = context.layout.teacher
-    record = read_record(folder)
-    if record is None:
-        return False
-    claim(folder, teacher_identity(context.config, record))
-    if not record["done"] or not intact(context, folder):
-        return False
-    _require_same_weights(context.config, folder)
-    return True
+def _implied(config: "Config") -> bool:
+    return config.teacher.train is None
 
 
-def intact(context: RunContext, folder: Folder) -> bool:
-    """Return whether a finished classifier still loads; say so if it has to be made again.
+TEACHER = Stage(
+    name="teacher",
+    help="""
+    Bring the teacher into the run folder: imported from its weights, or trained on real images.
 
-    Raises:
-        ChangedCodeError: if the code of its factory has changed since.
-    """
-    try:
-        load_classifier(folder)
-    except ChangedCodeError:
-        raise  # made again it would be another one
-    except InputError as error:
-        context.observer.say(f"{error}; it is made again")
-        return False
-    return True
-
-
-def _require_same_weights(config: Config, folder: Folder) -> None:
-    """Check that a factory which brings its own weights still brings those of the finished teacher.
-
-    Raises:
-        ChangedCodeError: if it does not.
-    """
-    teacher = config.teacher
-    if teacher.weights is None and teacher.train is None and not teacher.is_saved:
-        brought = imported_teacher(config)
-        if brought.digest() != load_classifier(folder).digest():
-            raise ChangedCodeError(
-                f"{folder}: {teacher.source} now brings other weights than this teacher's; "
-                "go on under another name=, or delete that folder to start it afresh"
-            )
-
-
-def _fresh_normalisation(config: Config) -> dict[str, tuple[float]]:
-    """Return what a factory's network is trained with here, unless the configuration says it."""
-    teacher = config.teacher
-    if not teacher.source.startswith("python:") or teacher.mean or teacher.std:
-        return {}
-    return {"mean": (0.5,), "std": (0.5,)}
-
-
-@dataclass(frozen=True)
-class TeacherJob:
-    """Trains the teacher on real images."""
-
-    config: Config
-    training: TeacherTraining
-
-    def materials(self) -> tuple[Classifier, ImageSet, ImageSet]:
-        """Return the untrained teacher, the training and the validation images."""
-        options = self.training
-        key = "teacher.train.data"
-        train, validation = (
-            read_images(options.data, split=split, key=key) for split in ("train", "val")
-        )
-        known = {**_classes_of(self.config, train), **_fresh_normalisation(self.config)}
-        teacher = built_teacher(self.config, weights=None, **known)
-        return teacher, fitted(train, teacher, key=key), fitted(validation, teacher, key=key)
-
-    def run(self, worker: Worker) -> tuple[dict[str, Tensor], SupervisedEpoch, int]:
-        """Return the teacher's state, its metrics and the number of validation images."""
-        options = self.training
-        teacher, train, validation = self.materials()
-        best = train_supervised(
-            teacher.to(worker.device),
-            train,
-            validation,
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            optimizer=options.optimizer,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            milestones=options.milestones,
-            select=options.select,
-            seed=self.config.all_seeds[0],
-            on_epoch=lambda _: worker.monitor.advance(1.0),
-        )
-        return teacher.cpu().state_dict(), best, len(validation)
-
-
-def _classes_of(config: Config, train: ImageSet) -> dict[str, Any]:
-    """Return number and names of the classes, as far as the configuration leaves them open."""
-    teacher = config.teacher
-    if teacher.class_names is not None:
-        return {}
-    if teacher.num_classes in (None, train.num_classes):
-        return {"num_classes": train.num_classes, "class_names": train.class_names}
-    counted = not train.named or numbers_of(train.class_names) is not None
-    if not counted or teacher.num_classes < train.num_classes:
-        # Which classes have no image is for the names to say.
-        raise InputError(
-            f"teacher.num_classes: {teacher.num_classes}, but {train.name} has "
-            f"{train.num_classes} classes; teacher.class_names can name more"
-        )
-    return {}
-
-
-def _tell_of_data(context: RunContext, teacher: Classifier, train: ImageSet) -> None:
-    """Tell what is strange about the training images but no mistake for certain."""
-    for remark in train.remarks:
-        context.observer.say(f"Note: {remark}")
-    present = set(train.labels.tolist())
-    absent = [name for label, name in enumerate(teacher.class_names) if label not in present]
-    if absent:
-        context.observer.say(
-            f"No training image shows class {', '.join(absent[:6])}"
-            f"{' ...' if len(absent) > 6 else ''}; labels count from 0"
-        )
-    warn_of_overlap(context.config, teacher, context.observer)
-
-
-def _trained(context: RunContext, training: TeacherTraining) -> tuple[Classifier, dict[str, Any]]:
-    observer = context.observer
-    data = located(training.data, key="teacher.train.data")
-    job = TeacherJob(context.config, training.model_copy(update={"data": data}))
-    teacher, train, _ = job.materials()  # what is wrong shows before anything is written
-    require_usable(context.config, teacher)
-    require_last_batch(teacher, len(train), training.batch_size, key="teacher.train.batch_size")
-    _tell_of_data(context, teacher, train)
-    # Shows, before the work and not after it, whether the run folder can be written.
-    context.log.emit("teacher_training_started", epochs=training.epochs)
-    engine = context.executor.engine()
-    observer.begin("Training the teacher", total=training.epochs, done=0, unit="epochs")
-    state, best, num_validation = context.executor.run(job, engine=engine, monitor=context.monitor)
-    teacher.load_state_dict(state)
-    observer.end()
-    observer.say(
-        f"Teacher: validation accuracy {best.accuracy:.1%}, AUC {best.auc:.4f} "
-        f"on {num_validation} images (epoch {best.epoch + 1})"
-    )
-    return teacher, {
-        "validation_accuracy": best.accuracy,
-        "validation_auc": best.auc,
-        "validation_images": num_validation,
-    }
+    Example: dfshield teacher examples/digits.yaml
+    """,
+    folder=names.TEACHER,
+    run=_run,
+    result="Teacher",
+    per_seed=False,
+    identity=_identity,
+    implied=_implied,
+    in_sweep="shared",
+)

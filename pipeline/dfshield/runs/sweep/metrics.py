@@ -6,13 +6,12 @@ from statistics import fmean
 
 from dfshield.config import Config
 from dfshield.errors import InputError
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.sweep.plan import Values
 from dfshield.runs.sweep.record import TrialRecord
 
 CLEAN = "clean"
-HOLDOUT_CLEAN = "agreement_clean"
-HOLDOUT_ROBUST = "agreement_pgd"
 
 
 def metric_of(config: Config) -> str:
@@ -21,7 +20,7 @@ def metric_of(config: Config) -> str:
     if sweep.metric is not None:
         return sweep.metric
     if sweep.select_on == "holdout":
-        return HOLDOUT_ROBUST
+        return AGREEMENT_PGD
     attacks = attacks_of(config)
     return attacks[-1].label if attacks else CLEAN
 
@@ -31,7 +30,7 @@ def metrics_of_search(config: Config) -> tuple[str, ...]:
     if config.sweep.search != "tpe-pareto":
         return (metric_of(config),)
     if config.sweep.select_on == "holdout":
-        return (HOLDOUT_CLEAN, HOLDOUT_ROBUST)
+        return (AGREEMENT_CLEAN, AGREEMENT_PGD)
     return (CLEAN, metric_of(config))
 
 
@@ -41,7 +40,7 @@ def check_metric(config: Config) -> None:
     Raises:
         InputError: naming those there are.
     """
-    known: tuple[str, ...] = (HOLDOUT_ROBUST, HOLDOUT_CLEAN)
+    known: tuple[str, ...] = (AGREEMENT_PGD, AGREEMENT_CLEAN)
     if config.sweep.select_on == "test":
         known = (CLEAN, *(attack.label for attack in attacks_of(config)))
     if metric_of(config) not in known:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from dfshield.canonical import identity_hash
 from dfshield.config import AxisConfig, Config, config_from, current_key, set_key
 from dfshield.errors import InputError
 from dfshield.runs.identity import flatten
 from dfshield.runs.inputs.synthesizer import image_settings
 from dfshield.seeds import RngStream, generator
-from dfshield.storage import identity_hash
 
 Values = Mapping[str, Any]
 

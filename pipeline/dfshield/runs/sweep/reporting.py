@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from dfshield.config import Config, current_key, dump_config
 from dfshield.epsilon import parse_epsilon
+from dfshield.runs.driver.report import package_versions
 from dfshield.runs.identity import flatten
-from dfshield.runs.stages.report import PAGE, package_versions
+from dfshield.runs.names import PAGE, REPORT
 from dfshield.runs.sweep.metrics import metric_of
 from dfshield.runs.sweep.plan import Trial
 from dfshield.runs.sweep.record import TrialRecord
@@ -15,8 +16,6 @@ from dfshield.storage import Folder
 
 if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
     from dfshield.report.sweep import SweepData, SweepTrial
-
-REPORT = "report"
 
 
 def write_report(

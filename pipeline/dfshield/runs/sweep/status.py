@@ -6,6 +6,7 @@ from typing import Any
 
 from dfshield.config import Config, config_from, parse_yaml
 from dfshield.runs.lease import driver_state
+from dfshield.runs.names import PAGE, REPORT
 from dfshield.runs.sweep.metrics import BestSoFar, metric_of
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
 from dfshield.runs.sweep.record import read_trials, remarks_on
@@ -73,6 +74,6 @@ def sweep_status(location: str) -> dict[str, Any]:
         "eta_seconds": eta,
         "failed": {r.name: r.reason for r in records if r.state == "failed"},
         "last_event": events[-1] if events else None,
-        "report": root.exists("report/index.html"),
+        "report": root.exists(f"{REPORT}/{PAGE}"),
         "remarks": remarks_on(records),
     }

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from dfshield.config import Config, dump_config, expand
+from dfshield.config import Config, config_from, dump_config, expand, parse_yaml
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
+from dfshield.runs.driver.train import images_of_training
 from dfshield.runs.execution.protocol import Executor
-from dfshield.runs.identity import STAGE_FILE, claim, flatten, read_record
+from dfshield.runs.identity import filled
 from dfshield.runs.inputs.attack_plans import attacks_of
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.evaluation_images import real_images, require_evaluation_data
-from dfshield.runs.inputs.teacher_source import teacher_identity
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
-from dfshield.runs.pipeline import Run, StageName
-from dfshield.runs.stages.train import images_of_training
+from dfshield.runs.names import CONFIG_FILE, STAGE_FILE
+from dfshield.runs.pipeline import Run
+from dfshield.runs.records import claim, read_record
+from dfshield.runs.stages.registry import STAGES
+from dfshield.runs.sweep.identity import measured_nothing, sweep_identity
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
 from dfshield.runs.sweep.record import TrialRecord, read_trials
@@ -30,8 +32,8 @@ from dfshield.runs.watching.events import Observer, RunMonitor, SilentObserver
 from dfshield.storage import Folder, SurrogateDataset
 
 SWEEPS = "sweeps"
-_NO_PART = ("name", "preset", "cluster", "trackers", "sweep", "seeds")
-_MEASURING = "evaluation."
+SETS = "sets"
+"""In the folder of a sweep: data sets that are not the run's own."""
 
 
 class Sweep:
@@ -154,37 +156,18 @@ class Sweep:
 
     def _claim(self) -> None:
         """Bind the folder to this sweep; how it measures is open until it does."""
-        identity, record = self._identity(), read_record(self.root)
-        if record is not None and _measured_nothing(record["identity"]):
-            kept = {k: v for k, v in record["identity"].items() if k.startswith(_MEASURING)}
-            identity = {k: v for k, v in identity.items() if not k.startswith(_MEASURING)} | kept
+        identity, record = sweep_identity(self.config, self.run_layout), read_record(self.root)
+        if record is not None and measured_nothing(record["identity"]):
+            identity["evaluation"] = filled(record["identity"])["evaluation"]
         claim(self.root, identity, key="sweep.name=")
 
     def _claim_measuring(self) -> None:
         """Bind a sweep that has measured no real image to how it measures now, if it does."""
         record = read_record(self.root)
-        if record is not None and _measured_nothing(record["identity"]):
-            self.root.write_json(STAGE_FILE, {**record, "identity": self._identity()})
-
-    def _identity(self) -> dict[str, Any]:
-        """Return what all trials have in common; a value of an axis may be added later."""
-        swept = self.config.sweep.parameters
-        tree = self.config.model_dump(mode="json")
-        tree["storage"] = {"image_dtype": self.config.storage.image_dtype}
-        for key in ("data", "checkpoint_every", "engine"):
-            tree["training"].pop(key)
-        for key in ("engine", "diversity"):
-            tree["synthesis"].pop(key)
-        tree["evaluation"].pop("defences")
-        teacher = teacher_identity(self.config, read_record(self.run_layout.teacher))["teacher"]
-        if "fingerprint" in teacher:
-            tree["teacher"] = teacher
-        kept = {
-            key: value
-            for key, value in flatten(tree)
-            if key.split(".")[0] not in _NO_PART and key not in swept
-        }
-        return {"axes": sorted(swept), **kept}
+        if record is not None and measured_nothing(record["identity"]):
+            self.root.write_json(
+                STAGE_FILE, {**record, "identity": sweep_identity(self.config, self.run_layout)}
+            )
 
     def _sources(self) -> dict[str, Source]:
         """Make every distinct teacher and data set, once."""
@@ -217,12 +200,9 @@ class Sweep:
             replan=self.replan,
             layout=self.run_layout if own else self._layout(key, config),
         )
-        stages = [StageName.TEACHER]
-        if config.training.data is None:
-            stages.append(StageName.SYNTHESIZE)
         layout = run.context.layout
         with Lease(layout.root, on_beat=run.context.log.flush):
-            run.work(stages)
+            run.work([stage.name for stage in STAGES.values() if stage.in_sweep == "shared"])
         data = layout.synthetic(config.seed)
         if config.training.data is not None:
             data = SurrogateDataset.open(expand(config.training.data, key="training.data")).folder
@@ -231,13 +211,25 @@ class Sweep:
     def _layout(self, key: str, config: Config) -> RunLayout:
         """Return where a data set lies that is not the run's own; mostly its teacher is."""
         same = config.teacher == self.config.teacher and config.seed == self.config.seed
-        layout = RunLayout(self.root.child("sets", key), (config.seed,))
+        layout = RunLayout(self._set(key), (config.seed,))
         if not same:
             return layout
         own = Run(self.config, executor=self.executor, observer=self.observer)
         with Lease(self.run_layout.root):
-            own.work([StageName.TEACHER])
-        return replace(layout, teacher_at=self.run_layout.teacher)
+            own.work(["teacher"])
+        return replace(layout, elsewhere={"teacher": self.run_layout.teacher})
+
+    def _set(self, key: str) -> Folder:
+        """Return the folder of a data set, which an earlier release may have named otherwise."""
+        sets = self.root.child(SETS)
+        known = [] if sets.exists(key) else sets.list()
+        for name, file in (path.split("/", 1) for path in known):
+            if file == CONFIG_FILE:
+                where = f"{sets}/{name}/{file}"
+                tree = parse_yaml(sets.read_bytes(f"{name}/{file}").decode(), where=where)
+                if source_key(config_from(tree, where=where)) == key:
+                    return sets.child(name)
+        return sets.child(key)
 
     def _check_images(self, sources: Mapping[str, Source]) -> None:
         """Refuse now what a trial would: a K larger than an epoch, where the data set tells."""
@@ -250,8 +242,8 @@ class Sweep:
         if self.config.evaluation.data is None:
             return
         for teacher in {source.teacher for source in sources.values()}:
-            classifier = load_classifier(Folder.at(teacher))
-            real_images(self.config, classifier, num_images=self.config.evaluation.num_images)
+            takes = describe(Folder.at(teacher)).architecture
+            real_images(self.config, takes, num_images=self.config.evaluation.num_images)
 
     def _measure_late(self, sources: Mapping[str, Source]) -> None:
         """Measure the students that were trained before the configuration named real images."""
@@ -285,13 +277,8 @@ class Sweep:
             layout=RunLayout(
                 self.root.child("teacher"),
                 (self.config.seed,),
-                teacher_at=self.run_layout.teacher,
+                elsewhere={"teacher": self.run_layout.teacher},
             ),
         )
-        run.work([StageName.EVALUATE])
+        run.work(["evaluate"])
         return run.results[self.config.seed]
-
-
-def _measured_nothing(identity: Mapping[str, Any]) -> bool:
-    """Return whether a sweep of this identity has no real images to measure on."""
-    return identity.get("evaluation.data", ...) is None

@@ -11,7 +11,8 @@ from dfshield.evaluation import EvaluationResult
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import flatten
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.pipeline import Run, StageName
+from dfshield.runs.pipeline import Run
+from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.sweep.plan import Trial
 from dfshield.runs.sweep.record import (
     TRIAL_STARTED,
@@ -116,16 +117,16 @@ def _train_and_measure(
         layout=RunLayout(
             folder,
             (trial.seed,),
-            teacher_at=Folder.at(source.teacher),
-            synthetic_at=Folder.at(source.data),
+            elsewhere={
+                "teacher": Folder.at(source.teacher),
+                "synthesize": Folder.at(source.data),
+            },
         ),
     )
     run.context.refs[trial.seed] = dict(source.refs)
     run.context.log.emit(TRIAL_STARTED, **dict(flatten(trial.values)))
-    stages = [StageName.TRAIN]
-    if config.evaluation.data is not None:
-        stages.append(StageName.EVALUATE)
-    run.work(stages)
+    names = [stage.name for stage in STAGES.values() if stage.in_sweep == "trial"]
+    run.work([name for name in names if STAGES[name].check(config, names) is None])
     student = run.context.layout.student(trial.seed)
     holdout = kept_holdout(student, best=config.training.select == "holdout")
     return _measured(holdout, run.results.get(trial.seed, []))

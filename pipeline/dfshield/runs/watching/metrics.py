@@ -5,11 +5,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 from dfshield.trackers import Point
 
 RATE_WINDOW_S = 300.0
 
-HOLDOUT = ("agreement_clean", "agreement_pgd", "collapsed")
+HOLDOUT = (AGREEMENT_CLEAN, AGREEMENT_PGD, "collapsed")
 
 
 class EventMetrics:

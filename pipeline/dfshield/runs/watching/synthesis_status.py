@@ -4,11 +4,34 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from dfshield.storage import Manifest, Part
+from dfshield.runs.records import recorded_state
+from dfshield.runs.stages.stage import Traces
+from dfshield.storage import MANIFEST, Manifest, Part, SurrogateDataset
 
 Event = dict[str, Any]
 
 ENDS_OF_A_UNIT = {"unit_done", "unit_failed", "unit_retried", "part_committed", "part_made"}
+
+
+def synthesis_state(traces: Traces) -> dict[str, Any]:
+    """Return how far the data set of a seed is: its parts and images, and `synthesis_progress`."""
+    state = recorded_state(traces.folder)
+    if not traces.folder.exists(MANIFEST):
+        return state
+    data = SurrogateDataset.open(traces.folder)
+    parts, missing = data.manifest.parts, data.missing()
+    if state.get("sink") == "object_store":
+        missing = []  # nothing was to stay
+    elif missing:  # a finished set that grows, or has lost a part
+        state["state"] = "begun"
+    images, left = (sum(part.num_images for part in group) for group in (parts, missing))
+    return state | {
+        "parts": len(parts),
+        "parts_done": len(parts) - len(missing),
+        "images": images,
+        "images_done": images - left,
+        **synthesis_progress(traces.events, data.manifest, missing, at_work=traces.at_work),
+    }
 
 
 def synthesis_progress(

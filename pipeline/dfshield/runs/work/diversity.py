@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfshield.config import VariantConfig
 from dfshield.diversity import DIVERSITY, DiversityMetric
-from dfshield.runs.identity import read_record
+from dfshield.runs.records import read_record
 from dfshield.storage import (
     Folder,
     Manifest,

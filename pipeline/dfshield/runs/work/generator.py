@@ -12,27 +12,20 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from dfshield.canonical import identity_hash
 from dfshield.config import SynthesisConfig
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.storage import (
-    Folder,
-    Manifest,
-    MissingFileError,
-    identity_hash,
-    load_checkpoint,
-    read_manifest,
-    save_checkpoint,
-)
+from dfshield.runs.names import CHECKPOINT
+from dfshield.storage import Checkpoint, Folder, Manifest, MissingFileError, read_manifest
 from dfshield.synthesis import FittedSynthesizer, GeneratorFit
 
 GENERATOR = "generator"
 WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
-CHECKPOINT = "checkpoint.pt"
 FORMAT_VERSION = 1
 CHECKPOINT_EVERY = 100
 MOST_POINTS = 200
@@ -126,6 +119,12 @@ class _FitRecord:
 
     def __init__(self, folder: Folder, manifest: Manifest, fit: GeneratorFit, every: int) -> None:
         self._folder = folder
+        self._checkpoint = Checkpoint(
+            folder,
+            CHECKPOINT,
+            holds="fit of a generator",
+            keys=("key", "fit", "losses", "seconds"),
+        )
         self._fit = fit
         self._every = every
         self._shown_every = max(1, fit.steps // MOST_POINTS)
@@ -145,7 +144,7 @@ class _FitRecord:
     def _resume(self) -> None:
         state = None
         with suppress(DfshieldError):  # a damaged checkpoint is passed over
-            state = load_checkpoint(self._folder, CHECKPOINT)
+            state = self._checkpoint.load()
         if state is not None and state["key"] == self._key:
             self._fit.load_state_dict(state["fit"])
             self._losses = state["losses"]
@@ -188,7 +187,7 @@ class _FitRecord:
             "losses": self._losses,
             "seconds": self.seconds,
         }
-        save_checkpoint(self._folder, CHECKPOINT, state)
+        self._checkpoint.save(state)
 
     def commit(self) -> str:
         """Write the weights and then the record, which makes them valid; return the fingerprint."""
@@ -203,5 +202,5 @@ class _FitRecord:
             "engine": self._engine,
         }
         self._folder.write_json(RECORD, record)
-        self._folder.delete(CHECKPOINT)
+        self._checkpoint.delete()
         return fingerprint

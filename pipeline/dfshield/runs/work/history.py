@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dfshield.errors import InputError
-from dfshield.runs.work.training import HISTORY
+from dfshield.results import AGREEMENT_PGD
+from dfshield.runs.names import HISTORY
 from dfshield.storage import Folder
 
 
@@ -34,5 +35,5 @@ def kept_epoch(history: Iterable[Mapping[str, Any]], *, best: bool) -> Mapping[s
     if not epochs:
         return None
     if best:
-        return max(epochs, key=lambda record: float(record["holdout"]["agreement_pgd"]))
+        return max(epochs, key=lambda record: float(record["holdout"][AGREEMENT_PGD]))
     return epochs[-1]

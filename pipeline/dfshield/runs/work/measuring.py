@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dfshield.attacks import Attack
-from dfshield.classifiers import Classifier
+from dfshield.classifiers import Architecture, Classifier, Description
 from dfshield.config import Config, EngineConfig
 from dfshield.defences import DEFENCES, Defence
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
@@ -27,14 +27,13 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.defences import behind, defence_identity, defence_label
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
-from dfshield.runs.work.result_files import read_result, write_result
+from dfshield.runs.names import SLICES
+from dfshield.runs.work.result_files import read_result, result_name, write_result
 from dfshield.seeds import RngStream, derived_seed
-from dfshield.storage import Folder, identity_hash
-
-SLICES = "slices"
+from dfshield.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Subject:
     Attributes:
         name: what it is called.
         folder: where it lies.
-        classifier: what lies there.
         surrogate: the folder of another model of the same images, whose adversarial images are
             tried on it; None if there is none.
         defence: what it is measured behind; None if it is measured by itself.
@@ -52,14 +50,28 @@ class Subject:
 
     name: str
     folder: Folder
-    classifier: Classifier
     surrogate: Folder | None = None
     defence: Defence | None = None
 
     @cached_property
+    def described(self) -> Description:
+        """What the folder says of it; its weights are not read."""
+        return describe(self.folder)
+
+    @property
+    def architecture(self) -> Architecture:
+        """How it is built, and what it takes."""
+        return self.described.architecture
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprint of architecture and weights."""
-        return self.classifier.fingerprint()
+        return self.described.fingerprint
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """What lies there."""
+        return load_classifier(self.folder)
 
     def behind(self, defence: Defence) -> "Subject":
         """Return this model behind a defence.
@@ -162,7 +174,7 @@ def measured(
     """
     folder = context.layout.evaluation(seed)
     evaluation = context.config.evaluation
-    attack = plan.build() if plan else None
+    attack = plan.described() if plan else None
     identity = {
         "model_fingerprint": model.fingerprint,
         "data": images.info.identity(),
@@ -171,8 +183,7 @@ def measured(
         "slice_size": evaluation.slice_size,
         **defence_identity(model.defence),
     }
-    # The identity is part of the name: other settings are measured beside, not over, these.
-    name = f"{model.name}-{attack.slug if attack else 'clean'}-{identity_hash(identity)[:8]}"
+    name = result_name(folder, model.name, attack, identity)
     measurement = _Measurement(context, folder.child(SLICES, name), model, plan, attack, seed)
     complete = folder.exists(f"{name}.json") and folder.exists(f"{name}.parquet")
     if complete and not (measurement.keeps and measurement.missing(images)):
@@ -253,7 +264,7 @@ class _Measurement:
             unit="images",
         )
         task = SliceTask(
-            located_images(context.config, self.model.classifier),
+            located_images(context.config, self.model.architecture),
             self.model.folder.uri,
             self.model.defence,
             self.plan,

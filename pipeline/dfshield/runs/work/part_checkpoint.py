@@ -7,20 +7,11 @@ from typing import Any
 
 import torch
 
+from dfshield.canonical import identity_hash
 from dfshield.errors import DfshieldError
-from dfshield.storage import (
-    Folder,
-    Manifest,
-    Part,
-    PartArrays,
-    identity_hash,
-    load_checkpoint,
-    save_checkpoint,
-)
+from dfshield.runs.names import UNFINISHED
+from dfshield.storage import Checkpoint, Folder, Manifest, Part, PartArrays
 from dfshield.synthesis import BatchState
-
-UNFINISHED = "unfinished"
-FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +49,16 @@ class PartCheckpoint:
         every: int | None,
         preempted: Callable[[], bool],
     ) -> None:
-        self._folder = folder.child(UNFINISHED)
-        self._name = f"{part.split}-{part.shard:05d}-{part.index:04d}.pt"
+        self._file = Checkpoint(
+            folder.child(UNFINISHED),
+            f"{part.split}-{part.shard:05d}-{part.index:04d}.pt",
+            holds="part of a surrogate data set",
+            keys=("key", "batches", "state"),
+            version=2,
+        )
         self._key = identity_hash(
             {
-                "format_version": FORMAT_VERSION,
+                "format_version": self._file.version,
                 "identity": manifest.identity,
                 "engine": manifest.engine,
                 "part": part.model_dump(),
@@ -76,7 +72,7 @@ class PartCheckpoint:
     def load(self) -> PartState:
         """Return the state that was kept last; the beginning if none was that can be used."""
         with suppress(DfshieldError):
-            kept = load_checkpoint(self._folder, self._name)
+            kept = self._file.load()
             if self._state_type and kept is not None and kept["key"] == self._key:
                 batches = [_as_arrays(batch) for batch in kept["batches"]]
                 return PartState(batches, self._state_type(**kept["state"]))
@@ -103,11 +99,11 @@ class PartCheckpoint:
             "batches": [_as_tensors(batch) for batch in batches],
             "state": {f.name: getattr(state, f.name) for f in fields(state)},
         }
-        save_checkpoint(self._folder, self._name, kept)
+        self._file.save(kept)
 
     def delete(self) -> None:
         """Forget the part, which is committed."""
-        self._folder.delete(self._name)
+        self._file.delete()
 
 
 def _as_tensors(batch: PartArrays) -> dict[str, Any]:

@@ -63,6 +63,11 @@ def shard_picture(folder: Folder, manifest: Manifest, shard: int) -> bytes:
     return _drawn(folder, manifest, shard) or _summarise(read, manifest, shard)[1]
 
 
+def summary_files(manifest: Manifest) -> list[str]:
+    """Return the names of the summaries of all shards."""
+    return [f"{_name(s)}.{suffix}" for s in _shards(manifest) for suffix in ("json", "png")]
+
+
 def _name(shard: int) -> str:
     return f"summary/shard-{shard:05d}"
 

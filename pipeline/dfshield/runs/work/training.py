@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,17 +11,19 @@ import torch
 
 from dfshield.classifiers import Classifier, load_state
 from dfshield.config import Config
+from dfshield.errors import InputError
+from dfshield.results import COLLAPSE_SHARE
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
+from dfshield.runs.names import CHECKPOINT, HISTORY
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
+    Checkpoint,
     Folder,
     SurrogateDataset,
     SurrogateTables,
     SurrogateTensors,
-    load_checkpoint,
-    save_checkpoint,
 )
 from dfshield.training import (
     OBJECTIVES,
@@ -33,11 +35,19 @@ from dfshield.training import (
     holdout_metrics,
 )
 
-CHECKPOINT = "checkpoint.pt"
-HISTORY = "history.json"
 CHECKPOINT_SHARE = 0.02
 HOLDOUT_DRAWS = 1 << 30
 """Mini-batch index under which the hold-out's adversarial images draw: beyond any real one."""
+
+
+def training_checkpoint(student: Folder) -> Checkpoint:
+    """Return the checkpoint of an unfinished training in the folder of its student."""
+    return Checkpoint(
+        student,
+        CHECKPOINT,
+        holds="training of a student",
+        keys=("trainer", "history", "best"),
+    )
 
 
 def make_trainer(
@@ -173,11 +183,15 @@ class _StudentRun:
         return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
 
     def _resume(self) -> None:
-        state = load_checkpoint(self.folder, CHECKPOINT)
-        if state is not None:
+        checkpoint = training_checkpoint(self.folder)
+        state = checkpoint.load()
+        if state is None:
+            return
+        try:
             self.trainer.load_state_dict(state["trainer"])
-            self.history = state["history"]
-            self.best = state["best"]
+        except InputError as error:
+            raise checkpoint.refused(str(error)) from None
+        self.history, self.best = state["history"], state["best"]
 
     def checkpoint(self) -> None:
         """Write what the training needs to go on from here."""
@@ -189,7 +203,7 @@ class _StudentRun:
             "best": self.best,
         }
         start = time.monotonic()
-        save_checkpoint(self.folder, CHECKPOINT, state)
+        training_checkpoint(self.folder).save(state)
         self.saved = time.monotonic()
         self.pause = (self.saved - start) / CHECKPOINT_SHARE
         self.worker.monitor.emit(
@@ -233,7 +247,7 @@ class _StudentRun:
             ),
             group=self.worker.group,
         )
-        plain = {**asdict(metrics), "histogram": list(metrics.histogram)}
+        plain = metrics.model_dump(mode="json")
         self.history.append({"epoch": record.epoch, "holdout": plain})
         monitor = self.worker.monitor
         monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
@@ -243,7 +257,7 @@ class _StudentRun:
             )
             self.worker.monitor.say(
                 f"Alarm: after epoch {record.epoch + 1} the student gives one class to more than "
-                "95 % of the synthetic hold-out; it has collapsed"
+                f"{100 * COLLAPSE_SHARE:g} % of the synthetic hold-out; it has collapsed"
             )
         if self.job.config.training.select == "holdout":
             self._keep_if_best(metrics)

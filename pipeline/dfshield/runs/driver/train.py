@@ -1,4 +1,4 @@
-"""Stage ``train``: surrogate images to student, in updates that can be resumed."""
+"""Training the student on the surrogate images, in updates that can be resumed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,23 +8,49 @@ from dfshield.config import Config, TrainingConfig, check_group, check_last_batc
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.synthesize import synthesis_identity
+from dfshield.runs.driver.teacher import FILES as CLASSIFIER_FILES
+from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint, whole
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
-from dfshield.runs.identity import STAGE_FILE, claim, finish, read_record, resumed_engine
+from dfshield.runs.execution.engine_choice import (
+    multiply_adds,
+    planned_engine,
+    resumed_engine,
+)
+from dfshield.runs.identity import identity_of, keys_of
 from dfshield.runs.inputs.classifier_folder import load_classifier
-from dfshield.runs.stages.synthesize import synthesis_identity
-from dfshield.runs.stages.teacher import intact, load_teacher
-from dfshield.runs.work.training import CHECKPOINT, StudentJob
+from dfshield.runs.names import HISTORY, STAGE_FILE
+from dfshield.runs.records import claim, finish, nothing_yet, read_record
+from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder, SurrogateDataset
+from dfshield.training import OBJECTIVES
+
+DEPENDS_ON = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "objective",
+    "gradrefine",
+    "inner",
+    "select",
+)
+"""The keys of the section ``training`` that decide what a student comes to."""
+FILES = (*CLASSIFIER_FILES, HISTORY)
 
 
-def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
+def make_student(context: RunContext, seed: int) -> None:
     """Train the student, going on from its last checkpoint.
 
+    Of a student that is done, names and sizes of the files are looked at, and nothing is opened but
+    the records of the run.
+
     Args:
-        context: the run.
+        context: the run; its ``replan`` lets a training that was begun under another engine go on
+            under this machine's.
         seed: which of its seeds.
-        replan: go on under this machine's engine where the training was begun under another.
 
     Raises:
         InputError: if there is no complete surrogate data set, it was made from another teacher, or
@@ -34,12 +60,13 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         trained_student(context, seed)  # refuses other settings
         return
     teacher = load_teacher(context)
-    dataset = _dataset(context, teacher, seed)
+    dataset = _dataset(context, teacher.fingerprint(), seed)
     num_images = images_of_training(context.config, dataset)
     folder = context.layout.student(seed)
     surrogate = dataset.manifest.identity
-    record = claim(folder, _identity(context.config, teacher, surrogate, num_images, seed))
-    begun = record.get("engine") if folder.exists(CHECKPOINT) else None
+    fingerprint = teacher.fingerprint()
+    record = claim(folder, _identity(context.config, fingerprint, surrogate, num_images, seed))
+    begun = record.get("engine") if training_checkpoint(folder).exists() else None
     engine = training_engine(
         context.config.training,
         teacher,
@@ -48,7 +75,7 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
         bound=begun,
     )
     if begun is not None:
-        engine = resumed_engine(engine, begun, where=folder, replan=replan)
+        engine = resumed_engine(engine, begun, where=folder, replan=context.replan)
     record = {**record, "engine": engine.to_json()}
     folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
@@ -64,8 +91,8 @@ def training_stage(context: RunContext, seed: int, *, replan: bool = False) -> N
     )
     context.executor.run_group(job, engine=engine, monitor=context.monitor)
     student = load_classifier(folder)
-    finish(folder, record, fingerprint=student.fingerprint())
-    folder.delete(CHECKPOINT)
+    finish(folder, record, *FILES, fingerprint=student.fingerprint())
+    training_checkpoint(folder).delete()
     context.log.emit("training_done", seed=seed)
 
 
@@ -85,18 +112,16 @@ def training_engine(
     return planned_engine(here, training.engine, work=work, bound=bound)
 
 
-def _dataset(context: RunContext, teacher: Classifier, seed: int) -> SurrogateDataset:
+def _dataset(context: RunContext, teacher_fingerprint: str, seed: int) -> SurrogateDataset:
     elsewhere = context.config.training.data
     if elsewhere is not None:
         dataset = SurrogateDataset.open(expand(elsewhere, key="training.data"))
     else:
         folder = context.layout.synthetic(seed)
         if read_record(folder) is None:
-            raise InputError(
-                f"{folder} holds no surrogate images yet: run `dfshield synthesize` first"
-            )
+            raise nothing_yet(folder, "synthesize")
         dataset = SurrogateDataset.open(folder)
-    if dataset.manifest.teacher_fingerprint != teacher.fingerprint():
+    if dataset.manifest.teacher_fingerprint != teacher_fingerprint:
         raise InputError(f"{dataset.folder} was made from another teacher than this run's")
     missing = {part.path for part in dataset.missing()} - context.refs.get(seed, {}).keys()
     if missing:
@@ -130,7 +155,7 @@ def images_of_training(config: Config, dataset: SurrogateDataset) -> int:
 
 
 def trained_student(context: RunContext, seed: int) -> Folder:
-    """Return the folder of a finished student.
+    """Return the folder of a finished student; nothing but records is read.
 
     Raises:
         InputError: if there is none, or it was trained with other settings.
@@ -138,41 +163,48 @@ def trained_student(context: RunContext, seed: int) -> Folder:
     folder = context.layout.student(seed)
     record = read_record(folder)
     if record is None or not record["done"]:
-        raise InputError(f"{folder} holds no student yet: run `dfshield train` first")
-    teacher = load_teacher(context)
-    config = context.config
-    if config.training.data is None and context.layout.synthetic_at is None:
-        surrogate = synthesis_identity(config, teacher, seed)
-        num_images = config.synthesis.num_images
-    else:
-        dataset = _dataset(context, teacher, seed)
-        surrogate = dataset.manifest.identity
-        num_images = images_of_training(config, dataset)
-    claim(folder, _identity(config, teacher, surrogate, num_images, seed))
+        raise nothing_yet(folder, "train")
+    claim(folder, training_identity(context, seed))
     return folder
 
 
+def training_identity(context: RunContext, seed: int) -> dict[str, Any]:
+    """Return everything that the student of a seed depends on.
+
+    Raises:
+        InputError: if there is no teacher, or no surrogate data set where one is named.
+    """
+    config, fingerprint = context.config, teacher_fingerprint(context)
+    if config.training.data is None and "synthesize" not in context.layout.elsewhere:
+        surrogate: Mapping[str, Any] = synthesis_identity(config, fingerprint, seed)
+        num_images = config.synthesis.num_images
+    else:
+        dataset = _dataset(context, fingerprint, seed)
+        surrogate = dataset.manifest.identity
+        num_images = images_of_training(config, dataset)
+    return _identity(config, fingerprint, surrogate, num_images, seed)
+
+
 def _identity(
-    config: Config, teacher: Classifier, surrogate: Mapping[str, Any], num_images: int, seed: int
+    config: Config, teacher: str, surrogate: Mapping[str, Any], num_images: int, seed: int
 ) -> dict[str, Any]:
-    training = config.training.model_dump(
-        mode="json", exclude={"data", "checkpoint_every", "engine"}
-    )
-    identity: dict[str, Any] = {
-        "teacher_fingerprint": teacher.fingerprint(),
-        "surrogate": dict(surrogate),
-        "synthesis": {"num_images": num_images},
-        "threat": {"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
-        "training": training,
-        "seed": seed,
-    }
+    synthesis = {"num_images": num_images}
     if config.training.select == "holdout":
-        identity["synthesis"]["num_holdout"] = config.synthesis.num_holdout
-    return identity
+        synthesis["num_holdout"] = config.synthesis.num_holdout
+    return identity_of(
+        "training",
+        algorithm={"objective": OBJECTIVES[config.training.objective.name].algorithm},
+        teacher_fingerprint=teacher,
+        surrogate=dict(surrogate),
+        synthesis=synthesis,
+        threat={"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
+        training=keys_of(config.training, DEPENDS_ON),
+        seed=seed,
+    )
 
 
 def student_is_done(context: RunContext, seed: int) -> bool:
-    """Return whether the student was trained, with these settings or with others."""
+    """Return whether the student was trained, with these settings or with others, and is there."""
     folder = context.layout.student(seed)
     record = read_record(folder)
-    return record is not None and record["done"] and intact(context, folder)
+    return record is not None and record["done"] and whole(context, folder, record, FILES)

@@ -1,11 +1,12 @@
-"""Stage ``evaluate``: teacher and student on real images, clean and under every attack."""
+"""Measuring teacher and student on real images, clean and under every attack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from dfshield.canonical import identity_hash
 from dfshield.classifiers import WEIGHTS_FILE
 from dfshield.evaluation import (
-    WORST_CASE,
     DataInfo,
     EvaluationResult,
     is_robustbench,
@@ -13,24 +14,23 @@ from dfshield.evaluation import (
     summarise_worst_case,
     worst_case,
 )
+from dfshield.results import WORST_CASE
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.teacher import finished_teacher
+from dfshield.runs.driver.train import student_is_done, trained_student
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
-from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.defences import defences_of
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images
 from dfshield.runs.inputs.training_overlap import disclosed
-from dfshield.runs.stages.teacher import load_teacher
-from dfshield.runs.stages.train import student_is_done, trained_student
+from dfshield.runs.names import INDEX
 from dfshield.runs.work.measuring import Subject, measured
 from dfshield.runs.work.result_files import read_records, read_result, write_result
-from dfshield.storage import Folder, identity_hash
+from dfshield.storage import Folder
 
 ROBUSTBENCH = "robustbench"
-INDEX = "index.txt"
-"""Names of the results of the last evaluation; the folder may hold those of earlier settings."""
 
 
-def evaluation_stage(
+def measure_models(
     context: RunContext, seed: int, subjects: Sequence[Subject] = ()
 ) -> list[EvaluationResult]:
     """Measure models under every attack; what has been measured is not repeated.
@@ -55,7 +55,7 @@ def evaluation_stage(
         alone = subjects or [subject_of(context, "teacher", seed)]
         models += [m.behind(d) for m in alone for d in defences_of(context.config, m.classifier)]
     images = real_images(
-        context.config, models[0].classifier, num_images=context.config.evaluation.num_images
+        context.config, models[0].architecture, num_images=context.config.evaluation.num_images
     )
     images = disclosed(context.config, images, context.observer)
     by_model = {model.name: _all_attacks(context, seed, model, images) for model in models}
@@ -83,10 +83,10 @@ def subject_of(context: RunContext, name: str, seed: int) -> Subject:
     """
     teacher = context.layout.teacher
     if name == "student":
-        folder = trained_student(context, seed)
-        return Subject(name, folder, load_classifier(folder), surrogate=teacher)
+        return Subject(name, trained_student(context, seed), surrogate=teacher)
+    finished_teacher(context)
     student = context.layout.student(seed) if student_is_done(context, seed) else None
-    return Subject(name, teacher, load_teacher(context), surrogate=student)
+    return Subject(name, teacher, surrogate=student)
 
 
 def _all_attacks(
@@ -159,7 +159,7 @@ def _write_robustbench(
     own = dict.fromkeys((context.config.name, model.name))  # a model without a run has one name
     known = {
         "name": given["name"] or " ".join(own),
-        "architecture": given["architecture"] or model.classifier.architecture.source,
+        "architecture": given["architecture"] or model.architecture.source,
     }
     clean, *_ = results.values()
     for name, result in results.items():
@@ -181,3 +181,14 @@ def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
         return []
     names = folder.read_bytes(INDEX).decode(errors="replace").split()
     return [read_result(folder, name) for name in names]
+
+
+def told_results(folder: Folder) -> list[dict[str, Any]]:
+    """Return what the status tells of every result in the folder of an evaluation.
+
+    Raises:
+        InputError: if a result is damaged.
+    """
+    names = (name.removesuffix(".json") for name in folder.list() if name.endswith(".json"))
+    results = (read_result(folder, name) for name in names if "/" not in name)
+    return [r.model_dump(include={"model", "label", "accuracy", "num_images"}) for r in results]

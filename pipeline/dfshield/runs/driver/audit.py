@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfshield.canonical import identity_hash
 from dfshield.config import Config
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.protocol import Worker
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.identity import keys_of
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.evaluation_images import located_images, real_images
 from dfshield.runs.inputs.training_overlap import disclosed
 from dfshield.runs.work.measuring import Subject
-from dfshield.storage import Folder, identity_hash
+from dfshield.storage import Folder
 
 if TYPE_CHECKING:  # it is not for `--help`
     from dfshield.audit import AuditReport
@@ -59,7 +61,7 @@ class AuditJob:
         )
 
 
-def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[AuditReport, Folder]":
+def audit_model(context: RunContext, seed: int, subject: Subject) -> "tuple[AuditReport, Folder]":
     """Audit a model, unless that has been done, and return the report and where it lies.
 
     ``NAME.json`` is the report, ``NAME.html`` the page, ``NAME-landscape.png`` and
@@ -71,14 +73,14 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     from dfshield.audit import NUM_CHECKS, AuditReport
 
     config, folder = context.config, context.layout.audit(seed)
-    images = real_images(config, subject.classifier, num_images=config.audit.num_images)
+    images = real_images(config, subject.architecture, num_images=config.audit.num_images)
     info = disclosed(config, images, context.observer).info
     surrogate = subject.surrogate
     identity = {
         "model_fingerprint": subject.fingerprint,
-        "surrogate": None if surrogate is None else load_classifier(surrogate).fingerprint(),
+        "surrogate": None if surrogate is None else describe(surrogate).fingerprint,
         "data": images.info.identity(),
-        "threat": config.threat.model_dump(mode="json", exclude={"step_size"}),
+        "threat": keys_of(config.threat, ("norm", "eps")),
         "autoattack": config.audit.autoattack,
         "seed": seed,
         "slice_size": config.evaluation.slice_size,
@@ -92,7 +94,7 @@ def audit_stage(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
             _write(folder, name, report)
         return report, folder.child(name)
     job = AuditJob(
-        located_images(config, subject.classifier),
+        located_images(config, subject.architecture),
         subject.name,
         subject.folder.uri,
         None if surrogate is None else surrogate.uri,

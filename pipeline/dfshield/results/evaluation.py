@@ -1,19 +1,19 @@
 """The result of one attack on one model and one data set, with what keeps it honest beside it."""
 
-import statistics
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from dfshield.attacks import Norm
 from dfshield.brief import BriefModel, Shown, brief
-from dfshield.errors import InputError
-from dfshield.evaluation.kept_json import read_kept
+from dfshield.epsilon import Norm
+from dfshield.results.kept_json import read_kept
 
 FORMAT_VERSION = 4
-COLLAPSE_SHARE = 0.95
-"""A model that gives more than this share of its predictions to one class has collapsed."""
+WORST_CASE = "worst-case"
+"""Name of the attack that stands for several together."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DataInfo(BaseModel):
@@ -100,11 +100,11 @@ class EvaluationResult(BriefModel):
     eps: float | None
     num_images: int
     num_correct: int
-    accuracy: float
-    interval: tuple[float, float]
-    floor: float
+    accuracy: Share
+    interval: tuple[Share, Share]
+    floor: Share
     majority_class: int
-    balanced_accuracy: float
+    balanced_accuracy: Share
     prediction_histogram: tuple[int, ...]
     collapsed: bool
     below_floor: bool
@@ -119,6 +119,19 @@ class EvaluationResult(BriefModel):
     slice_size: int
     seconds: float
     versions: dict[str, str]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What a reader must know before trusting the accuracy."""
+        raised = {
+            "collapsed": self.collapsed,
+            "below the floor": self.below_floor,
+            "not the standard suite": self.standard_suite is False,
+            "non-finite logits": self.non_finite > 0,
+            "randomised": bool(self.randomised),
+            "probabilities instead of logits": bool(self.probabilities),
+        }
+        return tuple(flag for flag, up in raised.items() if up)
 
     def __repr_args__(self) -> Iterator[tuple[str, object]]:
         """Return what to show of it: the accuracy with all that keeps it honest."""
@@ -153,26 +166,3 @@ class EvaluationResult(BriefModel):
             InputError: for text that is no such result, or one of a newer format.
         """
         return read_kept(cls, text, newest=FORMAT_VERSION, source=source)
-
-
-def wilson_interval(num_correct: int, num_images: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a share (Wilson, 1927), within [0, 1]."""
-    from scipy.stats import binomtest  # here: every process would wait for it
-
-    interval = binomtest(num_correct, num_images).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def mean_and_spread(results: Sequence[EvaluationResult]) -> tuple[float, float | None]:
-    """Return mean and sample standard deviation of the accuracies of several seeds.
-
-    The spread of a single result is None: one run says nothing about it.
-
-    Raises:
-        InputError: when there is no result.
-    """
-    if not results:
-        raise InputError("there is no result to take the mean of")
-    accuracies = [result.accuracy for result in results]
-    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    return statistics.fmean(accuracies), spread

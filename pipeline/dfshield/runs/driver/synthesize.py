@@ -1,4 +1,4 @@
-"""Stage ``synthesize``: the surrogate data set, part by part."""
+"""Making the surrogate data set, part by part."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -8,15 +8,20 @@ from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
-from dfshield.runs.identity import claim, finish, resumed_engine
+from dfshield.runs.execution.engine_choice import (
+    multiply_adds,
+    planned_engine,
+    resumed_engine,
+)
+from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
-from dfshield.runs.stages.teacher import load_teacher
+from dfshield.runs.names import UNFINISHED
+from dfshield.runs.records import Record, claim, damage, finish
 from dfshield.runs.work.diversity import measured_diversity
 from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
-from dfshield.runs.work.part_checkpoint import UNFINISHED
-from dfshield.runs.work.shard_summaries import summarise_shards
+from dfshield.runs.work.shard_summaries import summarise_shards, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import (
     MANIFEST,
@@ -36,38 +41,42 @@ from dfshield.storage import (
 from dfshield.synthesis import FittedSynthesizer
 
 
-def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> None:
-    """Make every planned part that does not verify, then the shards' summaries.
+def make_images(context: RunContext, seed: int) -> None:
+    """Make every planned part that is not there, then the shards' summaries.
 
     A synthesizer with a generator has it fitted first, by one job whose result stays.
 
-    With the sink ``object_store`` a set that is not complete in the folder is made whole, and
-    ``context.refs`` refers to its parts for the training of this run.
+    Of a set that is done, names and sizes of the files are looked at, and nothing is opened but its
+    record and its manifest. Of one that is not, every part is read and checked. With the sink
+    ``object_store`` a set that is not complete in the folder is made whole, and ``context.refs``
+    refers to its parts for the training of this run.
 
     Args:
-        context: the run.
+        context: the run; its ``replan`` lets a data set that was begun under another engine go on
+            under this machine's.
         seed: which of its seeds.
-        replan: go on under this machine's engine where the data set was begun under another.
 
     Raises:
         InputError: if the data set in the run folder has another identity or engine.
     """
-    teacher = load_teacher(context)
     folder = context.layout.synthetic(seed)
-    identity = synthesis_identity(context.config, teacher, seed)
+    identity = synthesis_identity(context.config, teacher_fingerprint(context), seed)
     record = claim(folder, identity)
     old = read_manifest(folder) if folder.exists(MANIFEST) else None
+    if old is not None and _is_complete(context.config, folder, record, old):
+        return
+    teacher = load_teacher(context)
     manifest = _planned(context, old, teacher, seed, identity)
     sink = context.config.storage.sink
-    todo = _unfinished(context, folder, manifest)
+    todo = _unfinished(context, folder, record, manifest)
     if todo and sink == "object_store":
         todo = list(manifest.parts)
     if todo and old is not None:
         here = synthesis_engine(
             context.config.synthesis, teacher, context.executor.engine(), bound=old.engine
         )
-        nothing_stays = sink == "object_store"
-        engine = resumed_engine(here, old.engine, where=folder, replan=replan or nothing_stays)
+        replan = context.replan or sink == "object_store"  # of which nothing stays
+        engine = resumed_engine(here, old.engine, where=folder, replan=replan)
         manifest = manifest.model_copy(update={"engine": engine.to_json()})
     if manifest != old:
         write_manifest(folder, manifest)
@@ -79,7 +88,23 @@ def synthesis_stage(context: RunContext, seed: int, *, replan: bool = False) -> 
     summarise_shards(folder, manifest, read)
     if todo or not record["done"]:
         found = measured_diversity(context.config.synthesis.diversity, manifest, read)
-        finish(folder, record, sink=sink, diversity=found)
+        present = folder.sizes()
+        files = [name for name in _files(manifest) if name in present]
+        finish(folder, record, *files, sink=sink, diversity=found)
+
+
+def _files(manifest: Manifest) -> list[str]:
+    """Return what a data set that is done consists of, beside its manifest and its record."""
+    return [*(part.path for part in manifest.parts), *summary_files(manifest)]
+
+
+def _is_complete(config: Config, folder: Folder, record: Record, manifest: Manifest) -> bool:
+    """Return whether a data set is done, holds what is wanted now, and has its files."""
+    return (
+        record["done"]
+        and _parts_for(config, manifest) == manifest.parts
+        and not damage(folder, record, _files(manifest))
+    )
 
 
 def _with_generator(
@@ -108,18 +133,20 @@ def _with_generator(
     return manifest
 
 
-def _unfinished(context: RunContext, folder: Folder, manifest: Manifest) -> list[Part]:
-    """Return the planned parts that are not there or do not verify, naming the broken ones."""
-    todo = []
-    for part in manifest.parts:
-        problem = check_part(folder, manifest, part)
-        if problem is None:
-            continue
-        todo.append(part)
-        if folder.exists(part.path):
-            context.log.emit("part_broken", path=part.path, problem=problem)
-            context.observer.say(f"{part.path}: {problem}; it is made again")
-    return todo
+def _unfinished(
+    context: RunContext, folder: Folder, record: Record, manifest: Manifest
+) -> list[Part]:
+    """Return the planned parts that are not there or are broken, naming the broken ones."""
+    if record["done"]:
+        problems = damage(folder, record, [part.path for part in manifest.parts])
+    else:
+        verdicts = ((part.path, check_part(folder, manifest, part)) for part in manifest.parts)
+        problems = {path: problem for path, problem in verdicts if problem is not None}
+    for path, problem in problems.items():
+        if folder.exists(path):
+            context.log.emit("part_broken", path=path, problem=problem)
+            context.observer.say(f"{path}: {problem}; it is made again")
+    return [part for part in manifest.parts if part.path in problems]
 
 
 def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
@@ -184,14 +211,15 @@ def _reader(
     return read
 
 
-def synthesis_identity(config: Config, teacher: Classifier, seed: int) -> dict[str, Any]:
+def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:
     """Return everything that the surrogate images depend on."""
-    return {
-        "teacher_fingerprint": teacher.fingerprint(),
-        "seed": seed,
+    return identity_of(
+        "synthesis",
+        teacher_fingerprint=teacher_fingerprint,
+        seed=seed,
         **image_settings(config.synthesis),
-        "storage": {"image_dtype": config.storage.image_dtype},
-    }
+        storage=keys_of(config.storage, ("image_dtype",)),
+    )
 
 
 def synthesis_engine(
@@ -214,14 +242,36 @@ def _planned(
     seed: int,
     identity: dict[str, Any],
 ) -> Manifest:
-    config = context.config
-    synthesis, storage = config.synthesis, config.storage
+    synthesis, storage = context.config.synthesis, context.config.storage
     if old is not None:
         engine = old.engine
+        if not differences(old.identity, identity):
+            identity = old.identity  # by which its parts know where they belong
     else:  # the executor, which may start a cluster for it, is asked only where it has to be
         engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
-    part_size = old.part_size if old else storage.part_size
-    shard_size = old.shard_size if old else storage.shard_size
+    columns = dict(synthesizer_of(synthesis).columns)
+    return Manifest(
+        format_version=format_of(columns),
+        identity=identity,
+        teacher_fingerprint=teacher.fingerprint(),
+        image_shape=teacher.input_shape,
+        image_dtype=storage.image_dtype,
+        num_classes=teacher.num_classes,
+        class_names=teacher.class_names,
+        seed=seed,
+        batch_size=synthesis.batch_size,
+        part_size=old.part_size if old else storage.part_size,
+        shard_size=old.shard_size if old else storage.shard_size,
+        columns=columns,
+        generator=old.generator if old else None,
+        engine=engine,
+        parts=_parts_for(context.config, old),
+    )
+
+
+def _parts_for(config: Config, old: Manifest | None) -> tuple[Part, ...]:
+    """Return the plan of a data set: what it has, and what is still wanted."""
+    synthesis, storage = config.synthesis, config.storage
     sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
     parts = [
         part
@@ -231,25 +281,8 @@ def _planned(
             split=split,
             num_images=num_images,
             batch_size=synthesis.batch_size,
-            part_size=part_size,
-            shard_size=shard_size,
+            part_size=old.part_size if old else storage.part_size,
+            shard_size=old.shard_size if old else storage.shard_size,
         )
     ]
-    columns = dict(synthesizer_of(synthesis).columns)
-    return Manifest(
-        format_version=format_of(columns),
-        identity=identity,
-        teacher_fingerprint=identity["teacher_fingerprint"],
-        image_shape=teacher.input_shape,
-        image_dtype=storage.image_dtype,
-        num_classes=teacher.num_classes,
-        class_names=teacher.class_names,
-        seed=seed,
-        batch_size=synthesis.batch_size,
-        part_size=part_size,
-        shard_size=shard_size,
-        columns=columns,
-        generator=old.generator if old else None,
-        engine=engine,
-        parts=tuple(parts),
-    )
+    return tuple(parts)

@@ -1,6 +1,7 @@
-"""Stage ``report``: the page of the run and the model card of every student."""
+"""Writing the page of the run and the model card of every student."""
 
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,13 @@ from dfshield import __version__
 from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.evaluate import read_results
+from dfshield.runs.driver.teacher import finished_teacher
+from dfshield.runs.driver.train import trained_student
+from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
-from dfshield.runs.stages.evaluate import read_results
-from dfshield.runs.stages.teacher import load_teacher
-from dfshield.runs.stages.train import trained_student
+from dfshield.runs.names import PAGE
+from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.watching.event_log import read_events
 from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
@@ -21,13 +25,12 @@ from dfshield.storage import Folder, SurrogateDataset
 from dfshield.synthesis import SYNTHESIZERS
 
 if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
-    from dfshield.report import SeedOutcome
+    from dfshield.report import Section, SeedOutcome
 
-PAGE = "index.html"
 PACKAGES = ("torch", "numpy", "pyarrow", "pyautoattack")
 
 
-def report_stage(context: RunContext) -> None:
+def write_report(context: RunContext) -> None:
     """Write ``report/index.html`` and ``student/README.md`` from what the run holds.
 
     Where no real image was measured they say so, and what is known all the same.
@@ -46,12 +49,13 @@ def report_stage(context: RunContext) -> None:
         "config_yaml": dump_config(context.config),
         "versions": package_versions(),
     }
-    page = render_page(ReportData(**shared, seeds=outcomes))
+    page = render_page(ReportData(**shared, seeds=outcomes, sections=_sections(context)))
     context.layout.report.write_bytes(PAGE, page.encode())
     for outcome in outcomes:
         card = render_model_card(**shared, outcome=outcome)
         context.layout.student(outcome.seed).write_bytes("README.md", card.encode())
     context.log.emit("report")
+    context.observer.say(f"Report: {context.layout.report}/{PAGE}")
 
 
 def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
@@ -68,6 +72,21 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
         kept_epoch=None if kept is None else kept["epoch"],
         synthesis=_synthesis(context, seed),
     )
+
+
+def _sections(context: RunContext) -> "tuple[Section, ...]":
+    """Return what stages add to the page, seed by seed."""
+    found = []
+    for stage in STAGES.values():
+        add, seeds = stage.section, context.layout.seeds
+        if add is None:
+            continue
+        for seed in seeds if stage.per_seed else seeds[:1]:
+            section = add(context, seed)
+            if stage.per_seed and len(seeds) > 1:
+                section = replace(section, title=f"{section.title}, seed {seed}")
+            found.append(section)
+    return tuple(found)
 
 
 def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
@@ -100,14 +119,15 @@ def _synthesis_seconds(root: Folder, seed: int) -> float:
 
 
 def _teacher(context: RunContext) -> dict[str, Any]:
-    teacher = load_teacher(context)
+    finished_teacher(context)
+    described = describe(context.layout.teacher)
     return {
         "source": context.config.teacher.source,
-        "architecture": teacher.architecture.source,
-        "fingerprint": teacher.fingerprint(),
-        "input_shape": teacher.input_shape,
-        "num_classes": teacher.num_classes,
-        "class_names": teacher.class_names,
+        "architecture": described.architecture.source,
+        "fingerprint": described.fingerprint,
+        "input_shape": described.architecture.input_shape,
+        "num_classes": described.architecture.num_classes,
+        "class_names": described.architecture.class_names,
         "trained_here": context.config.teacher.train is not None,
     }
 

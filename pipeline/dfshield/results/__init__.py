@@ -1,0 +1,20 @@
+"""What evaluations and trainings come to, as all who make, keep, compare or show it know it."""
+
+from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
+from dfshield.results.evaluation import WORST_CASE, DataInfo, EvaluationResult, Share
+from dfshield.results.holdout import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics
+from dfshield.results.kept_json import first_problem, read_kept
+
+__all__ = [
+    "AGREEMENT_CLEAN",
+    "AGREEMENT_PGD",
+    "COLLAPSE_SHARE",
+    "WORST_CASE",
+    "DataInfo",
+    "EvaluationResult",
+    "HoldoutMetrics",
+    "Share",
+    "first_problem",
+    "has_collapsed",
+    "read_kept",
+]

@@ -1,0 +1,59 @@
+"""What other packages use of `dfshield.runs`."""
+
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.interrupt import (
+    StopRequest,
+    deferred_interrupt,
+    ignore_stop_signals,
+    stop_signals_as_interrupt,
+    stop_signals_go_to,
+)
+from dfshield.runs.execution.protocol import (
+    Done,
+    Executor,
+    GroupJob,
+    GroupWorker,
+    Job,
+    Task,
+    Worker,
+    raise_failures,
+)
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.pipeline import Run
+from dfshield.runs.planning import StagePlan, plan_stage
+from dfshield.runs.stages.registry import STAGES
+from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
+from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
+from dfshield.runs.watching.status import run_status
+
+__all__ = [
+    "STAGES",
+    "Done",
+    "Engine",
+    "Executor",
+    "GroupJob",
+    "GroupWorker",
+    "InProcessExecutor",
+    "Job",
+    "Monitor",
+    "Observer",
+    "Resynthesis",
+    "Run",
+    "RunLayout",
+    "SilentMonitor",
+    "SilentObserver",
+    "StagePlan",
+    "StopRequest",
+    "Task",
+    "Worker",
+    "deferred_interrupt",
+    "ignore_stop_signals",
+    "plan_stage",
+    "raise_failures",
+    "resynthesize",
+    "run_status",
+    "stop_signals_as_interrupt",
+    "stop_signals_go_to",
+    "verify_run",
+]

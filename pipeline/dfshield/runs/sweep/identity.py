@@ -1,0 +1,42 @@
+"""What all trials of a sweep have in common: another sweep goes under another name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dfshield.config import Config, current_key, with_current_keys
+from dfshield.runs.driver.train import DEPENDS_ON as STUDENT
+from dfshield.runs.identity import filled, flatten, identity_of, keys_of, nested
+from dfshield.runs.inputs.synthesizer import image_settings
+from dfshield.runs.inputs.teacher_source import teacher_identity
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.records import read_record
+
+
+def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
+    """Return what all trials have in common; a value of an axis may be added later.
+
+    Args:
+        config: of the sweep.
+        run: where the run lies whose teacher they harden.
+    """
+    swept = {current_key(key) for key in config.sweep.parameters}
+    teacher = teacher_identity(config, read_record(run.teacher))["teacher"]
+    sections = {
+        "teacher": teacher if "fingerprint" in teacher else config.teacher.model_dump(mode="json"),
+        "threat": keys_of(config.threat, ("norm", "eps", "step_size")),
+        **image_settings(config.synthesis),
+        "storage": keys_of(config.storage, ("image_dtype",)),
+        "training": keys_of(config.training, STUDENT),
+        "evaluation": config.evaluation.model_dump(mode="json", exclude={"defences"}),
+    }
+    sections["synthesis"] |= keys_of(config.synthesis, ("num_images", "num_holdout"))
+    common = with_current_keys({"seed": config.seed, **sections})
+    kept = nested({key: value for key, value in flatten(common) if key not in swept})
+    return identity_of(
+        axes=sorted(config.sweep.parameters), **{**{name: {} for name in sections}, **kept}
+    )
+
+
+def measured_nothing(identity: Mapping[str, Any]) -> bool:
+    """Return whether a sweep of this identity has no real images to measure on."""
+    return filled(identity)["evaluation"]["data"] is None
