@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from dfshield.cli.main import app
+from dfshield.cli.main import application
 from dfshield.config import Config, apply_override, config_from
 from dfshield.runs.inputs.attack_plans import attacks_of
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "pipeline" / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "cluster" / "README.md"]
-COMMANDS = typer.main.get_command(app)
+COMMANDS = typer.main.get_command(application())
 SCHEMA = Config.model_json_schema()
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -94,7 +94,8 @@ def below(schema: dict, name: str) -> list[dict]:
     """Return what a schema says of a key, one for each kind of section it may be in."""
     if "$ref" in schema:
         return below(SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]], name)
-    kinds = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    kinds = [kind for way in ("anyOf", "oneOf", "allOf") for kind in schema.get(way, ())]
+    kinds += [schema[branch] for branch in ("then", "else") if branch in schema]
     found = [inner for kind in kinds for inner in below(kind, name)]
     if name in schema.get("properties", {}):
         return [*found, schema["properties"][name]]

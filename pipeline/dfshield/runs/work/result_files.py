@@ -60,7 +60,8 @@ def _meaning(identity: Mapping[str, Any]) -> dict[str, Any]:
     attack = {ATTACKS.renamed.get(key, key): value for key, value in described.items()}
     defaults: dict[str, Any] = {}
     for name in (attack.get("inner"), attack.get("name")):  # Transfer has those of another attack
-        defaults |= ATTACKS.defaults(str(name)) if name in ATTACKS else {}
+        if isinstance(name, str) and name in ATTACKS:
+            defaults |= ATTACKS.defaults(name)
     set_otherwise = {k: v for k, v in attack.items() if k not in defaults or v != defaults[k]}
     return {**identity, "attack": set_otherwise}
 
