@@ -59,7 +59,8 @@ def test_the_configuration_and_its_schema_know_it(config):
     schema = json.loads(json.dumps(Config.model_json_schema()))
     jsonschema.validate(yaml.safe_load(config.read_text()), schema)
     method = schema["$defs"]["SynthesisConfig"]["properties"]["method"]
-    (variant,) = [kind for kind in method["anyOf"] if kind.get("title") == "linear"]
+    kinds = [rule["then"] for rule in method["else"]["allOf"]]
+    (variant,) = [kind for kind in kinds if kind["properties"]["name"] == {"const": "linear"}]
     assert variant["description"].startswith("Samples of one linear map per class")
     assert variant["properties"]["latent"]["default"] == 4
 
@@ -174,7 +175,7 @@ def test_a_generator_that_makes_no_images_fails_with_the_batch_named(config, mon
     monkeypatch.setattr(
         LinearFit, "weights", lambda s: {k: v + broken[k] for k, v in weights(s).items()}
     )
-    assert "batch 0: its pixels are not finite" in call("synthesize", config).refusal(3)
+    assert "batch 0: the synthesizer made pixels that are not finite" in call("synthesize", config).refusal(3)
 
 
 def test_a_fit_that_diverges_is_said_with_its_step(config, monkeypatch):

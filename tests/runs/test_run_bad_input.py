@@ -80,8 +80,8 @@ def state():
         ({"teacher__weights": "w.pt"}, ["teacher", "either weights", "or train"]),
         ({"evaluation__attacks": [{"name": "pdg"}]}, ["evaluation.attacks.0", "'pdg'", "'pgd'"]),
         (
-            {"evaluation__attacks": [{"name": "fgsm"}, {"name": "pgd", "setps": 3}]},
-            ["evaluation.attacks.1", "setps", "'steps'"],
+            {"evaluation__attacks": [{"name": "fgsm"}, {"name": "pgd", "num_stesp": 3}]},
+            ["evaluation.attacks.1.num_stesp", "'num_steps'"],
         ),
         ({"evaluation__attacks": [{"name": "pgd", "eps": 8}]}, ["evaluation.attacks.0", "8/255"]),
         ({"evaluation__attacks": [{"num_steps": 3}]}, ["evaluation.attacks.0.name", "required"]),
