@@ -175,7 +175,9 @@ def test_a_generator_that_makes_no_images_fails_with_the_batch_named(config, mon
     monkeypatch.setattr(
         LinearFit, "weights", lambda s: {k: v + broken[k] for k, v in weights(s).items()}
     )
-    assert "batch 0: the synthesizer made pixels that are not finite" in call("synthesize", config).refusal(3)
+    assert "batch 0: the synthesizer made pixels that are not finite" in call(
+        "synthesize", config
+    ).refusal(3)
 
 
 def test_a_fit_that_diverges_is_said_with_its_step(config, monkeypatch):

@@ -112,7 +112,10 @@ def test_another_objective_does_not_inherit_the_settings_of_the_first():
     [
         ({K: {"grid": [1, 5]}}, [f"{K}=5", "4 mini-batches of an epoch"]),
         ({TAU: {"grid": [0.5, 1.1]}}, [f"{TAU}=1.1", "less than or equal to 1"]),
-        ({LAMBDA1: {"grid": [1, -0.1]}}, [f"{LAMBDA1}=-0.1", "greater than or equal to 0"]),
+        (
+            {LAMBDA1: {"grid": [1, -0.1]}},
+            [f"{LAMBDA1}=-0.1", "must be a finite number of at least 0"],
+        ),
         ({"training.gradrefine.taw": {"grid": [0]}}, ["did you mean 'tau'"]),
         ({"threat.eps": {"grid": [8]}}, ["threat.eps", '"8/255"']),
         ({"evaluation.num_images": {"grid": [8]}}, ["does not change a student"]),
