@@ -33,7 +33,7 @@ def test_the_json_holds_the_same():
     listed = json.loads(succeed("methods", "--json").out)
     assert listed.keys() == FAMILIES.keys()
     assert listed["attacks"].keys() == set(ATTACKS)
-    steps = listed["attacks"]["pgd"]["options"]["steps"]
+    steps = listed["attacks"]["pgd"]["options"]["num_steps"]
     assert (steps["default"], steps["type"], steps["required"]) == (20, "integer", False)
     assert steps["description"].startswith("number of gradient steps")
     assert json.loads(succeed("methods", "trackers", "--json").out) == {
@@ -74,8 +74,8 @@ def test_an_unknown_family_is_one_line_with_the_nearest():
 def test_a_wrong_attack_is_one_line_of_every_command_before_any_work(tmp_path, command):
     config = write_config(tmp_path)
     for attack, said in (
-        ("{name: pgd, setps: 3}", "0.setps: is no option of pgd: did you mean 'steps'?"),
-        ("{name: pgd, num_steps: 0}", "0.steps: 0 must be a whole number of at least 1"),
+        ("{name: pgd, num_stesp: 3}", "0.num_stesp: is no option of pgd: did you mean 'num_steps'?"),
+        ("{name: pgd, num_steps: 0}", "0.num_steps: 0 must be a whole number of at least 1"),
         ("pdg", "0.name: attack 'pdg' is unknown: did you mean 'pgd'?"),
     ):
         line = call(*command, config, f"evaluation.attacks=[{attack}]").refusal()
@@ -87,13 +87,13 @@ def test_a_wrong_attack_is_one_line_of_every_command_before_any_work(tmp_path, c
 def test_a_wrong_attack_on_a_model_of_any_origin_is_one_line(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     model = ("--model", "python:nowhere:make", "--data", "digits")
-    line = call(command, *model, "evaluation.attacks=[{name: pgd, setps: 3}]").refusal()
-    assert line.startswith("Error: options: evaluation.attacks.0.setps: is no option of pgd")
+    line = call(command, *model, "evaluation.attacks=[{name: pgd, num_stesp: 3}]").refusal()
+    assert line.startswith("Error: options: evaluation.attacks.0.num_stesp: is no option of pgd")
 
 
 def test_the_doctor_says_so_too(tmp_path):
     config = write_config(tmp_path)
-    answer = call("doctor", config, "evaluation.attacks=[{name: pgd, setps: 3}]", "--json")
+    answer = call("doctor", config, "evaluation.attacks=[{name: pgd, num_stesp: 3}]", "--json")
     (told,) = [c["told"] for c in json.loads(answer.out) if c["verdict"] == "failed"]
-    assert "evaluation.attacks.0.setps: is no option of pgd: did you mean 'steps'?" in told
+    assert "evaluation.attacks.0.num_stesp: is no option of pgd: did you mean 'num_steps'?" in told
     assert answer.code == 3
