@@ -74,7 +74,10 @@ def test_an_unknown_family_is_one_line_with_the_nearest():
 def test_a_wrong_attack_is_one_line_of_every_command_before_any_work(tmp_path, command):
     config = write_config(tmp_path)
     for attack, said in (
-        ("{name: pgd, num_stesp: 3}", "0.num_stesp: is no option of pgd: did you mean 'num_steps'?"),
+        (
+            "{name: pgd, num_stesp: 3}",
+            "0.num_stesp: is no option of pgd: did you mean 'num_steps'?",
+        ),
         ("{name: pgd, num_steps: 0}", "0.num_steps: 0 must be a whole number of at least 1"),
         ("pdg", "0.name: attack 'pdg' is unknown: did you mean 'pgd'?"),
     ):

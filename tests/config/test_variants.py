@@ -67,7 +67,7 @@ def configured(tmp_path):
         (
             {},
             "evaluation.attacks=[{name: pgd, num_steps: 0}]",
-            "evaluation.attacks.0.steps: 0 must be a whole number of at least 1",
+            "evaluation.attacks.0.num_steps: 0 must be a whole number of at least 1",
         ),
         (
             {},

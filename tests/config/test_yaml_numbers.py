@@ -59,17 +59,17 @@ def test_attacks_take_them_all_alike(configured):
     text = """
 evaluation:
   attacks:
-    - {name: pgd, step: 1e-2, num_steps: 1e1}
+    - {name: pgd, step_size: 1e-2, num_steps: 1e1}
     - {name: spsa, delta: 1e-2, learning_rate: 5E-3, samples: 1e1}
     - {name: square, queries: 1e3}
     - {name: autoattack, version: custom, attacks: [square], queries: 1e2}
 """
     pgd, spsa, square, auto = [a.describe() for a in attacks_of(configured(text))]
-    assert (pgd["step"], pgd["steps"]) == (0.01, 10)
+    assert (pgd["step_size"], pgd["num_steps"]) == (0.01, 10)
     assert (spsa["delta"], spsa["learning_rate"], spsa["samples"]) == (0.01, 0.005, 10)
     assert square["queries"] == 1000
     assert auto["queries"] == 100
-    assert all(type(one) is int for one in (pgd["steps"], spsa["samples"], square["queries"]))
+    assert all(type(one) is int for one in (pgd["num_steps"], spsa["samples"], square["queries"]))
     over = configured("", "evaluation.attacks=[{name: spsa, delta: 1e-2}]")
     assert attacks_of(over)[0].describe()["delta"] == 0.01
     quoted = configured("", "evaluation.attacks=[{name: pgd, step: '1e-2'}]")

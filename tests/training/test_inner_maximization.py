@@ -162,7 +162,7 @@ def test_only_its_generator_decides(make_student, images):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("eps", 8), ("eps", "eight"), ("steps", 0), ("step", -0.1)]
+    ("key", "value"), [("eps", 8), ("eps", "eight"), ("num_steps", 0), ("step_size", -0.1)]
 )
 def test_a_size_that_makes_no_sense_is_refused_by_name(key, value):
     with pytest.raises(InputError, match=key):
