@@ -60,9 +60,9 @@ def configured(tmp_path):
             "training.objective.lambda1: is no option of trades: known are beta",
         ),
         (
-            {"evaluation": {"attacks": ["fgsm", {"name": "pgd", "setps": 3}]}},
+            {"evaluation": {"attacks": ["fgsm", {"name": "pgd", "num_stesp": 3}]}},
             "seed=1",
-            "evaluation.attacks.1.setps: is no option of pgd: did you mean 'steps'?",
+            "evaluation.attacks.1.num_stesp: is no option of pgd: did you mean 'num_steps'?",
         ),
         (
             {},
@@ -131,7 +131,7 @@ def test_examples_keep_to_the_schema(path):
         ({"training": {"objective": {"name": "trades", "lambda1": 1}}}, "'lambda1' was unexpected"),
         ({"training": {"objective": "tradse"}}, "'tradse' is not one of"),
         ({"training": {"objective": {"reduction": "sum"}}}, "'sum' is not one of"),
-        ({"evaluation": {"attacks": [{"name": "pgd", "setps": 3}]}}, "'setps' was unexpected"),
+        ({"evaluation": {"attacks": [{"name": "pgd", "num_stesp": 3}]}}, "'num_stesp' was unexpected"),
         ({"evaluation": {"attacks": [{"name": "pgd", "num_steps": "3"}]}}, "not of type 'integer'"),
         ({"evaluation": {"attacks": [{"num_steps": 3}]}}, "'name' is a required property"),
         ({"trackers": ["tensorbord"]}, "'tensorbord' is not one of"),
