@@ -138,7 +138,7 @@ def trained(trainer: AdversarialTrainer) -> dict:
                 batch_size=8,
                 group=trainer.group,
             )
-            holdout.append(asdict(metrics))
+            holdout.append(metrics.model_dump())
     return {"states": states, "records": records, "holdout": holdout}
 
 
