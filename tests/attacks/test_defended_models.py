@@ -13,7 +13,7 @@ EPS = {"linf": 0.3, "l2": 1.0}
 
 @pytest.fixture(scope="module")
 def defended(trained_net):
-    return TTE(padding=2).wrap(trained_net)
+    return TTE(padding=1).wrap(trained_net)
 
 
 @pytest.fixture
@@ -41,8 +41,9 @@ def test_contract(case, trained_net, defended, images):
 def test_an_attack_through_the_defence_is_stronger_than_one_that_does_not_know_of_it(
     trained_net, defended, digits
 ):
-    unaware = evaluate(defended, digits, Transfer(eps=0.1, source=trained_net, num_steps=20))
-    adaptive = evaluate(defended, digits, PGD(eps=0.1, num_steps=20))
+    assert not evaluate(defended, digits, None).collapsed
+    unaware = evaluate(defended, digits, Transfer(eps=0.03, source=trained_net, num_steps=20))
+    adaptive = evaluate(defended, digits, PGD(eps=0.03, num_steps=20))
     assert adaptive.num_correct < unaware.num_correct
 
 
