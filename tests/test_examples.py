@@ -62,6 +62,18 @@ def test_the_schema_accepts_an_example_and_refuses_a_typo(path, schema):
     assert not schema.is_valid({**tree, "threat": {"epsilon": 0.1}})
 
 
+def stated_results() -> dict[tuple[str, str], float]:
+    """The figures of the digits in the README, as shares."""
+    rows = (FOLDER.parent / "README.md").read_text().partition("\n## Results\n")[2].splitlines()
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows if row[:1] == "|"]
+    (_, *attacks), _, *models = cells
+    return {
+        (model, attack): float(figure) / 100
+        for model, *figures in models
+        for attack, figure in zip(attacks, figures, strict=True)
+    }
+
+
 def run_example(name: str, *overrides: str, command: str = "run") -> dict[tuple[str, str], dict]:
     """Run a command on an example as a user would; return its results by model and attack."""
     done = subprocess.run(
@@ -85,6 +97,10 @@ def test_digits_are_hardened_without_the_digits(tmp_path):
     assert results["teacher", "PGD-20"]["accuracy"] <= 0.25
     assert results["student", "PGD-20"]["accuracy"] >= 0.50
     assert results["student", "clean"]["accuracy"] >= 0.95
+    stated = stated_results()
+    assert len(stated) == 6
+    # Other processors round otherwise, and train another student.
+    assert {key: results[key]["accuracy"] for key in stated} == pytest.approx(stated, abs=0.05)
     for model in ("teacher", "student"):
         assert results[model, "AutoAttack"]["accuracy"] <= results[model, "PGD-20"]["accuracy"]
         assert results[model, "AutoAttack"]["standard_suite"]

@@ -102,7 +102,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 def story():
     """The commands of "Resume what was interrupted", as they stand in the README."""
-    _, _, text = README.read_text().partition("**Resume what was interrupted.**")
+    _, _, text = README.read_text().partition("\n## Resume what was interrupted\n")
     block = text.split("```bash\n", 1)[1].split("```", 1)[0]
     return [line.partition("#")[0].split() for line in block.splitlines()]
 
