@@ -18,7 +18,7 @@ import yaml
 
 from dfshield.cli.main import app
 from dfshield.config import Config, apply_override, config_from
-from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.attack_plans import attacks_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
