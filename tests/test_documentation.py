@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -188,9 +187,7 @@ def test_the_classifier_of_the_readme_is_hardened_as_it_says(tmp_path):
         (tmp_path / name).write_text(text)
 
     def run(*command: str) -> str:
-        done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
