@@ -85,8 +85,8 @@ def test_labels():
         ("AutoAttack", {"eps": 0.1}, "'autoattack'"),
         (
             "pgd",
-            {"eps": 0.1, "step_size": 0.1},
-            "step_size: is no option .*'step'",
+            {"eps": 0.1, "step": 0.1},
+            "step: is no option of pgd: here it is 'step_size'",
         ),
         ("pgd", {"eps": 0.1, "alpha": 0.1}, r"alpha: is no option of pgd: here it is 'step_size'"),
         ("fgsm", {"eps": 0.1, "alpha": 0.1}, r"alpha: is no option of fgsm: known are eps, norm"),
