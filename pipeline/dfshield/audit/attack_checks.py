@@ -160,12 +160,12 @@ def losses_agree(subject: Subject) -> Check:
         verdict = "fail"
     elif gap > LOSS_GAP_WARN and found.p_value < WARN_BELOW:
         verdict = "warn"
-    told = ", ".join(f"{name.upper()} {share:.1%}" for name, share in shares.items())
+    values = ", ".join(f"{name.upper()} {share:.1%}" for name, share in shares.items())
     return Check(
         key="losses",
         title="No loss finds far more than cross-entropy",
         verdict=verdict,
-        finding=f"accuracy under PGD-20 by loss: {told}",
+        finding=f"accuracy under PGD-20 by loss: {values}",
         evidence={
             "losses": list(shares),
             "accuracy": list(shares.values()),

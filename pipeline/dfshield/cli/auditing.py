@@ -109,13 +109,13 @@ def print_audit(report: "AuditReport", place: "Folder") -> None:
         table.add_row(escape(line.title), verdict, escape(line.finding))
     console = Console()
     console.print(table)
-    console.print(_told(report.failed()))
+    console.print(_format_failed(report.failed()))
     for remark in report.data.remarks:
         console.print(f"Note: {escape(remark)}.")
     console.print(f"{place}.html", soft_wrap=True)
 
 
-def _told(failed: Sequence[str]) -> str:
+def _format_failed(failed: Sequence[str]) -> str:
     if not failed:
         return "No line fails: nothing was found that hides the gradient."
     return (

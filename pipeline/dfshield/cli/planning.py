@@ -40,16 +40,16 @@ def _print_table(plan: "StagePlan") -> None:
         ("Precision", engine.precision),
         ("Compiled", "yes" if engine.compiled else "no"),
         ("Batches per pass", str(engine.batches_per_pass)),
-        ("Time to begin", _told(plan.seconds_to_begin)),
-        (f"Time per {plan.unit}", _told(plan.seconds_per_unit)),
+        ("Time to begin", _format_seconds(plan.seconds_to_begin)),
+        (f"Time per {plan.unit}", _format_seconds(plan.seconds_per_unit)),
         (f"{plan.unit.capitalize()}s", f"{plan.units:,}"),
-        ("Time in all", _told(plan.seconds)),
+        ("Time in all", _format_seconds(plan.seconds)),
     ):
         table.add_row(name, value)
     Console().print(table)
 
 
-def _told(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return str(timedelta(seconds=round(seconds)))

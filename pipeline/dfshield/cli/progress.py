@@ -26,7 +26,7 @@ class _Amount(ProgressColumn):
 def _amount(task: Task) -> str:
     """Return how far a piece of work is.
 
-    Rate and time left are told once work was done twice: the first of it may have compiled.
+    Rate and time left are shown once work was done twice: the first of it may have compiled.
     """
     parts = [f"{task.completed:,.0f}/{task.total or 0:,.0f} {task.fields['unit']}"]
     elapsed = task.finished_time
@@ -50,8 +50,8 @@ class _Bar(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            if told := _beside(task):
-                text = f"  {', '.join(told)}"
+            if beside := _beside(task):
+                text = f"  {', '.join(beside)}"
                 yield Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
 

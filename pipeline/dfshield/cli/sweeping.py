@@ -43,8 +43,8 @@ def sweep_command(
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
         judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
-        told = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
-        print_json(told)
+        answer = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
+        print_json(answer)
     else:
         _print_trials(settings, records)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
@@ -96,10 +96,10 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
 
 
 def _state(record: "TrialRecord") -> str:
-    told: list[str] = [record.state] if record.state != "done" else []
+    words: list[str] = [record.state] if record.state != "done" else []
     if record.collapsed:
-        told.append("collapsed")
-    return ", ".join([*told, *([record.reason] if record.reason else [])]) or "done"
+        words.append("collapsed")
+    return ", ".join([*words, *([record.reason] if record.reason else [])]) or "done"
 
 
 def print_sweep_status(state: Mapping[str, Any], *, clear: bool) -> None:
@@ -107,13 +107,13 @@ def print_sweep_status(state: Mapping[str, Any], *, clear: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from dfshield.cli.tables import driver_told
-    from dfshield.runs.sweep import values_told
+    from dfshield.cli.tables import format_driver
+    from dfshield.runs.sweep import format_values
 
     console = Console(highlight=False)
     if clear:
         console.clear()
-    console.print(f"{state['sweep']}: {driver_told(state['driver'])}")
+    console.print(f"{state['sweep']}: {format_driver(state['driver'])}")
     table = Table("Trials")
     table.add_column(str(state["total"]), justify="right")
     for name, number in state["trials"].items():
@@ -123,8 +123,8 @@ def print_sweep_status(state: Mapping[str, Any], *, clear: bool) -> None:
     best = state["best"]
     if best is not None:
         on = "" if state["select_on"] == "holdout" else "test "
-        told = values_told(best["values"])
-        console.print(f"Best so far: {told}, {on}{state['metric']} {best['score']:.1%}")
+        words = format_values(best["values"])
+        console.print(f"Best so far: {words}, {on}{state['metric']} {best['score']:.1%}")
     for remark in state["remarks"]:
         console.print(remark, soft_wrap=True)
     if state["eta_seconds"] is not None:

@@ -135,7 +135,7 @@ def print_status(state: Mapping[str, Any], *, clear: bool) -> None:
     console = Console(highlight=False)
     if clear:
         console.clear()
-    title = f"{state['run']}: {driver_told(state['driver'])}"
+    title = f"{state['run']}: {format_driver(state['driver'])}"
     table = Table(title=title, title_justify="left")
     for column in ("Seed", "Stage", "State", "Progress"):
         table.add_column(column)
@@ -176,7 +176,7 @@ def _print_workers(console: Console, synthesis: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def driver_told(driver: Mapping[str, Any]) -> str:
+def format_driver(driver: Mapping[str, Any]) -> str:
     """Return in words who works on a run."""
     if driver["state"] == "none":
         return "nobody is at work"

@@ -64,7 +64,7 @@ class Holder:
         # Another process of the same number; but a clock that was set moves the times of all.
         return abs(started - self.process_started) > 1.0 and self.silent_for > STALE_AFTER_S
 
-    def told(self) -> str:
+    def description(self) -> str:
         """Return who it is, for people."""
         return f"process {self.process} on {self.host}, since {self.since}"
 
@@ -124,7 +124,7 @@ class Lease:
             other = read_holder(self._root)
             if other is not None and not other.gone:
                 raise InputError(
-                    f"{self._root}: another dfshield is at work here ({other.told()}, last sign "
+                    f"{self._root}: another dfshield is at work here ({other.description()}, last sign "
                     f"of life {max(0, other.silent_for):.0f} s ago): wait for it or stop it, or "
                     "go on under another name="
                 )
@@ -140,7 +140,7 @@ class Lease:
             self._thread.join()
         if self._lost_to is not None:
             raise DfshieldError(
-                f"{self._root}: another dfshield has taken over ({self._lost_to.told()}), since "
+                f"{self._root}: another dfshield has taken over ({self._lost_to.description()}), since "
                 "this one gave no sign of life for a minute"
             ) from None
         with suppress(DfshieldError), self._root.locked(_LOCK_FILE):

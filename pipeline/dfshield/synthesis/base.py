@@ -166,12 +166,10 @@ class Synthesizer(Variant, ABC):
             (``float32``, ``float64``, ``int64``) by name. The means of those called ``loss_...``
             are drawn as curves while the work goes on; ``loss_total`` as ``loss``.
         state_type: the state of an unfinished pass; None for what makes its images in one piece.
-        version: of the algorithm; raised when the same options give other images.
     """
 
     columns: ClassVar[Mapping[str, str]] = {}
     state_type: ClassVar[type[BatchState] | None] = None
-    version: ClassVar[int] = 1
 
     @abstractmethod
     def bind(

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from dfshield.config import AxisConfig
 from dfshield.errors import InputError
+from dfshield.results import AGREEMENT_PGD
 from dfshield.runs.sweep import (
     Study,
     TrialRecord,
@@ -178,7 +179,7 @@ def scheduler_of(study: Study) -> TrialScheduler:
     epochs = study.config.training.epochs
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
-        metric="agreement_pgd",
+        metric=AGREEMENT_PGD,
         mode="max",
         max_t=epochs,
         grace_period=sweep.grace_epochs,
@@ -195,6 +196,6 @@ def _replay(scheduler: AsyncHyperBandScheduler, record: TrialRecord, study: Stud
     controller: Any = None  # which the scheduler does not use
     scheduler.on_trial_add(controller, stand_in)
     for epoch in epochs_of(trial_folder(Folder.at(study.root), record.name)):
-        result = {"epoch": epoch["epoch"] + 1, "agreement_pgd": epoch["agreement_pgd"]}
+        result = {"epoch": epoch["epoch"] + 1, AGREEMENT_PGD: epoch[AGREEMENT_PGD]}
         scheduler.on_trial_result(controller, stand_in, result)
     scheduler.on_trial_remove(controller, stand_in)

@@ -183,7 +183,7 @@ def read_results(context: RunContext, seed: int) -> list[EvaluationResult]:
     return [read_result(folder, name) for name in names]
 
 
-def told_results(folder: Folder) -> list[dict[str, Any]]:
+def result_summaries(folder: Folder) -> list[dict[str, Any]]:
     """Return what the status tells of every result in the folder of an evaluation.
 
     Raises:

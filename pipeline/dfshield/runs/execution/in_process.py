@@ -51,17 +51,17 @@ class InProcessExecutor:
         work = task.prepare(_worker(engine, monitor, objects.append))
         for unit in units:
             objects.clear()
-            told = {"worker": Done.worker, "unit": task.label(unit)}
-            monitor.emit("unit_started", **told)
+            names = {"worker": Done.worker, "unit": task.label(unit)}
+            monitor.emit("unit_started", **names)
             try:
                 result = work(unit)
             except InputError:
                 raise
             except DfshieldError as error:
                 failures.append(error)
-                monitor.emit("unit_failed", **told, reason=str(error))
+                monitor.emit("unit_failed", **names, reason=str(error))
                 continue
-            monitor.emit("unit_done", **told)
+            monitor.emit("unit_done", **names)
             yield Done(unit, result, objects.pop() if objects else None)
         raise_failures(failures)
 

@@ -95,8 +95,8 @@ def _by_name(data: Sequence[str], names: Sequence[str]) -> ClassMatch | None:
     ]
     if not spelled:
         return ClassMatch(logits)
-    told = "class names were matched without regard to case, spaces, hyphens and underscores"
-    return ClassMatch(logits, f"{told} ({_some(spelled)})")
+    remark = "class names were matched without regard to case, spaces, hyphens and underscores"
+    return ClassMatch(logits, f"{remark} ({_some(spelled)})")
 
 
 def _by_value(

@@ -22,13 +22,13 @@ def image_settings(synthesis: SynthesisConfig) -> dict[str, Any]:
     other stands under ``method``. The version of its algorithm is left out while it is the first.
     """
     method = synthesis.method.model_dump(mode="json")
-    version = SYNTHESIZERS.find(synthesis.method.name).version
+    version = SYNTHESIZERS.find(synthesis.method.name).algorithm
     if method["name"] == DEFAULT_SYNTHESIZER:
         own = {key: value for key, value in method.items() if key != "name"}
     else:
         own = {"method": method}
     settings = {"synthesis": {"batch_size": synthesis.batch_size, **own}}
-    return settings if version == 1 else {**settings, "synthesizer_version": version}
+    return settings if version == 1 else {**settings, "algorithm": {"synthesizer": version}}
 
 
 def recorded_synthesis(identity: Mapping[str, Any]) -> SynthesisConfig:

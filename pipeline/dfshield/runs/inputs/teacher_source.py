@@ -220,9 +220,9 @@ def _require_agreement(teacher: TeacherConfig, saved: Description, folder: Folde
     }
     for key, value in {"options": teacher.options or None, **_given(teacher)}.items():
         if value is not None and not _same(value, holds[key]):
-            told = [list(one) if isinstance(one, tuple) else one for one in (value, holds[key])]
+            pair = [list(one) if isinstance(one, tuple) else one for one in (value, holds[key])]
             raise InputError(
-                f"teacher: {key}: {told[0]} contradicts {folder}, which was saved with {told[1]}: "
+                f"teacher: {key}: {pair[0]} contradicts {folder}, which was saved with {pair[1]}: "
                 "leave it out"
             )
 

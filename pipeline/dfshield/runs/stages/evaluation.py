@@ -28,9 +28,9 @@ def _check(config: "Config", asked: Sequence[str]) -> str | None:
 
 
 def _status(traces: Traces) -> list[dict[str, Any]]:
-    from dfshield.runs.driver.evaluate import told_results
+    from dfshield.runs.driver.evaluate import result_summaries
 
-    return told_results(traces.folder)
+    return result_summaries(traces.folder)
 
 
 def _lines(state: Sequence[Mapping[str, Any]]) -> list[Line]:

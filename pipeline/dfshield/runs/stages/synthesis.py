@@ -58,20 +58,20 @@ def _lines(state: Mapping[str, Any]) -> list[Line]:
 def _progress(state: Mapping[str, Any]) -> str:
     if "parts" not in state:
         return ""
-    told = [
+    words = [
         f"{state['parts_done']}/{state['parts']} parts",
         f"{state['images_done']:,}/{state['images']:,} images",
     ]
     generator = state["generator"]
     if generator is not None and generator["steps_done"] < generator["steps"]:
-        told.insert(0, f"generator: {generator['steps_done']:,}/{generator['steps']:,} steps")
-    told += [f"{len(state[k])} {k}" for k in ("running", "failed") if state[k]]
+        words.insert(0, f"generator: {generator['steps_done']:,}/{generator['steps']:,} steps")
+    words += [f"{len(state[k])} {k}" for k in ("running", "failed") if state[k]]
     if state["eta_seconds"] is not None:
         left = timedelta(seconds=round(state["eta_seconds"]))
-        told.append(f"{format_rate(state['images_per_second'])}, {left} left")
+        words.append(f"{format_rate(state['images_per_second'])}, {left} left")
     if state["retries"]:
-        told.append(format_retries(state["retries"]))
-    return ", ".join(told)
+        words.append(format_retries(state["retries"]))
+    return ", ".join(words)
 
 
 SYNTHESIZE = Stage(

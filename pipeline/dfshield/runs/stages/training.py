@@ -39,18 +39,18 @@ def _progress(state: Mapping[str, Any]) -> str:
     if "last_update" not in state:
         return ""
     last = state["last_update"]
-    told = [f"epoch {last['epoch'] + 1}", f"loss {last['loss']:.3f}"]
+    words = [f"epoch {last['epoch'] + 1}", f"loss {last['loss']:.3f}"]
     if "updates" in state and isinstance(last.get("step"), int):
-        told.insert(0, f"{last['step']:,} of {state['updates']:,} updates")
-    return ", ".join(told)
+        words.insert(0, f"{last['step']:,} of {state['updates']:,} updates")
+    return ", ".join(words)
 
 
 def _agreement(holdout: Mapping[str, Any]) -> str:
-    told = (
+    words = (
         f"epoch {holdout['epoch'] + 1}, like the teacher: {holdout['agreement_clean']:.1%}, "
         f"under PGD {holdout['agreement_pgd']:.1%}"
     )
-    return f"{told}, collapsed" if holdout["collapsed"] else told
+    return f"{words}, collapsed" if holdout["collapsed"] else words
 
 
 TRAIN = Stage(

@@ -1,6 +1,6 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
-from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, values_told
+from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, format_values
 from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
     TrialRecord,
@@ -43,5 +43,5 @@ __all__ = [
     "sweep_status",
     "training_seeds",
     "trial_folder",
-    "values_told",
+    "format_values",
 ]

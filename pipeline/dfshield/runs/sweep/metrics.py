@@ -86,14 +86,14 @@ class BestSoFar:
         values, scores = max(self._scores.items(), key=lambda item: fmean(item[1]))
         return json.loads(values), fmean(scores)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return it in words; empty if there is none."""
         best = self.best()
         if best is None:
             return ""
-        return f"best {metric_of(self._config)} {best[1]:.1%}: {values_told(best[0])}"
+        return f"best {metric_of(self._config)} {best[1]:.1%}: {format_values(best[0])}"
 
 
-def values_told(values: Values) -> str:
+def format_values(values: Values) -> str:
     """Return values of swept keys in words, as ``tau=0.3 num_batches=20``."""
     return " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in values.items())

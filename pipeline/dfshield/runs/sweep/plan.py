@@ -75,8 +75,8 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
             set_key(tree, key, {})  # options of one mean nothing to another
     for key, value in values.items():
         set_key(tree, key, value)
-    told = ", ".join(f"{key}={value}" for key, value in values.items())
-    made = config_from(tree, where=f"sweep.parameters ({told})")
+    setting = ", ".join(f"{key}={value}" for key, value in values.items())
+    made = config_from(tree, where=f"sweep.parameters ({setting})")
     if made.sweep.parameters != config.sweep.parameters:
         made = made.model_copy(update={"sweep": config.sweep})
     known = dict(flatten(made.model_dump(mode="json")))

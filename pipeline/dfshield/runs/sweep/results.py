@@ -35,10 +35,10 @@ def _row(config: Config, record: TrialRecord) -> dict[str, Any]:
     trial = make_trial(config, record.values, record.seed)
     judged = {"select_on": config.sweep.select_on, "metric": metric_of(config)}
     own = {"trial": record.name, "training_seed": record.seed, **judged}
-    told = record.model_dump(exclude={"format_version", "name", "values", "seed"})
+    fields = record.model_dump(exclude={"format_version", "name", "values", "seed"})
     left_out = {"sweep", "seeds", "cluster", "trackers", "name"}
     settings = trial.config.model_dump(mode="json", exclude=left_out)
-    row = {**own, **dict(flatten(told)), **dict(flatten(settings))}
+    row = {**own, **dict(flatten(fields)), **dict(flatten(settings))}
     return {k: redacted(value) if isinstance(value, str) else value for k, value in row.items()}
 
 

@@ -148,7 +148,7 @@ class Sweep:
             if record.state == "failed":
                 self.observer.say(f"{record.name} failed: {record.reason}")
             best.add(record)
-            self.observer.detail(best.told())
+            self.observer.detail(best.summary())
             self.observer.advance(1.0)
 
         self.runner.run_trials(study, monitor=RunMonitor(self.log, self.observer), ended=ended)

@@ -62,10 +62,10 @@ def status_lines(state: Mapping[str, Any]) -> Iterator[tuple[str, Line]]:
     """Give the lines of the status table of a run, each with the seed that it is about, or ""."""
     for per_seed, group in groupby(STAGES.values(), key=lambda stage: stage.per_seed):
         stages = list(group)
-        for told in state["seeds"] if per_seed else [{**state, "seed": None}]:
-            seed = "" if told["seed"] is None else str(told["seed"])
+        for of_seed in state["seeds"] if per_seed else [{**state, "seed": None}]:
+            seed = "" if of_seed["seed"] is None else str(of_seed["seed"])
             for stage in stages:
-                yield from ((seed, line) for line in stage.status_lines(told[stage.name]))
+                yield from ((seed, line) for line in stage.status_lines(of_seed[stage.name]))
 
 
 def _death(event: dict[str, Any]) -> dict[str, Any]:

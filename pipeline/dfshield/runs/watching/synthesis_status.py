@@ -60,7 +60,7 @@ def synthesis_progress(
     rate = sum(w["images_per_second"] or 0.0 for w in workers if w["state"] == "at work")
     remaining = sum(part.num_images for part in missing)
     return {
-        "running": [{"part": part, **told} for part, told in sorted(running.items())],
+        "running": [{"part": part, **state} for part, state in sorted(running.items())],
         "failed": [
             {"part": e["unit"], "time": e["time"], "reason": e.get("reason", "")}
             for e in session
@@ -136,7 +136,7 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
         elif event["event"] in ("part_committed", "part_made"):
             images[worker] += int(_number(event, "images"))
             seconds[worker] += _number(event, "seconds")
-    at_work = {told["worker"]: part for part, told in running.items()}
+    at_work = {state["worker"]: part for part, state in running.items()}
     return [
         {
             "worker": name,
