@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_run import call, contents, ended, events, run_of, start, succeed, wait_until
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
 from clusters import changing
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

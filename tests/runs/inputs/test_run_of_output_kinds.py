@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_run import call, odd_teacher, run_of, write_config
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "classifiers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "classifiers"))
 
 from odd_factories import LOGITS, NO_LOGITS, PRECISIONS, PROBABILITIES, STRUCTURES
 
@@ -25,7 +25,7 @@ KINDS = (*PRECISIONS, *PROBABILITIES, *LOGITS, *STRUCTURES, *NO_LOGITS, "softmax
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_run(kind, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "classifiers")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "classifiers")
     config = write_config(tmp_path, teacher=odd_teacher(kind))
     doctor = call("doctor", config, "--json")
     failed = [c["told"] for c in json.loads(doctor.out) if c["verdict"] == "failed"]
