@@ -17,14 +17,17 @@ from dfshield.seeds import RngStream, generator
 from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 
 
+def logits_of(images):
+    rng = torch.Generator().manual_seed(9)
+    return (2 * torch.randn(len(images), 4, generator=rng)).to(images.dtype)
+
+
 def make_trainer(student, images, **changes):
     labels = torch.arange(len(images))  # a label per image tells which image it was
-    teacher_logits = 2 * torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9))
-    teacher_logits = teacher_logits.to(images.dtype)
     arguments = {
         "images": images,
         "labels": labels,
-        "teacher_logits": teacher_logits,
+        "teacher_logits": logits_of(images),
         "optimizer": torch.optim.SGD(
             student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
         ),
@@ -67,7 +70,7 @@ def test_one_mini_batch_per_update_is_a_plain_loop(make_student, images):
             x_adv = trainer.inner(
                 student, images[rows], generator=generator(5, RngStream.TRAINING, epoch, batch)
             )
-            loss = equation_11(student(images[rows]), student(x_adv), trainer.teacher_logits[rows])
+            loss = equation_11(student(images[rows]), student(x_adv), logits_of(images)[rows])
             sgd.zero_grad()
             loss.backward()
             sgd.step()
@@ -101,7 +104,7 @@ def test_a_group_is_computed_at_the_same_weights_and_buffers(make_student, image
             x_adv = trainer.inner(
                 still, images[rows], generator=generator(5, RngStream.TRAINING, 0, batch)
             )
-            loss = equation_11(still(images[rows]), still(x_adv), trainer.teacher_logits[rows])
+            loss = equation_11(still(images[rows]), still(x_adv), logits_of(images)[rows])
             gradients.append(torch.autograd.grad(loss, list(still.parameters())))
             moving(images[rows]), moving(x_adv)  # the buffers, in this order
         student.load_state_dict(moving.state_dict())

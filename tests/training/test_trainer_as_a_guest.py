@@ -11,9 +11,13 @@ from dfshield.synthesis import Inversion
 from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 
 
-def trainer_of(student, images, **changes):
+def logits_of(student, images):
     with torch.no_grad():
-        logits = 3 * copy.deepcopy(student).eval()(images)
+        return 3 * copy.deepcopy(student).eval()(images)
+
+
+def trainer_of(student, images, **changes):
+    logits = logits_of(student, images)
     given = {
         "images": images,
         "labels": logits.argmax(1),
@@ -121,7 +125,8 @@ def test_a_state_that_was_loaded_is_not_used_up(make_student, images):
     kept = copy.deepcopy(state)
     expected = trained(first)
     for _ in range(2):
-        again = trainer_of(make_student(3), images, teacher_logits=first.teacher_logits)
+        logits = logits_of(make_student(), images)
+        again = trainer_of(make_student(3), images, teacher_logits=logits)
         again.load_state_dict(state)
         assert equal(trained(again), expected)
     for index, values in kept["optimizer"]["state"].items():

@@ -19,12 +19,14 @@ from dfshield.storage.parts import check_part, part_engine, read_part, write_par
 from dfshield.storage.surrogate import (
     PartVerdict,
     SurrogateDataset,
+    SurrogateReader,
     SurrogateTables,
     SurrogateTensors,
     VerifyReport,
     verify,
 )
 from dfshield.storage.tables import PartError, part_arrays, part_table, table_checksum
+from dfshield.storage.tensor_file import TensorFile, TensorLayout
 
 __all__ = [
     "FORMAT_VERSION",
@@ -40,8 +42,11 @@ __all__ = [
     "PartVerdict",
     "Split",
     "SurrogateDataset",
+    "SurrogateReader",
     "SurrogateTables",
     "SurrogateTensors",
+    "TensorFile",
+    "TensorLayout",
     "VerifyReport",
     "check_part",
     "decode_images",

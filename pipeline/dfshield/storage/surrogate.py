@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,23 @@ class SurrogateReader(ABC):
             PartError: when it is missing or does not verify.
         """
 
+    def placed(
+        self, split: Split = "data", num_images: int | None = None
+    ) -> list[tuple[Part, slice]]:
+        """Return the parts of the first ``num_images`` images (None: all), each with its rows.
+
+        The rows of the last part may be fewer than the part holds.
+
+        Raises:
+            InputError: if fewer images are planned.
+        """
+        parts = self.manifest.covering(split, num_images)  # refuses what is not planned
+        ends = list(accumulate(part.num_images for part in parts))
+        rows = [slice(end - part.num_images, end) for part, end in zip(parts, ends, strict=True)]
+        if num_images:
+            rows[-1] = slice(rows[-1].start, num_images)
+        return list(zip(parts, rows, strict=True))
+
     def load(
         self,
         split: Split = "data",
@@ -69,22 +87,18 @@ class SurrogateReader(ABC):
             PartError: when a part is missing or does not verify.
             InputError: if fewer images are planned.
         """
-        manifest = self.manifest
-        parts = manifest.covering(split, num_images)  # refuses what is not planned
-        total = sum(part.num_images for part in parts) if num_images is None else num_images
+        manifest, placed = self.manifest, self.placed(split, num_images)
+        total = placed[-1][1].stop if placed else 0
         dtype: torch.dtype = getattr(torch, manifest.image_dtype)
         images = torch.empty((total, *manifest.image_shape), dtype=dtype, device=device)
         labels = torch.empty(total, dtype=torch.int64, device=device)
         logits = torch.empty((total, manifest.num_classes), device=device)
-        start = 0
-        for part in parts:
+        for part, rows in placed:
             arrays = self.read(part)
-            size = min(len(arrays), total - start)
-            rows = slice(start, start + size)
+            size = rows.stop - rows.start
             images[rows] = torch.tensor(arrays.images[:size])
             labels[rows] = torch.tensor(arrays.labels[:size])
             logits[rows] = torch.tensor(arrays.teacher_logits[:size])
-            start += size
             del arrays  # else it would live until the next part has been read
         return SurrogateTensors(images, labels, logits)
 

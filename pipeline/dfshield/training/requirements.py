@@ -81,7 +81,7 @@ def require_surrogate(images: Tensor, teacher_logits: Tensor, labels: Tensor | N
     if len(images) == 0:
         raise InputError("images: there is none")
     if images.is_floating_point():
-        low, high = float(images.min()), float(images.max())
+        low, high = (float(end) for end in torch.aminmax(images))  # one pass: they may be many
         if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
             raise InputError(f"images: must lie in [0, 1], but reach from {low:g} to {high:g}")
     elif images.dtype != torch.uint8:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import DeferredBatchNorm
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
+from dfshield.training.image_batches import ImageBatch, ImageBatches
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import Losses, Objective
 from dfshield.training.records import MiniBatch, UpdateRecord
@@ -97,34 +97,40 @@ class AdversarialTrainer:
         acceleration: Acceleration | None = None,
         batches_per_pass: int = 1,
     ) -> None:
-        self.batch_size = at_least(1, batch_size, "batch_size")
         require_training(
             student,
             optimizer,
             images=images,
             labels=labels,
             teacher_logits=teacher_logits,
-            batch_size=batch_size,
+            batch_size=at_least(1, batch_size, "batch_size"),
         )
         self.student = student
-        self.images = images
-        self.labels = labels
-        self.teacher_logits = teacher_logits
         self.optimizer = optimizer
         require_kind(objective, Objective, "objective")
         require_kind(inner, InnerMaximization, "inner")
         self.objective = objective
         self.inner = inner
         self.epochs = at_least(1, epochs, "epochs")
-        self.num_batches = at_least(1, num_batches, "num_batches")
         self.seed = whole_seed(seed)
         self.group: WorkerGroup = group or SingleWorker()
         self.epoch = 0
         self.update = 0  # within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._batchnorm = DeferredBatchNorm(student)
-        self._batches_per_pass = at_least(1, batches_per_pass, "batches_per_pass")
         self._device = next(student.parameters()).device
+        self._batches = ImageBatches(
+            images,
+            labels,
+            teacher_logits,
+            epochs=epochs,
+            batch_size=batch_size,
+            num_batches=at_least(1, num_batches, "num_batches"),
+            batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
+            seed=self.seed,
+            group=self.group,
+            device=self._device,
+        )
         self._fast = accelerated(
             student,
             image_shape=tuple(images.shape[1:]),
@@ -136,12 +142,12 @@ class AdversarialTrainer:
     @property
     def batches_per_epoch(self) -> int:
         """Mini-batches in an epoch, a short last one included."""
-        return -(-len(self.images) // self.batch_size)
+        return self._batches.per_epoch
 
     @property
     def updates_per_epoch(self) -> int:
         """Updates in an epoch, that of a short last group included."""
-        return -(-self.batches_per_epoch // self.num_batches)
+        return self._batches.updates_per_epoch
 
     @property
     def updates_done(self) -> int:
@@ -178,11 +184,8 @@ class AdversarialTrainer:
                 self.student.zero_grad(set_to_none=True)
 
     def _step(self) -> UpdateRecord:
-        order = generator(self.seed, RngStream.TRAINING, self.epoch).permutation(len(self.images))
-        first = self.update * self.num_batches
-        batches = range(first, min(first + self.num_batches, self.batches_per_epoch))
         self.student.train()
-        own = self._accumulate(batches[self.group.rank :: self.group.size], order)
+        own = self._accumulate()
         rate = self._refine.step()
         mini_batches = self._gather(own)
         for mini_batch in mini_batches:
@@ -200,35 +203,31 @@ class AdversarialTrainer:
             ends_epoch=self.update == 0,
         )
 
-    def _accumulate(self, batches: range, order: np.ndarray) -> list[MiniBatch]:
+    def _accumulate(self) -> list[MiniBatch]:
         """Attack the mini-batches, as many together as may be, and add up their gradients."""
         done = []
-        for first in range(0, len(batches), self._batches_per_pass):
-            in_pass = batches[first : first + self._batches_per_pass]
-            rows = [order[k * self.batch_size : (k + 1) * self.batch_size] for k in in_pass]
-            indices = [torch.from_numpy(r).to(self.images.device) for r in rows]
-            images = [self._pixels(index) for index in indices]
-            every = torch.cat(indices)
-            with torch_generators(self._torch_seed(in_pass[0]), self._device):
+        for in_pass in self._batches.passes(self.epoch, self.update):
+            images = [self._pixels(batch.images) for batch in in_pass]
+            place = (self.seed, RngStream.TRAINING, self.epoch)
+            with torch_generators(self._torch_seed(in_pass[0].number), self._device):
                 attacked = self.inner.perturb_batches(
                     self.attacked,
                     images,
-                    generators=[
-                        generator(self.seed, RngStream.TRAINING, self.epoch, k) for k in in_pass
-                    ],
-                    teacher_logits=self.teacher_logits[every].to(self._device),
-                    labels=self.labels[every].to(self._device),
+                    generators=[generator(*place, batch.number) for batch in in_pass],
+                    teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
+                    labels=torch.cat([batch.labels for batch in in_pass]),
                 )
-            for k, index, x, x_adv in zip(in_pass, indices, images, attacked, strict=True):
-                with torch_generators(self._torch_seed(k), self._device):
-                    losses = self._backward(index, x, x_adv)
+            for batch, x, x_adv in zip(in_pass, images, attacked, strict=True):
+                with torch_generators(self._torch_seed(batch.number), self._device):
+                    losses = self._backward(batch, x, x_adv)
                 self._refine.accumulate()
                 values = torch.stack([losses.total, *losses.terms.values()]).detach()
-                done.append(MiniBatch(k, tuple(losses.terms), values, self._batchnorm.take()))
+                records = self._batchnorm.take()
+                done.append(MiniBatch(batch.number, tuple(losses.terms), values, records))
         return done
 
-    def _pixels(self, index: Int[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-        images = as_floats(self.images[index].to(self._device))
+    def _pixels(self, stored: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        images = as_floats(stored)
         if self._fast is None:
             return images
         # As its gradients are: arithmetic on two layouts at once is slow.
@@ -237,15 +236,15 @@ class AdversarialTrainer:
     def _torch_seed(self, batch: int) -> int:
         return derived_seed(self.seed, RngStream.TRAINING, self.epoch, batch)
 
-    def _backward(self, index: Int[Tensor, " n"], images: Tensor, adversarial: Tensor) -> Losses:
+    def _backward(self, batch: ImageBatch, images: Tensor, adversarial: Tensor) -> Losses:
         clean_logits, adversarial_logits = self._train_passes(images, adversarial)
         if self.updates_done == 0:  # its answers in eval mode are known to be logits
             require_logits(clean_logits, "student: in train mode it")
         losses = self.objective(
             clean=clean_logits,
             adversarial=adversarial_logits,
-            teacher=self.teacher_logits[index].to(self._device),
-            labels=self.labels[index].to(self._device),
+            teacher=batch.teacher_logits,
+            labels=batch.labels,
         )
         torch.autograd.backward(losses.total)
         return losses

@@ -17,6 +17,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.names import CHECKPOINT, HISTORY
+from dfshield.runs.work.training_images import training_images
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Checkpoint,
@@ -154,8 +155,8 @@ class _StudentRun:
         self.folder = Folder.at(job.student)
         teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
         dataset = self._dataset()
-        data = dataset.load("data", num_images=job.num_images, device=worker.device)
-        self.holdout = dataset.load("holdout", device=worker.device)
+        data = training_images(dataset, "data", num_images=job.num_images, worker=worker)
+        self.holdout = training_images(dataset, "holdout", worker=worker)
         self.student = copy.deepcopy(teacher).requires_grad_(True)
         self.trainer = make_trainer(
             job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
