@@ -35,7 +35,7 @@ from dfshield.storage import (
 from dfshield.training import TorchWorkerGroup, WorkerGroup
 
 SHAPE, CLASSES = (3, 64, 64), 4
-NUM_IMAGES, HELD_OUT, PART = 2048, 64, 64
+NUM_IMAGES, HELD_OUT, PART = 4096, 16, 64
 IMAGES_BYTES = 4 * 3 * 64 * 64 * NUM_IMAGES
 ROOM = IMAGES_BYTES // 3
 SIZES = (1, 2)
@@ -73,13 +73,14 @@ def make_inputs(folder: Path) -> None:
     data = Folder.at(folder / "data")
     write_manifest(data, manifest)
     for part in manifest.parts:
+        size = part.num_images
         draw = np.random.default_rng([part.split == "data", part.index])
         arrays = PartArrays(
-            images=draw.random((PART, *SHAPE), np.float32),
-            labels=draw.integers(0, CLASSES, PART),
-            teacher_logits=draw.normal(size=(PART, CLASSES)).astype(np.float32),
-            batch=np.full(PART, part.first_batch),
-            seed=np.zeros(PART, np.int64),
+            images=draw.random((size, *SHAPE), np.float32),
+            labels=draw.integers(0, CLASSES, size),
+            teacher_logits=draw.normal(size=(size, CLASSES)).astype(np.float32),
+            batch=np.full(size, part.first_batch),
+            seed=np.zeros(size, np.int64),
             columns={},
         )
         write_part(data, manifest, part, arrays)
@@ -97,9 +98,9 @@ def train(folder: Path, name: str, group: WorkerGroup, monitor: SilentMonitor) -
             },
             "threat": {"norm": "linf", "eps": 0.1},
             "training": {
-                "epochs": 2,
+                "epochs": 1,
                 "batch_size": 16,
-                "learning_rate": 0.1,
+                "learning_rate": 1e-3,
                 "gradrefine": {"num_batches": 8},
                 "inner": {"num_steps": 1},
                 "checkpoint_every": 1000,
@@ -161,15 +162,17 @@ def work(rank: int, size: int, folder: Path) -> None:
         return read_part(self, part)
 
     SurrogateDataset.read = counted
-    group, watching = TorchWorkerGroup(), Watching()
+    dataset = SurrogateDataset.open(folder / "data")
+    dataset.load("holdout")  # starts the threads of the libraries, whose stacks take memory
     resource.setrlimit(resource.RLIMIT_DATA, (own_bytes("VmData") + ROOM, -1))
     try:
-        SurrogateDataset.open(folder / "data").load()
+        dataset.load()
         fits = True
     except (MemoryError, RuntimeError):
         fits = False
     read.clear()
-    train(folder, f"student-{size}", group, watching)
+    watching = Watching()
+    train(folder, f"student-{size}", TorchWorkerGroup(), watching)
     found = {
         "fits": fits,
         "grown": watching.most - watching.before,
@@ -181,6 +184,7 @@ def work(rank: int, size: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    torch.optim.SGD(network().parameters(), lr=0.1)  # imports much when it is first made
     for size in SIZES:
         # Forked, so that torch is imported once for all of them.
         torch.multiprocessing.start_processes(

@@ -84,7 +84,7 @@ def _shared(layout: TensorLayout, worker: GroupWorker, stack: ExitStack) -> _Sha
     """Find the file that the first worker of this machine has made, and who else maps it."""
     group = worker.group
     own = _created(layout, stack)
-    addresses = group.all_gather(own and own.address)
+    addresses = group.all_gather(None if own is None else own.address)
     owner, file = group.rank, own
     for rank, address in enumerate(addresses):
         found = own.at(address) if own is not None and address is not None else None
