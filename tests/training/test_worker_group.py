@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfshield.training import SingleWorker, WorkerGroup
+from dfshield.training import OBJECTIVES, SingleWorker, WorkerGroup
 
 SCRIPT = Path(__file__).with_name("group_worker.py")
 SIZES = (1, 2, 3)
@@ -65,6 +65,10 @@ def test_every_group_takes_the_updates_of_one_worker(workers, alone, script, siz
         assert len(expected["holdout"]) == 2
         for rank in range(size):
             assert differences(workers[size, rank]["runs"][name], expected) == [], (name, rank)
+
+
+def test_every_objective_is_trained_with(script):
+    assert {objective for *_, objective in script.RUNS.values()} == set(OBJECTIVES)
 
 
 def test_the_updates_that_are_compared_do_something(alone, script):
