@@ -15,9 +15,7 @@ from dfshield.training import OBJECTIVES, InnerMaximization
 EPS = {"linf": 0.1, "l2": 0.8}
 NORMS = ["linf", "l2"]
 LABELS = torch.arange(50) % 4
-TEACHER_LOGITS = torch.randn(
-    50, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64
-)
+TEACHER_LOGITS = torch.randn(50, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
 def rng(seed=0):
@@ -81,9 +79,7 @@ def test_equals_a_loop_written_from_the_method(make_student, images, norm, loss,
     given = {"teacher_logits": TEACHER_LOGITS[:12], "labels": LABELS[:12]}
     got = inner(student, x, generator=rng(), **given)
     evaluating = student.eval()
-    expected = loop(
-        evaluating, x, norm=norm, eps=EPS[norm], steps=7, loss=loss, begin=begin
-    )
+    expected = loop(evaluating, x, norm=norm, eps=EPS[norm], steps=7, loss=loss, begin=begin)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""The objectives of other methods: values and gradients against formulas and PyTorch's own losses."""
+"""Objectives of other methods: values and gradients against formulas and PyTorch's own losses."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,10 @@ def ce(z):
 
 def mart(clean, adversarial, beta):
     rivals = torch.stack(
-        [torch.cat([row[:y], row[y + 1 :]]).max() for row, y in zip(p(adversarial), LABELS, strict=True)]
+        [
+            torch.cat([row[:y], row[y + 1 :]]).max()
+            for row, y in zip(p(adversarial), LABELS, strict=True)
+        ]
     )
     weight = 1.0000001 - (TRUE * p(clean)).sum(dim=1)
     return {
@@ -85,11 +88,11 @@ FORMULAS = {
             "robust": 5 * kl(TEACHER, x_adv).mean() / 5 / 6,
         },
     ),
-    "rslad of CIFAR-100": (
-        RsladObjective(scale=10, alpha=0.25, reduction="batchmean"),
+    "rslad with other options": (
+        RsladObjective(scale=10, alpha=0.25, reduction="batchmean", temperature=3),
         lambda x, x_adv: {
-            "clean": 7.5 * kl(TEACHER, x).mean(),
-            "robust": 2.5 * kl(TEACHER, x_adv).mean(),
+            "clean": 7.5 * 3**2 * kl(TEACHER, x, 3).mean(),
+            "robust": 2.5 * 3**2 * kl(TEACHER, x_adv, 3).mean(),
         },
     ),
 }
@@ -107,9 +110,7 @@ def evaluated(losses, clean, adversarial):
 def test_values_and_gradients_are_those_of_the_formula(name, dtype, tolerance):
     objective, formula = FORMULAS[name]
     ours = [z.to(dtype).requires_grad_() for z in (CLEAN, ADVERSARIAL)]
-    losses = objective(
-        clean=ours[0], adversarial=ours[1], teacher=TEACHER.to(dtype), labels=LABELS
-    )
+    losses = objective(clean=ours[0], adversarial=ours[1], teacher=TEACHER.to(dtype), labels=LABELS)
     terms, gradients = evaluated(losses.terms, *ours)
     theirs = [z.clone().requires_grad_() for z in (CLEAN, ADVERSARIAL)]
     expected_terms, expected = evaluated(formula(*theirs), *theirs)
@@ -128,9 +129,7 @@ def test_gradients_are_those_of_finite_differences(name):
     objective, _ = FORMULAS[name]
 
     def total(clean, adversarial):
-        return objective(
-            clean=clean, adversarial=adversarial, teacher=TEACHER, labels=LABELS
-        ).total
+        return objective(clean=clean, adversarial=adversarial, teacher=TEACHER, labels=LABELS).total
 
     points = [z.clone().requires_grad_() for z in (CLEAN, ADVERSARIAL)]
     # Both enter, so that what takes no part in the loss has a gradient of zero.
@@ -149,9 +148,7 @@ def test_ard_is_the_kldivloss_that_pytorch_calls_mean():
 def test_rslad_is_the_mean_over_an_elementwise_kldivloss():
     elementwise = nn.KLDivLoss(reduction="none")
     target = TEACHER.softmax(dim=1)
-    robust, clean = (
-        elementwise(z.log_softmax(dim=1), target).mean() for z in (ADVERSARIAL, CLEAN)
-    )
+    robust, clean = (elementwise(z.log_softmax(dim=1), target).mean() for z in (ADVERSARIAL, CLEAN))
     losses = RsladObjective()(clean=CLEAN, adversarial=ADVERSARIAL, teacher=TEACHER, labels=LABELS)
     assert losses.total.item() == pytest.approx((5 * robust + clean).item() / 6, rel=1e-9)
 
@@ -201,15 +198,15 @@ def test_every_objective_has_the_inner_maximisation_of_its_method():
 def test_a_label_that_is_no_class_is_refused(name, label):
     labels = torch.tensor([0, 1, 2, 3, 4, 0, label])
     with pytest.raises(InputError, match=r"labels: must lie in 0\.\.4"):
-        OBJECTIVES.make(name)(
-            clean=CLEAN, adversarial=ADVERSARIAL, teacher=TEACHER, labels=labels
-        )
+        OBJECTIVES.make(name)(clean=CLEAN, adversarial=ADVERSARIAL, teacher=TEACHER, labels=labels)
 
 
 def test_a_label_that_is_no_class_is_refused_by_the_inner_maximisation(make_student, images):
     inner = InnerMaximization(eps=0.1, loss="ce")
     with pytest.raises(InputError, match=r"labels: must lie in 0\.\.3"):
-        inner(make_student(), images, generator=np.random.default_rng(0), labels=torch.full((50,), 4))
+        inner(
+            make_student(), images, generator=np.random.default_rng(0), labels=torch.full((50,), 4)
+        )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from dfshield.training.requirements import require_labels
 class StandardObjective(Objective):
     """Standard adversarial training (Madry et al. 2018) on artificial labels: ``CE(S(x'), y)``.
 
-    The adversarial images maximise the same cross-entropy, from a uniform start in the ball.
+    The adversarial images maximise the same cross-entropy, from a uniform start in the ball. The
+    clean images take part in BatchNorm's statistics alone, as they do with every objective.
     """
 
     name = "std"
