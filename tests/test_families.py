@@ -22,6 +22,8 @@ from dfshield.errors import InputError
 from dfshield.synthesis import DSS
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
+from dfshield.training.averages import NoAverage
+from dfshield.training.schedules import Constant
 from dfshield.variant_options import REQUIRED, plain
 
 VARIANTS = [(family, name) for family, load in FAMILIES.items() for name in load()]
@@ -171,6 +173,34 @@ class OwnSynthesizer(DSS):
         self.share = positive(share, "share")
 
 
+class OwnSchedule(Constant):
+    """The constant rate with a share.
+
+    Args:
+        share: above 0.
+    """
+
+    name = "own"
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = positive(share, "share")
+
+
+class OwnAverage(NoAverage):
+    """No average with a share.
+
+    Args:
+        share: above 0.
+    """
+
+    name = "own"
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = positive(share, "share")
+
+
 class OwnTracker(Tracker):
     """Records nothing.
 
@@ -217,9 +247,11 @@ class OwnMetric(PredictionEntropy):
 
 OWN = {
     "attacks": (OwnAttack, "evaluation.attacks.0", lambda v: {"evaluation": {"attacks": [v]}}),
+    "averages": (OwnAverage, "training.average", lambda v: {"training": {"average": v}}),
     "defences": (OwnDefence, "evaluation.defences.0", lambda v: {"evaluation": {"defences": [v]}}),
     "diversity": (OwnMetric, "synthesis.diversity.0", lambda v: {"synthesis": {"diversity": [v]}}),
     "objectives": (OwnObjective, "training.objective", lambda v: {"training": {"objective": v}}),
+    "schedules": (OwnSchedule, "training.schedule", lambda v: {"training": {"schedule": v}}),
     "synthesizers": (OwnSynthesizer, "synthesis.method", lambda v: {"synthesis": {"method": v}}),
     "trackers": (OwnTracker, "trackers.0", lambda v: {"trackers": [v]}),
 }

@@ -56,11 +56,17 @@ def to_train(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("select", "checkpoint_every"), [("last", 3), ("holdout", 1)])
+@pytest.mark.parametrize(
+    ("select", "checkpoint_every", "average"), [("last", 3, "none"), ("holdout", 1, "ema")]
+)
 def test_a_training_killed_between_two_updates_ends_with_the_same_student(
-    to_train, uninterrupted, select, checkpoint_every
+    to_train, uninterrupted, select, checkpoint_every, average
 ):
-    changes = {"training__select": select, "training__checkpoint_every": checkpoint_every}
+    changes = {
+        "training__select": select,
+        "training__checkpoint_every": checkpoint_every,
+        "training__average": average,
+    }
     stopped = to_train(**changes)
     run = run_of(stopped)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from frozen_digits import check_digits, surrogate, trained_teacher
-from test_accelerated import assert_same, of_objective, trained
+from test_accelerated import assert_same, check_average, of_objective, trained
 from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
@@ -29,6 +29,10 @@ def test_compiled_training_is_the_plain_one(make_student, images, objective):
     plain = trained(make_student(), images, **changes)
     fast = trained(make_student(), images, acceleration=Acceleration(compiled=True), **changes)
     assert_same(plain, fast, tolerance=1e-4)
+
+
+def test_an_average_of_compiled_training_is_what_attacks_see(make_student, images):
+    check_average(make_student(), images, Acceleration(compiled=True))
 
 
 @pytest.mark.parametrize("size", [50, 32])  # whole batches, and one that is not compiled

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from dfshield.attacks import frozen
 from dfshield.engine.acceleration import Acceleration
 from dfshield.training import (
     OBJECTIVES,
@@ -14,6 +15,7 @@ from dfshield.training import (
     SoftLabelObjective,
 )
 from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.averages import Ema
 
 
 def trainer_of(student, images, **changes):
@@ -157,3 +159,26 @@ def test_a_trainer_goes_on_from_the_state_of_another(make_student, images):
         second.step()
     for name, value in whole.items():
         assert torch.equal(second.student.state_dict()[name], value), name
+
+
+def check_average(student, images, acceleration):
+    """Attacks see the average where the student is it, and afterwards the student again."""
+    trainer = trainer_of(
+        student, images, acceleration=acceleration, average=Ema(decay=0.95), epochs=4
+    )
+    while not trainer.done:
+        trainer.step()
+
+    def pair():
+        with frozen(trainer.attacked), frozen(student), torch.no_grad():
+            return trainer.attacked(images[:8]), student(images[:8])
+
+    with trainer.averaged():
+        seen, averaged = pair()
+    seen_after, last = pair()
+    assert (seen - averaged).norm() < 0.3 * (seen - last).norm()
+    assert (seen_after - last).norm() < 0.3 * (seen_after - averaged).norm()
+
+
+def test_the_average_is_what_attacks_see(make_student, images):
+    check_average(make_student(), images, Acceleration("bfloat16"))

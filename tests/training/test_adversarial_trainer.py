@@ -20,6 +20,8 @@ from dfshield.training import (
     InnerMaximization,
     SoftLabelObjective,
 )
+from dfshield.training.averages import Ema, Swa
+from dfshield.training.schedules import Cosine, Piecewise
 
 
 def make_trainer(student, images, **changes):
@@ -191,6 +193,8 @@ def assert_equal_to_the_bit(trainer, other):
     for index, values in theirs["state"].items():
         assert torch.equal(ours["state"][index]["momentum_buffer"], values["momentum_buffer"])
     assert (trainer.epoch, trainer.update) == (other.epoch, other.update)
+    means = [t.state_dict().get("average", []) for t in (trainer, other)]
+    assert all(torch.equal(one, two) for one, two in zip(*means, strict=True))
 
 
 def of_objective(name, norm):
@@ -202,10 +206,18 @@ def of_objective(name, norm):
 
 
 @pytest.mark.parametrize(
-    ("objective", "norm"), [("soft-label", "l2"), *((name, "linf") for name in OBJECTIVES)]
+    ("objective", "norm", "ingredients"),
+    [
+        ("soft-label", "l2", {}),
+        ("soft-label", "l2", {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)}),
+        ("soft-label", "l2", {"schedule": Piecewise(), "average": Swa(start=1)}),
+        *((name, "linf", {}) for name in OBJECTIVES),
+    ],
 )
-def test_goes_on_from_every_update_boundary_bit_for_bit(make_student, images, objective, norm):
-    changes = of_objective(objective, norm)
+def test_goes_on_from_every_update_boundary_bit_for_bit(
+    make_student, images, objective, norm, ingredients
+):
+    changes = {**of_objective(objective, norm), **ingredients}
     whole = make_trainer(make_student(), images, **changes)
     states, records = [], []
     while not whole.done:

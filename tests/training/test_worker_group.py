@@ -58,7 +58,7 @@ def differences(actual, expected, where=""):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_group_takes_the_updates_of_one_worker(workers, alone, script, size):
-    """Parameters, momentum, BatchNorm buffers, records and hold-out metrics, at every update."""
+    """Parameters, momentum, BatchNorm buffers and records at every update; averages and metrics."""
     for name in script.RUNS:
         expected = alone["runs"][name]
         assert len(expected["states"]) >= 6
@@ -79,6 +79,8 @@ def test_the_updates_that_are_compared_do_something(alone, script):
             assert sorted(same) == sorted(script.STILL.get(script.RUNS[name][0], [])), name
         assert 0 < run["records"][0]["agreement_rate"] < 1
         assert run["holdout"][0] != run["holdout"][1], name
+        averaged, last = run["averages"][-1], run["states"][-1]["student"]
+        assert (differences(averaged, last) != []) == (name in script.INGREDIENTS), name
     measured = [epoch for run in alone["runs"].values() for epoch in run["holdout"]]
     assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in measured)
 

@@ -13,6 +13,13 @@ def attacks() -> Family[Any]:
     return ATTACKS
 
 
+def averages() -> Family[Any]:
+    """Return the family of ``training.average``."""
+    from dfshield.training.averages import AVERAGES
+
+    return AVERAGES
+
+
 def defences() -> Family[Any]:
     """Return the family of ``evaluation.defences``."""
     from dfshield.defences import DEFENCES
@@ -34,6 +41,13 @@ def objectives() -> Family[Any]:
     return OBJECTIVES
 
 
+def schedules() -> Family[Any]:
+    """Return the family of ``training.schedule``."""
+    from dfshield.training.schedules import SCHEDULES
+
+    return SCHEDULES
+
+
 def synthesizers() -> Family[Any]:
     """Return the family of ``synthesis.method``."""
     from dfshield.synthesis import SYNTHESIZERS
@@ -50,9 +64,11 @@ def trackers() -> Family[Any]:
 
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
+    "averages": averages,
     "defences": defences,
     "diversity": diversity,
     "objectives": objectives,
+    "schedules": schedules,
     "synthesizers": synthesizers,
     "trackers": trackers,
 }

@@ -2,6 +2,7 @@
 
 from dfshield.divergence import kl_divergence
 from dfshield.results import HoldoutMetrics
+from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
@@ -20,14 +21,18 @@ from dfshield.training.objectives import (
     TradesObjective,
 )
 from dfshield.training.records import UpdateRecord
+from dfshield.training.schedules import SCHEDULES, Schedule
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer
 
 __all__ = [
+    "AVERAGES",
     "OBJECTIVES",
+    "SCHEDULES",
     "AdversarialTrainer",
     "ArdObjective",
+    "Average",
     "BatchNormRecords",
     "DeferredBatchNorm",
     "GradRefine",
@@ -37,6 +42,7 @@ __all__ = [
     "MartObjective",
     "Objective",
     "RsladObjective",
+    "Schedule",
     "SingleWorker",
     "SoftLabelObjective",
     "StandardObjective",
