@@ -125,8 +125,8 @@ class Lease:
             if other is not None and not other.gone:
                 raise InputError(
                     f"{self._root}: another dfshield is at work here ({other.description()}, "
-                    f"last sign of life {max(0, other.silent_for):.0f} s ago): wait for it or stop it, or "
-                    "go on under another name="
+                    f"last sign of life {max(0, other.silent_for):.0f} s ago): wait for it or stop "
+                    "it, or go on under another name="
                 )
             self.taken_from = other
             self._write()
