@@ -1,4 +1,4 @@
-"""Shared by all tests: run-time shape checks, thread count, where real data lies."""
+"""Shared by all tests: thread count, who runs what, where real data lies."""
 
 import os
 from functools import cache
@@ -13,12 +13,12 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import torch  # noqa: F401 - before the hook, under which a library's bytecode is not found
 from jaxtyping import install_import_hook
 
-# Every function of the package checks the shapes of its annotations while the tests run.
-install_import_hook("dfshield", "beartype.beartype").__enter__()
+if os.environ.get("DFSHIELD_CHECK_SHAPES"):  # see test_shapes.py
+    install_import_hook("dfshield", "beartype.beartype").__enter__()
 
-import pytest  # noqa: E402
-from xdist.remote import Producer  # noqa: E402
-from xdist.scheduler import LoadFileScheduling  # noqa: E402
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
 FIRST = "gw0"
