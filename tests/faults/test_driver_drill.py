@@ -14,7 +14,7 @@ from tiny_run import events, wait_until
 pytestmark = pytest.mark.slow
 
 KILLED, STOPPED = -signal.SIGKILL, 130
-QUICK_ROWS = ("SIGKILL", "Ctrl-C")
+QUICK_ROWS = ("Ctrl-C",)  # SIGKILL strikes inside a part, below
 ROWS = {
     "SIGKILL": (signal.SIGKILL, 1, 1, KILLED),
     "SIGKILL, five times": (signal.SIGKILL, 1, 5, KILLED),
@@ -60,6 +60,7 @@ class Forked:
         return os.waitstatus_to_exitcode(status) if pid else None
 
 
+@pytest.mark.drill
 def test_a_closed_terminal(disturbed):
     job = disturbed("driver: its terminal is closed")
     program = str(Path(sys.executable).with_name("dfshield"))
