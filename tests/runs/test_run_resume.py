@@ -56,7 +56,10 @@ def to_train(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("select", "checkpoint_every"), [("last", 3), ("holdout", 1)])
+@pytest.mark.parametrize(
+    ("select", "checkpoint_every"),
+    [("last", 3), pytest.param("holdout", 1, marks=pytest.mark.drill)],
+)
 def test_a_training_killed_between_two_updates_ends_with_the_same_student(
     to_train, uninterrupted, select, checkpoint_every
 ):
@@ -86,7 +89,9 @@ def test_a_training_killed_between_two_updates_ends_with_the_same_student(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)]
+)
 def test_an_interrupted_training_saves_and_says_how_to_go_on(to_train, uninterrupted, number):
     stopped = to_train(training__checkpoint_every=1000)
     run = run_of(stopped)
