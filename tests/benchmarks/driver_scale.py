@@ -3,11 +3,11 @@
     python tests/benchmarks/driver_scale.py
     python tests/benchmarks/driver_scale.py --units 20000 --workers 1000
 
-Drives the driver's own code: plan, manifest, queue, messages, event log, the loop over the workers and
-`status`. Workers and Ray are simulated: a call has ended as soon as it is made. Each row is measured
-with all units and with a tenth of them, in a process of its own, and the ratio of the times per unit
-is printed: 1 where the cost is linear. Prints CPU time per unit, CPU time in all and peak memory. A
-loop that takes more than 20 s is cut off; what is printed is then of the units it got to.
+Drives the driver's own code: plan, manifest, queue, messages, event log, the loop over the workers
+and `status`. Workers and Ray are simulated: a call has ended as soon as it is made. Each row is
+measured with all units and with a tenth of them, in a process of its own, and the ratio of the times
+per unit is printed: 1 where the cost is linear. Prints CPU time per unit, CPU time in all and peak
+memory. A loop that takes more than 20 s is cut off; what is printed is then of the units it got to.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import count, islice
@@ -41,7 +41,6 @@ from dfshield.runs.watching.events import SilentObserver
 from dfshield.runs.watching.status import run_status
 from dfshield.runs.work.synthesis import PartSummary
 from dfshield.storage import (
-    Folder,
     Manifest,
     Part,
     format_of,
@@ -76,7 +75,8 @@ class Spent:
     def on_each(self, name: str, work: Iterable[object]) -> None:
         """Go through an iterable whose items are units, at most for `LONGEST_S`."""
         start, units = time.process_time(), 0
-        for units, _ in enumerate(work, start=1):
+        for _ in work:
+            units += 1
             if time.process_time() - start > LONGEST_S:
                 break
         self.rows[name] = time.process_time() - start, units
@@ -239,7 +239,10 @@ class SimulatedExecutor:
     def map(self, task: object, groups: list, *, engine: Engine, monitor: object) -> Iterator:
         queue = WorkQueue(groups, max_retries=3)
         start, reader = time.process_time(), LocalReader()
-        with mock.patch.object(task_loop, "ray", self.ray):
+        with (
+            mock.patch.object(task_loop, "ray", self.ray),
+            mock.patch.object(task_loop, "draining_nodes", frozenset),
+        ):
             loop = task_loop.TaskLoop(self.ray, reader, task, queue, engine, monitor)
             for done in loop.run():
                 yield done
