@@ -17,10 +17,11 @@ from pydantic import (
 from pydantic_core import to_json
 
 from dfshield.brief import BriefModel
+from dfshield.canonical import json_text
 from dfshield.errors import InputError
 from dfshield.storage.arrays import ImageDtype
 from dfshield.storage.columns import FORMAT_1, check_columns, is_format_1
-from dfshield.storage.filesystem import Folder, MissingFileError, json_text
+from dfshield.storage.filesystem import Folder, MissingFileError
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
