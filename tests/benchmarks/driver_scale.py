@@ -5,9 +5,9 @@
 
 Drives the driver's own code: plan, manifest, queue, messages, event log, the loop over the workers
 and `status`. Workers and Ray are simulated: a call has ended as soon as it is made. Each row is
-measured with all units and with a tenth of them, in a process of its own, and the ratio of the times
-per unit is printed: 1 where the cost is linear. Prints CPU time per unit, CPU time in all and peak
-memory. A loop that takes more than 20 s is cut off; what is printed is then of the units it got to.
+measured with all units and with a tenth of them, in a process of its own, and the ratio of the
+times per unit is printed: 1 where the cost is linear. Prints CPU time per unit, CPU time in all and
+peak memory. A loop that takes more than 20 s is cut off; its figures are of the units it got to.
 """
 
 import argparse

@@ -67,6 +67,19 @@ def test_child_keeps_the_options_of_the_uri():
     assert folder.child("b", "c").path == "bucket/a/b/c"
 
 
+def test_names_of_files_and_folders(any_folder):
+    assert any_folder.list() == any_folder.folders() == []
+    for name in ("b/c/d", "b/a", "e", "b0/x"):
+        any_folder.write_bytes(name, b"12")
+    names = ["b/a", "b/c/d", "b0/x", "e"]
+    assert any_folder.list() == list(any_folder.sizes()) == names
+    assert any_folder.list("b") == list(any_folder.sizes("b")) == names[:2]
+    assert any_folder.sizes()["e"] == any_folder.size("e") == 2
+    assert any_folder.list("none") == []
+    assert any_folder.folders() == ["b", "b0"]
+    assert any_folder.child("b").folders() == ["c"]
+
+
 def test_missing_file(any_folder):
     with pytest.raises(MissingFileError, match="x: there is no such file"):
         any_folder.read_bytes("x")

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, asdict
 
 import pytest
 
-from dfshield.canonical import identity_hash
+from dfshield.canonical import identity_hash, json_value
 from dfshield.errors import InputError
 from dfshield.storage import (
     FORMAT_VERSION,
@@ -144,6 +144,20 @@ def test_identity_hash():
     assert identity_hash({"b": [True, "ü"], "a": 1}) == (
         "e9e0976f7eb3c0e72f9037eaf07b433eae8316c7840d4d07bf7a3fb8dd9d73c2"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"a": [1, 2.5e-05, NaN, 1e400]}', b'"\\udc80"', b'\xef\xbb\xbf"x"', b"1" * 40, b"\xff", b""],
+)
+def test_json_is_read_as_json_reads_it(text):
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever its text
+            json_value(text)
+    else:
+        assert repr(json_value(text)) == repr(expected)
 
 
 def edited(folder, edit):

@@ -22,7 +22,7 @@ ENGINE = Engine(device="cpu", threads=1, torch="2")
 
 
 class SimulatedRay(PoolWorkers):
-    """Also the pool of workers. A call of a unit is lost with a probability, or ends with a result."""
+    """Also the pool of workers. A call is lost with a probability, or ends with a result."""
 
     ObjectRef = ray.ObjectRef
     exceptions = ray.exceptions

@@ -23,7 +23,7 @@ DIGEST_FILE = "events.digest.json"
 KEYS = ("time", "event")  # every event has these
 SECONDS_BETWEEN_WRITES = 5.0
 SEGMENT_BYTES = 256 * 1024
-DIGEST_BYTES = 4 * 1024 * 1024
+DIGEST_BYTES = 2 * 1024 * 1024
 _END = 64  # bytes by which a digested file is known again
 
 
@@ -35,7 +35,7 @@ class EventLog:
     appended to, lines are collected and go out every few seconds as objects in ``events/``, named
     by time, host and process, so that two drivers do not write the same one.
 
-    Every four megabytes what all of them come to is written to ``events.digest.json``, so that
+    Every two megabytes what all of them come to is written to ``events.digest.json``, so that
     nobody who asks for the state of a run reads a long log: see `digested_events`.
 
     Args:
@@ -102,13 +102,13 @@ class EventLog:
 
     def _digest(self) -> None:
         """Write what the log comes to, if there is enough that has not been digested."""
+        self._digest_at = self._size + DIGEST_BYTES
         with suppress(DfshieldError):  # the log itself is whole without it
             digest, new, _ = _followed(self._root)
             if new >= DIGEST_BYTES:
                 self._root.write_bytes(DIGEST_FILE, json.dumps(digest.model_dump()).encode())
-                new = 0
-            self._digest_at = self._size - new
-        self._digest_at += DIGEST_BYTES
+            else:
+                self._digest_at -= new
 
 
 def _segment_name() -> str:
@@ -162,14 +162,23 @@ class _Digest(BaseModel):
             raise ValueError("events: not events")
         return self
 
-    def add(self, file: str, start: int, data: bytes) -> None:
-        """Take in the next whole lines of a file, a few megabytes at a time."""
-        while data:
-            most = data.rfind(b"\n", 0, DIGEST_BYTES) + 1 or data.find(b"\n") + 1
-            piece, data = data[:most], data[most:]
-            self.events = condensed(_in_order([*self.events, *_events_in(piece)]))
-            start += most
-            self.covered[file] = start, piece[-_END:].decode("latin-1")
+    def add(self, file: str, offset: int, data: bytes, start: int, stop: int) -> None:
+        """Take in the next whole lines of a file, a few megabytes at a time.
+
+        Args:
+            file: its name.
+            offset: where the data stand in it.
+            data: with its next lines.
+            start: where in the data these lines begin.
+            stop: where they end.
+        """
+        while start < stop:
+            most = data.rfind(b"\n", start, start + DIGEST_BYTES) + 1
+            end = most or data.index(b"\n", start) + 1
+            new = _events_in(data[start:end])
+            self.events = condensed(_in_order([*self.events, *new]))
+            self.covered[file] = offset + end, data[max(0, end - _END) : end].decode("latin-1")
+            start = end
 
 
 class _ReplacedError(Exception):
@@ -199,11 +208,12 @@ def _follow(root: Folder, digest: _Digest) -> tuple[_Digest, int, list[Event]]:
         start, end = digest.covered.get(file, (0, ""))
         if size == start:
             continue
-        data = root.read_bytes(file, start=start - len(end))
+        offset = start - len(end)
+        data = root.read_bytes(file, start=offset)
         if not data.startswith(end.encode("latin-1")):
             raise _ReplacedError
         whole = data.rfind(b"\n") + 1
-        digest.add(file, start, data[len(end) : whole])
+        digest.add(file, offset, data, len(end), whole)
         new += whole - len(end)
         cut_short += _events_in(data[whole:])
     return digest, new, cut_short

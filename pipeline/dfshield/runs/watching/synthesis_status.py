@@ -145,4 +145,3 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
         }
         for name, place in places.items()
     ]
-

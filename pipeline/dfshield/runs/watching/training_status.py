@@ -32,4 +32,3 @@ def _holdout(student: Folder) -> dict[str, Any] | None:
     training = filled(record["identity"]).get("training", {}) if record else {}
     kept = kept_epoch(read_history(student), best=training.get("select") == "holdout")
     return None if kept is None else {"epoch": kept["epoch"], **kept["holdout"]}
-

@@ -106,9 +106,7 @@ def _recorded(
     return summary if valid else None
 
 
-def _drawn(
-    folder: Folder, manifest: Manifest, shard: int, parts: Sequence[Part]
-) -> bytes | None:
+def _drawn(folder: Folder, manifest: Manifest, shard: int, parts: Sequence[Part]) -> bytes | None:
     """Return the picture in the folder, or None if it, or the summary beside it, is not valid."""
     if _recorded(folder, manifest, shard, parts) is None:
         return None
