@@ -90,7 +90,7 @@ class _Digest:
         self._seen.add(worker)
         if name == "unit_started":
             self._started.setdefault(unit_of(event), []).append(self._keep(event))
-        elif name in COMMITS and isinstance(seed, int | None):
+        elif name in COMMITS and (seed is None or isinstance(seed, int)):
             self._add_commit(event, worker, seed)
         elif name != "unit_done":
             self._keep(event)

@@ -199,11 +199,13 @@ def _followed(root: Folder) -> tuple[_Digest, int, list[Event]]:
 
 def _follow(root: Folder, digest: _Digest) -> tuple[_Digest, int, list[Event]]:
     sizes = root.sizes(EVENTS_FOLDER)
-    if (size := root.size(EVENTS_FILE)) is not None:
-        sizes[EVENTS_FILE] = size
+    own = root.size(EVENTS_FILE)
+    if own is not None:
+        sizes[EVENTS_FILE] = own
     if any(sizes.get(file, -1) < size for file, (size, _) in digest.covered.items()):
         raise _ReplacedError
-    new, cut_short = 0, []
+    new = 0
+    cut_short: list[Event] = []
     for file, size in sizes.items():
         start, end = digest.covered.get(file, (0, ""))
         if size == start:
