@@ -72,7 +72,7 @@ class RunLayout:
 
 def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
     """Return the folders that hold a seed's stages; the seed is None where there is only one."""
-    found = sorted({name.split("/")[0] for name in root.list() if name.startswith(names.SEED)})
+    found = [name for name in root.folders() if name.startswith(names.SEED)]
     if not found:
         return [(None, root)]
     return [(name.removeprefix(names.SEED), root.child(name)) for name in found]

@@ -17,7 +17,7 @@ from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.names import PAGE
 from dfshield.runs.stages.registry import STAGES
-from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.watching.event_log import digested_events
 from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
@@ -114,7 +114,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
-    made = (e for e in read_events(root) if e["event"] in ("part_committed", "fit_done"))
+    made = (e for e in digested_events(root) if e["event"] in ("part_committed", "fit_done"))
     return sum((float(e.get("seconds", 0)) for e in made if e.get("seed") == seed), 0.0)
 
 

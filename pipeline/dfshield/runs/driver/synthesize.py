@@ -1,5 +1,6 @@
 """Making the surrogate data set, part by part."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -163,11 +164,10 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         synthesis=context.config.synthesis,
         sink=context.config.storage.sink,
     )
-    open_parts = set(todo)
+    whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part = made.unit
-        open_parts.discard(part)
         if made.ref is not None:
             refs[part.path] = made.ref
         log.emit(
@@ -180,7 +180,7 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             **made.result.losses,
             worker=made.worker,
         )
-        observer.detail(_format_shards(manifest, open_parts))
+        observer.detail(whole_shards(part))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
@@ -191,10 +191,18 @@ def _by_shard(parts: list[Part]) -> list[list[Part]]:
     return [list(group) for _, group in groups]
 
 
-def _format_shards(manifest: Manifest, open_parts: set[Part]) -> str:
-    shards = {part.shard for part in manifest.split("data")}
-    unfinished = {part.shard for part in open_parts if part.split == "data"}
-    return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
+def _shard_counter(manifest: Manifest, todo: list[Part]) -> Callable[[Part], str]:
+    """Return what takes note of a part that is made, and says how many shards are whole."""
+    total = len({part.shard for part in manifest.split("data")})
+    left = Counter(part.shard for part in todo if part.split == "data")
+
+    def count(made: Part) -> str:
+        left[made.shard] -= made.split == "data"
+        if left[made.shard] <= 0:
+            del left[made.shard]
+        return f"{total - len(left)}/{total} shards"
+
+    return count
 
 
 def _reader(
