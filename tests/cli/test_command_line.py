@@ -23,6 +23,7 @@ COMMANDS = [
     ["report"],
     ["status"],
     ["verify"],
+    ["export-data"],
     ["methods"],
     ["config", "schema"],
     ["config", "show"],

@@ -24,8 +24,7 @@ _ABANDONED_AFTER_S = 3600.0
 def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
     """Write under a temporary name beside the file, flush to the disk and rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
-    temporary = path.with_name(f".{path.name}.{writer}{_ENDING}")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
@@ -36,6 +35,12 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name beside a file or folder for what this process has not finished of it."""
+    writer = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
+    return path.with_name(f".{path.name}.{writer}{_ENDING}")
 
 
 class LineAppender:

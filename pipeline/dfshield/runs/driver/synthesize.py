@@ -16,6 +16,7 @@ from dfshield.runs.execution.engine_choice import (
     planned_engine,
     resumed_engine,
 )
+from dfshield.runs.export.card import keep_card
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.names import UNFINISHED
@@ -43,7 +44,7 @@ from dfshield.synthesis import FittedSynthesizer
 
 
 def make_images(context: RunContext, seed: int) -> None:
-    """Make every planned part that is not there, then the shards' summaries.
+    """Make every planned part that is not there, then the shards' summaries and the card.
 
     A synthesizer with a generator has it fitted first, by one job whose result stays.
 
@@ -87,6 +88,8 @@ def make_images(context: RunContext, seed: int) -> None:
         _make(context, folder, manifest, todo)
     read = _reader(context, folder, manifest)
     summarise_shards(folder, manifest, read)
+    if sink == "parquet" or not todo:
+        keep_card(folder, manifest)
     if todo or not record["done"]:
         found = measured_diversity(context.config.synthesis.diversity, manifest, read)
         present = folder.sizes()
