@@ -3,13 +3,14 @@
 import pytest
 import torch
 from frozen_digits import check_digits, surrogate, trained_teacher
-from test_accelerated import assert_same, trained
+from test_accelerated import assert_same, of_objective, trained
 from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
 from dfshield.attacks import PGD
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
+from dfshield.training import OBJECTIVES
 
 __all__ = ["images", "make_student"]
 
@@ -22,9 +23,11 @@ def _compiled_anew():
     torch.compiler.reset()
 
 
-def test_compiled_training_is_the_plain_one(make_student, images):
-    plain = trained(make_student(), images)
-    fast = trained(make_student(), images, acceleration=Acceleration(compiled=True))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_compiled_training_is_the_plain_one(make_student, images, objective):
+    changes = of_objective(objective)
+    plain = trained(make_student(), images, **changes)
+    fast = trained(make_student(), images, acceleration=Acceleration(compiled=True), **changes)
     assert_same(plain, fast, tolerance=1e-4)
 
 

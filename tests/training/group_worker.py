@@ -15,10 +15,10 @@ from torch import nn
 from dfshield.errors import DfshieldError
 from dfshield.seeds import RngStream, generator
 from dfshield.training import (
+    OBJECTIVES,
     AdversarialTrainer,
     GradRefine,
     InnerMaximization,
-    SoftLabelObjective,
     TorchWorkerGroup,
     WorkerGroup,
     holdout_metrics,
@@ -26,13 +26,14 @@ from dfshield.training import (
 
 RUNS = {
     # 13 mini-batches an epoch: groups of 6, 6, 1; 5, 5, 3; and 2, ..., 2, 1.
-    "convolutional, K = 6, linf": ("convolutional", 6, "linf"),
-    "convolutional, K = 5, l2": ("convolutional", 5, "l2"),
-    "convolutional, K = 2, l2": ("convolutional", 2, "l2"),
-    "dropout, K = 6, l2": ("dropout", 6, "l2"),
-    "dropout, K = 5, linf": ("dropout", 5, "linf"),
-    "frozen, K = 6, l2": ("frozen", 6, "l2"),
+    "convolutional, K = 6, linf": ("convolutional", 6, "linf", "soft-label"),
+    "convolutional, K = 5, l2": ("convolutional", 5, "l2", "mart"),
+    "convolutional, K = 2, l2": ("convolutional", 2, "l2", "ard"),
+    "dropout, K = 6, l2": ("dropout", 6, "l2", "rslad"),
+    "dropout, K = 5, linf": ("dropout", 5, "linf", "std"),
+    "frozen, K = 6, l2": ("frozen", 6, "l2", "trades"),
 }
+"""Network, mini-batches of a group, norm and objective; every objective is there."""
 # What stands still in training, by network: a layer of two names.
 STILL = {
     "frozen": [f"{i}.{k}" for i in (1, 4) for k in ("running_mean", "running_var")]
@@ -99,18 +100,25 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def make_trainer(run: str, group: WorkerGroup | None, **changes: object) -> AdversarialTrainer:
-    network, num_batches, norm = RUNS[run]
+    network, num_batches, norm, name = RUNS[run]
+    objective = OBJECTIVES.make(name)
     student = make_student(network)
     images, teacher_logits = data()
     arguments = {
         "images": images,
-        "labels": torch.zeros(51, dtype=torch.int64),
+        "labels": torch.arange(51) % 4,
         "teacher_logits": teacher_logits,
         "optimizer": torch.optim.SGD(
             student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
         ),
-        "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, num_steps=2),
+        "objective": objective,
+        "inner": InnerMaximization(
+            eps=0.1 if norm == "linf" else 0.5,
+            norm=norm,
+            num_steps=2,
+            loss=objective.inner_loss,
+            start=objective.inner_start,
+        ),
         "epochs": 2,
         "batch_size": 4,
         "num_batches": num_batches,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfshield.training import SingleWorker, WorkerGroup
+from dfshield.training import OBJECTIVES, SingleWorker, WorkerGroup
 
 SCRIPT = Path(__file__).with_name("group_worker.py")
 SIZES = (1, 2, 3)
@@ -67,6 +67,10 @@ def test_every_group_takes_the_updates_of_one_worker(workers, alone, script, siz
             assert differences(workers[size, rank]["runs"][name], expected) == [], (name, rank)
 
 
+def test_every_objective_is_trained_with(script):
+    assert {objective for *_, objective in script.RUNS.values()} == set(OBJECTIVES)
+
+
 def test_the_updates_that_are_compared_do_something(alone, script):
     for name in script.RUNS:
         run = alone["runs"][name]
@@ -74,8 +78,9 @@ def test_the_updates_that_are_compared_do_something(alone, script):
             same = [k for k, v in after["student"].items() if torch.equal(v, before["student"][k])]
             assert sorted(same) == sorted(script.STILL.get(script.RUNS[name][0], [])), name
         assert 0 < run["records"][0]["agreement_rate"] < 1
-        assert run["holdout"][0] != run["holdout"][1]
-        assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in run["holdout"])
+        assert run["holdout"][0] != run["holdout"][1], name
+    measured = [epoch for run in alone["runs"].values() for epoch in run["holdout"]]
+    assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in measured)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -10,9 +10,13 @@ from dfshield.training.holdout import holdout_metrics
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import (
     OBJECTIVES,
+    ArdObjective,
     Losses,
+    MartObjective,
     Objective,
+    RsladObjective,
     SoftLabelObjective,
+    StandardObjective,
     TradesObjective,
 )
 from dfshield.training.records import UpdateRecord
@@ -23,15 +27,19 @@ from dfshield.training.trainer import AdversarialTrainer
 __all__ = [
     "OBJECTIVES",
     "AdversarialTrainer",
+    "ArdObjective",
     "BatchNormRecords",
     "DeferredBatchNorm",
     "GradRefine",
     "HoldoutMetrics",
     "InnerMaximization",
     "Losses",
+    "MartObjective",
     "Objective",
+    "RsladObjective",
     "SingleWorker",
     "SoftLabelObjective",
+    "StandardObjective",
     "SupervisedEpoch",
     "TorchWorkerGroup",
     "TradesObjective",
