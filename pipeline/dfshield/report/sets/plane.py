@@ -94,7 +94,7 @@ def plane_figure(view: PlaneView, features: str, *, form: Form = "png") -> bytes
 
 
 def _scatter(axis: Axes, of: PointsView, colour: str, size: float) -> None:
-    (name,) = drawable_names([of.name], length=30)
+    (name,) = drawable_names([of.name], length=16)
     shown = f"{len(of.points):,} of {of.num_images:,}"
     axis.scatter(
         of.points[:, 0],
