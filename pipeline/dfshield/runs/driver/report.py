@@ -11,7 +11,7 @@ from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.evaluate import read_results
-from dfshield.runs.driver.teacher import finished_teacher
+from dfshield.runs.driver.teacher import finished_teacher, load_teacher
 from dfshield.runs.driver.train import trained_student
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
@@ -109,7 +109,12 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         "class_counts": [sum(of_class) for of_class in counts],
         "seconds": _synthesis_seconds(context.layout.root, seed),
         "picture": shard_picture(data.folder, data.manifest, 0),
-        "diversity": shown_diversity(config.synthesis.diversity, data),
+        "diversity": shown_diversity(
+            config.synthesis.diversity,
+            data,
+            load_teacher=lambda: load_teacher(context),
+            observer=context.observer,
+        ),
     }
 
 

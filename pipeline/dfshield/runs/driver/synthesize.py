@@ -91,7 +91,13 @@ def make_images(context: RunContext, seed: int) -> None:
     if sink == "parquet" or not todo:
         keep_card(folder, manifest)
     if todo or not record["done"]:
-        found = measured_diversity(context.config.synthesis.diversity, manifest, read)
+        found = measured_diversity(
+            context.config.synthesis.diversity,
+            manifest,
+            read,
+            load_teacher=lambda: teacher,
+            observer=context.observer,
+        )
         present = folder.sizes()
         files = [name for name in _files(manifest) if name in present]
         finish(folder, record, *files, sink=sink, diversity=found)
