@@ -57,7 +57,8 @@ def to_train(uninterrupted, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("select", "checkpoint_every", "average"), [("last", 3, "none"), ("holdout", 1, "ema")]
+    ("select", "checkpoint_every", "average"),
+    [("last", 3, "none"), pytest.param("holdout", 1, "ema", marks=pytest.mark.drill)],
 )
 def test_a_training_killed_between_two_updates_ends_with_the_same_student(
     to_train, uninterrupted, select, checkpoint_every, average
@@ -92,7 +93,9 @@ def test_a_training_killed_between_two_updates_ends_with_the_same_student(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)]
+)
 def test_an_interrupted_training_saves_and_says_how_to_go_on(to_train, uninterrupted, number):
     stopped = to_train(training__checkpoint_every=1000)
     run = run_of(stopped)

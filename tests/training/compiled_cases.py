@@ -60,7 +60,9 @@ def test_compiled_bfloat16_passes_are_ordinary_ones():
     check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.drill), "bfloat16"]
+)
 def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     teacher = trained_teacher()
     check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))

@@ -96,7 +96,7 @@ def working(
     settings = make_settings()
     try:
         with (
-            _no_trace_of_matplotlib(),
+            no_trace_of_matplotlib(),
             stop_signals_as_interrupt(),
             _executor(settings, (place or RunLayout.of)(settings), observer) as executor,
         ):
@@ -144,7 +144,7 @@ def new_observer() -> "TerminalObserver | LineObserver":
 
 
 @contextmanager
-def _no_trace_of_matplotlib() -> Iterator[None]:
+def no_trace_of_matplotlib() -> Iterator[None]:
     """Let matplotlib keep its list of fonts elsewhere than in the user's home; ours are its own."""
     name = "MPLCONFIGDIR"
     if name in os.environ:

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from dfshield import __version__
+from dfshield.cli.comparing import diversity, figure_app
 from dfshield.cli.execution import execute, trusting
+from dfshield.cli.exporting import export_data
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
 from dfshield.cli.methods import methods
@@ -212,8 +214,9 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    for command in (audit, sweep, status, verify, doctor, methods):
+    for command in (audit, diversity, sweep, status, verify, export_data, doctor, methods):
         app.command()(command)
+    app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")
     return app
 

@@ -1,4 +1,4 @@
-"""The families of methods that a configuration chooses from; `dfshield methods` lists them."""
+"""The families of methods to choose from by name; `dfshield methods` lists them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,11 +34,25 @@ def diversity() -> Family[Any]:
     return DIVERSITY
 
 
+def features() -> Family[Any]:
+    """Return the family of ``--features``."""
+    from dfshield.diversity.features import FEATURE_SPACES
+
+    return FEATURE_SPACES
+
+
 def objectives() -> Family[Any]:
     """Return the family of ``training.objective``."""
     from dfshield.training.objectives import OBJECTIVES
 
     return OBJECTIVES
+
+
+def reference() -> Family[Any]:
+    """Return the family of ``dfshield diversity --metric``."""
+    from dfshield.diversity.reference import REFERENCE
+
+    return REFERENCE
 
 
 def schedules() -> Family[Any]:
@@ -67,7 +81,9 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "averages": averages,
     "defences": defences,
     "diversity": diversity,
+    "features": features,
     "objectives": objectives,
+    "reference": reference,
     "schedules": schedules,
     "synthesizers": synthesizers,
     "trackers": trackers,

@@ -14,8 +14,8 @@ from dfshield.runs.execution.engine_choice import planned_engine, resumed_engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
-from dfshield.runs.layout import seed_folders
-from dfshield.runs.names import SYNTHETIC, TEACHER
+from dfshield.runs.layout import surrogate_folders
+from dfshield.runs.names import TEACHER
 from dfshield.runs.watching.events import Observer
 from dfshield.runs.work.synthesis import (
     STREAMS,
@@ -26,7 +26,6 @@ from dfshield.runs.work.synthesis import (
 )
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
-    MANIFEST,
     Folder,
     Manifest,
     Part,
@@ -45,23 +44,7 @@ def verify_run(location: str) -> list[VerifyReport]:
     Raises:
         InputError: if there is none.
     """
-    return [verify(data) for data in _data_folders(location)]
-
-
-def _data_folders(location: str) -> list[Folder]:
-    """Return the surrogate data sets of a run folder, one a seed, or the data set itself.
-
-    Raises:
-        InputError: if there is none.
-    """
-    folder = Folder.at(location)
-    if folder.exists(MANIFEST):
-        return [folder]
-    synthetic = [of_seed.child(SYNTHETIC) for _, of_seed in seed_folders(folder)]
-    present = [data for data in synthetic if data.exists(MANIFEST)]
-    if not present:
-        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
-    return present
+    return [verify(data) for data in surrogate_folders(location)]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from dfshield.storage.surrogate import (
     verify,
 )
 from dfshield.storage.tables import PartError, part_arrays, part_table, table_checksum
+from dfshield.storage.whole import require_absent, whole_file, whole_folder
 
 __all__ = [
     "FORMAT_VERSION",
@@ -54,8 +55,11 @@ __all__ = [
     "read_manifest",
     "read_part",
     "redacted",
+    "require_absent",
     "table_checksum",
     "verify",
+    "whole_file",
+    "whole_folder",
     "write_manifest",
     "write_part",
 ]

@@ -1,7 +1,6 @@
 """Folders on any file system that pyarrow knows: atomic writes, and errors said in one line."""
 
 import builtins
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +13,15 @@ import filelock
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from dfshield.canonical import json_text, json_value
 from dfshield.errors import InputError, one_line
-from dfshield.storage.local_files import append_line, is_abandoned, is_temporary, write_atomically
+from dfshield.storage.local_files import (
+    LineAppender,
+    files_below,
+    is_abandoned,
+    is_temporary,
+    write_atomically,
+)
 from dfshield.storage.locations import explained_errors, open_store, with_retries
 
 Value = TypeVar("Value")
@@ -99,22 +105,37 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of this name exists."""
-        info = self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
-        return bool(info.type != pafs.FileType.NotFound)
+        return bool(self._info(name).type != pafs.FileType.NotFound)
+
+    def size(self, name: str) -> int | None:
+        """Return how many bytes a file has; None if there is no such file."""
+        info = self._info(name)
+        return int(info.size) if info.type == pafs.FileType.File else None
 
     def list(self, name: str = "") -> builtins.list[str]:
         """Return the files at any depth below ``name``, sorted, as names relative to this folder.
 
         Temporary files are left out; a folder that does not exist has no files.
         """
-        return list(self.sizes(name))
+        if self.local is None:
+            return list(self.sizes(name))
+        start = self.local / name
+        found = self._ask(name, lambda: sorted(files_below(start)))
+        prefix = f"{name}/" if name else ""
+        return [f"{prefix}{file}" for file in found if not is_temporary(file)]
+
+    def folders(self) -> builtins.list[str]:
+        """Return the names of the folders right below this one, sorted."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        found = self._ask("", lambda: self.filesystem.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Return the same files with how many bytes each has; nothing is opened."""
         return {file: size for file, size in self._files(name).items() if not is_temporary(file)}
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return what the file holds.
+    def read_bytes(self, name: str, *, start: int = 0) -> bytes:
+        """Return what the file holds, from a byte on.
 
         Raises:
             MissingFileError: if there is no such file.
@@ -122,8 +143,12 @@ class Folder:
 
         def read() -> bytes | None:
             try:
-                with self.filesystem.open_input_stream(self._inside(name)) as stream:
-                    return bytes(stream.read())
+                if not start:
+                    with self.filesystem.open_input_stream(self._inside(name)) as stream:
+                        return bytes(stream.read())
+                with self.filesystem.open_input_file(self._inside(name)) as file:
+                    file.seek(start)
+                    return bytes(file.read())
             except FileNotFoundError:
                 return None
 
@@ -165,24 +190,21 @@ class Folder:
         """
         data = self.read_bytes(name)
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
+            return json_value(data)
+        except ValueError as error:
             raise InputError(f"{self._shown(name)}: not a JSON file: {one_line(error)}") from None
 
     def write_json(self, name: str, value: object) -> None:
         """Write a value (NaN and infinity excluded) as JSON, atomically, in one canonical way."""
-        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-        self.write_bytes(name, f"{text}\n".encode())
+        self.write_bytes(name, json_text(value).encode())
 
-    def append_line(self, name: str, line: str) -> None:
-        """Add one line at the end of a text file, starting a new one after a line cut short.
+    def lines(self, name: str) -> LineAppender:
+        """Return what adds lines at the end of a text file.
 
-        A line is one append, so several processes may add lines. On a local disk only: nothing can
-        be appended to an object.
+        On a local disk only: nothing can be appended to an object.
         """
         assert self.local is not None
-        with explained_errors(self._shown(name)):
-            append_line(self.local / name, line)
+        return LineAppender(self.local / name)
 
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens when there is none."""
@@ -254,6 +276,9 @@ class Folder:
         prefix = len(self.path.rstrip("/")) + 1
         files = {info.path[prefix:]: info.size for info in found if info.type == pafs.FileType.File}
         return dict(sorted(files.items()))
+
+    def _info(self, name: str) -> pafs.FileInfo:
+        return self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
 
     def _inside(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"

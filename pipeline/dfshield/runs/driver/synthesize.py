@@ -1,5 +1,6 @@
 """Making the surrogate data set, part by part."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -15,6 +16,7 @@ from dfshield.runs.execution.engine_choice import (
     planned_engine,
     resumed_engine,
 )
+from dfshield.runs.export.card import keep_card
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.names import UNFINISHED
@@ -42,7 +44,7 @@ from dfshield.synthesis import FittedSynthesizer
 
 
 def make_images(context: RunContext, seed: int) -> None:
-    """Make every planned part that is not there, then the shards' summaries.
+    """Make every planned part that is not there, then the shards' summaries and the card.
 
     A synthesizer with a generator has it fitted first, by one job whose result stays.
 
@@ -86,8 +88,16 @@ def make_images(context: RunContext, seed: int) -> None:
         _make(context, folder, manifest, todo)
     read = _reader(context, folder, manifest)
     summarise_shards(folder, manifest, read)
+    if sink == "parquet" or not todo:
+        keep_card(folder, manifest)
     if todo or not record["done"]:
-        found = measured_diversity(context.config.synthesis.diversity, manifest, read)
+        found = measured_diversity(
+            context.config.synthesis.diversity,
+            manifest,
+            read,
+            load_teacher=lambda: teacher,
+            observer=context.observer,
+        )
         present = folder.sizes()
         files = [name for name in _files(manifest) if name in present]
         finish(folder, record, *files, sink=sink, diversity=found)
@@ -163,11 +173,10 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         synthesis=context.config.synthesis,
         sink=context.config.storage.sink,
     )
-    open_parts = set(todo)
+    whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part = made.unit
-        open_parts.discard(part)
         if made.ref is not None:
             refs[part.path] = made.ref
         log.emit(
@@ -180,7 +189,7 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
             **made.result.losses,
             worker=made.worker,
         )
-        observer.detail(_format_shards(manifest, open_parts))
+        observer.detail(whole_shards(part))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
@@ -191,10 +200,18 @@ def _by_shard(parts: list[Part]) -> list[list[Part]]:
     return [list(group) for _, group in groups]
 
 
-def _format_shards(manifest: Manifest, open_parts: set[Part]) -> str:
-    shards = {part.shard for part in manifest.split("data")}
-    unfinished = {part.shard for part in open_parts if part.split == "data"}
-    return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
+def _shard_counter(manifest: Manifest, todo: list[Part]) -> Callable[[Part], str]:
+    """Return what takes note of a part that is made, and says how many shards are whole."""
+    total = len({part.shard for part in manifest.split("data")})
+    left = Counter(part.shard for part in todo if part.split == "data")
+
+    def count(made: Part) -> str:
+        left[made.shard] -= made.split == "data"
+        if left[made.shard] <= 0:
+            del left[made.shard]
+        return f"{total - len(left)}/{total} shards"
+
+    return count
 
 
 def _reader(

@@ -8,9 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfshield.classifiers import Classifier
 from dfshield.config import VariantConfig
 from dfshield.diversity import DIVERSITY, DiversityMetric
+from dfshield.diversity.features import FEATURE_SPACES
 from dfshield.runs.records import read_record
+from dfshield.runs.watching.events import Observer
+from dfshield.runs.work.features import features_of
 from dfshield.storage import (
     Folder,
     Manifest,
@@ -23,7 +27,12 @@ from dfshield.storage import (
 
 
 def measured_diversity(
-    wanted: Sequence[VariantConfig], manifest: Manifest, read: Callable[[Part], PartArrays]
+    wanted: Sequence[VariantConfig],
+    manifest: Manifest,
+    read: Callable[[Part], PartArrays],
+    *,
+    load_teacher: Callable[[], Classifier],
+    observer: Observer,
 ) -> list[dict[str, Any]]:
     """Return what each metric says of the first images of a data set, in the order of these.
 
@@ -31,6 +40,8 @@ def measured_diversity(
         wanted: the metrics, as ``synthesis.diversity`` names them.
         manifest: what the data set holds.
         read: returns a part of it.
+        load_teacher: returns the teacher of the images; called where a metric needs its features.
+        observer: is shown the progress of these.
 
     Returns:
         For each ``metric`` (name and options), ``num_images`` that were measured, and ``values``.
@@ -42,8 +53,16 @@ def measured_diversity(
     if not metrics:
         return []
     counts = [_count(metric, manifest) for metric in metrics]
-    pixels = any(metric.needs_images for metric in metrics)
+    pixels = any(metric.needs_images or metric.needs_features for metric in metrics)
     sample = _first_images(manifest, read, max(counts), pixels=pixels)
+    if any(metric.needs_features for metric in metrics):
+        sample["features"] = features_of(
+            sample["images"],
+            FEATURE_SPACES.make("teacher", model=load_teacher()),
+            device="cpu",
+            observer=observer,
+            title="Features of the surrogate images",
+        )
     return [
         {"metric": DIVERSITY.describe(metric), "num_images": count, "values": metric(**sample)}
         for metric, count in zip(metrics, counts, strict=True)
@@ -51,12 +70,16 @@ def measured_diversity(
 
 
 def shown_diversity(
-    wanted: Sequence[VariantConfig], data: SurrogateDataset
+    wanted: Sequence[VariantConfig],
+    data: SurrogateDataset,
+    *,
+    load_teacher: Callable[[], Classifier],
+    observer: Observer,
 ) -> list[dict[str, Any]]:
     """Return the rows of the page: those of the record, else measured here; writes nothing.
 
     What is neither recorded nor to be had from files, as the parts of an object-store sink, is left
-    out.
+    out. The teacher and the observer are those of `measured_diversity`.
 
     Raises:
         PartError: if a part that has to be read is broken.
@@ -69,7 +92,9 @@ def shown_diversity(
         found = [entry for entry in known if _is_of(entry, metric, data.manifest)]
         if not found and not missing:
             read = partial(read_part, data.folder, data.manifest)
-            found = measured_diversity([each], data.manifest, read)
+            found = measured_diversity(
+                [each], data.manifest, read, load_teacher=load_teacher, observer=observer
+            )
         rows += [row for entry in found[:1] for row in _rows(entry, metric)]
     return rows
 

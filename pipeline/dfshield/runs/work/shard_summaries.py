@@ -1,7 +1,8 @@
 """What is recorded of every finished shard: agreement, class counts and a picture."""
 
 import io
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,9 +34,9 @@ def summarise_shards(
     """
     if read is None:
         read = partial(read_part, folder, manifest)
-    for shard in _shards(manifest):
-        if _drawn(folder, manifest, shard) is None:
-            summary, picture = _summarise(read, manifest, shard)
+    for shard, parts in _shards(manifest).items():
+        if _drawn(folder, manifest, shard, parts) is None:
+            summary, picture = _summarise(read, manifest, shard, parts)
             folder.write_bytes(f"{_name(shard)}.png", picture)
             folder.write_json(f"{_name(shard)}.json", summary)
 
@@ -48,8 +49,8 @@ def shard_summaries(folder: Folder, manifest: Manifest) -> list[dict[str, Any]]:
     """
     read = partial(read_part, folder, manifest)
     return [
-        _recorded(folder, manifest, shard) or _summarise(read, manifest, shard)[0]
-        for shard in _shards(manifest)
+        _recorded(folder, manifest, shard, parts) or _summarise(read, manifest, shard, parts)[0]
+        for shard, parts in _shards(manifest).items()
     ]
 
 
@@ -60,7 +61,8 @@ def shard_picture(folder: Folder, manifest: Manifest, shard: int) -> bytes:
         PartError: if a part that has to be read is missing or broken.
     """
     read = partial(read_part, folder, manifest)
-    return _drawn(folder, manifest, shard) or _summarise(read, manifest, shard)[1]
+    parts = _shards(manifest).get(shard, [])
+    return _drawn(folder, manifest, shard, parts) or _summarise(read, manifest, shard, parts)[1]
 
 
 def summary_files(manifest: Manifest) -> list[str]:
@@ -72,15 +74,17 @@ def _name(shard: int) -> str:
     return f"summary/shard-{shard:05d}"
 
 
-def _shards(manifest: Manifest) -> list[int]:
-    return sorted({part.shard for part in manifest.split("data")})
+def _shards(manifest: Manifest) -> dict[int, list[Part]]:
+    """Return the parts of every shard, by its number, in order."""
+    parts: dict[int, list[Part]] = defaultdict(list)
+    for part in manifest.split("data"):
+        parts[part.shard].append(part)
+    return dict(sorted(parts.items()))
 
 
-def _parts(manifest: Manifest, shard: int) -> list[Part]:
-    return [part for part in manifest.split("data") if part.shard == shard]
-
-
-def _recorded(folder: Folder, manifest: Manifest, shard: int) -> dict[str, Any] | None:
+def _recorded(
+    folder: Folder, manifest: Manifest, shard: int, parts: Sequence[Part]
+) -> dict[str, Any] | None:
     """Return the summary in the folder, or None if it is missing, broken or of fewer images."""
     try:
         summary = folder.read_json(f"{_name(shard)}.json")
@@ -88,7 +92,7 @@ def _recorded(folder: Folder, manifest: Manifest, shard: int) -> dict[str, Any] 
         return None
     if not isinstance(summary, dict):
         return None
-    num_images = sum(part.num_images for part in _parts(manifest, shard))
+    num_images = sum(part.num_images for part in parts)
     agreement, counts = summary.get("teacher_agreement"), summary.get("class_counts")
     valid = (
         summary.get("num_images") == num_images
@@ -102,9 +106,9 @@ def _recorded(folder: Folder, manifest: Manifest, shard: int) -> dict[str, Any] 
     return summary if valid else None
 
 
-def _drawn(folder: Folder, manifest: Manifest, shard: int) -> bytes | None:
+def _drawn(folder: Folder, manifest: Manifest, shard: int, parts: Sequence[Part]) -> bytes | None:
     """Return the picture in the folder, or None if it, or the summary beside it, is not valid."""
-    if _recorded(folder, manifest, shard) is None:
+    if _recorded(folder, manifest, shard, parts) is None:
         return None
     try:
         picture = folder.read_bytes(f"{_name(shard)}.png")
@@ -116,13 +120,13 @@ def _drawn(folder: Folder, manifest: Manifest, shard: int) -> bytes | None:
 
 
 def _summarise(
-    read: Callable[[Part], PartArrays], manifest: Manifest, shard: int
+    read: Callable[[Part], PartArrays], manifest: Manifest, shard: int, parts: Sequence[Part]
 ) -> tuple[dict[str, Any], bytes]:
     counts = np.zeros(manifest.num_classes, dtype=np.int64)
     agreeing = 0
     shown: list[np.ndarray] = []
     shown_labels: list[int] = []
-    for part in _parts(manifest, shard):
+    for part in parts:
         arrays = read(part)
         agreeing += int((arrays.teacher_logits.argmax(axis=1) == arrays.labels).sum())
         for image, label in zip(decode_images(arrays.images), arrays.labels, strict=True):
