@@ -13,16 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.checks import at_least
-from dfshield.classifiers import (
-    gradients,
-    load_state,
-    modes_kept,
-    require_logits,
-)
+from dfshield.classifiers import gradients, load_state, modes_kept, require_logits
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
 from dfshield.seeds import RngStream, derived_seed, generator, torch_generators, whole_seed
-from dfshield.training.averages import Average, NoAverage
+from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.averaging import StudentAverage
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
@@ -136,15 +131,19 @@ class AdversarialTrainer:
         )
         self.attacked = self._passes.attacked
         self._device = self._passes.device
+        self._follow(schedule, average or AVERAGES.make("none"))
+
+    def _follow(self, schedule: Schedule | None, average: Average) -> None:
+        """Set up what goes along with the updates."""
         self._rates = LearningRates(
-            schedule, optimizer, num_updates=self.epochs * self.updates_per_epoch
+            schedule, self.optimizer, num_updates=self.epochs * self.updates_per_epoch
         )
         self._average = StudentAverage(
-            average or NoAverage(),
-            student,
+            average,
+            self.student,
             passes=self._passes,
-            images=images,
-            batch_size=batch_size,
+            images=self.images,
+            batch_size=self.batch_size,
             updates_per_epoch=self.updates_per_epoch,
             epochs=self.epochs,
             seed=self.seed,

@@ -36,6 +36,8 @@ class Vgg16Features(FeatureSpace):
     name = "vgg16"
 
     def __init__(self, *, weights: str) -> None:
+        if not isinstance(weights, str):
+            raise InputError(f"weights: a file was expected (got {weights!r})")
         self.weights = weights
         file = read_weights(weights)
         with torch.device("meta"):  # its weights come from the file alone
