@@ -119,18 +119,17 @@ class Folder:
         Raises:
             MissingFileError: if there is no such file.
         """
+        return self._read(name, self.filesystem.open_input_stream, lambda file: bytes(file.read()))
 
-        def read() -> bytes | None:
-            try:
-                with self.filesystem.open_input_stream(self._inside(name)) as stream:
-                    return bytes(stream.read())
-            except FileNotFoundError:
-                return None
+    def read_within(self, name: str, action: Callable[[pa.NativeFile], Value]) -> Value:
+        """Return what an action reads of a file, which is opened for reading at any place.
 
-        data = self._ask(name, read)
-        if data is None:
-            raise MissingFileError(f"{self._shown(name)}: there is no such file")
-        return data
+        The action reads and does nothing else: what it raises is taken for the file system's.
+
+        Raises:
+            MissingFileError: if there is no such file.
+        """
+        return self._read(name, self.filesystem.open_input_file, action)
 
     def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a whole file, or leave what was there untouched; missing parents are created.
@@ -254,6 +253,21 @@ class Folder:
         prefix = len(self.path.rstrip("/")) + 1
         files = {info.path[prefix:]: info.size for info in found if info.type == pafs.FileType.File}
         return dict(sorted(files.items()))
+
+    def _read(
+        self,
+        name: str,
+        opened: Callable[[str], pa.NativeFile],
+        action: Callable[[pa.NativeFile], Value],
+    ) -> Value:
+        def read() -> Value:
+            try:
+                with opened(self._inside(name)) as file:
+                    return action(file)
+            except FileNotFoundError:
+                raise MissingFileError(f"{self._shown(name)}: there is no such file") from None
+
+        return self._ask(name, read)
 
     def _inside(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
