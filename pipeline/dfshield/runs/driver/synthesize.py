@@ -1,5 +1,6 @@
 """Making the surrogate data set, part by part."""
 
+import time
 from itertools import groupby
 from typing import Any
 
@@ -38,6 +39,10 @@ from dfshield.storage import (
     write_manifest,
 )
 from dfshield.synthesis import FittedSynthesizer
+
+
+SECONDS_BETWEEN_FLUSHES = 1.0
+"""How often the log goes out at most while parts are committed, where lines are collected."""
 
 
 def make_images(context: RunContext, seed: int) -> None:
@@ -157,6 +162,7 @@ def _make(
     )
     open_parts = set(todo)
     refs = context.refs.setdefault(seed, {})
+    flushed = time.monotonic() - SECONDS_BETWEEN_FLUSHES
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
         part, result = made.unit, made.result
         open_parts.discard(part)
@@ -169,6 +175,9 @@ def _make(
             **result.losses,
             worker=made.worker,
         )
+        if time.monotonic() - flushed >= SECONDS_BETWEEN_FLUSHES:
+            log.flush()  # a part that the log lacks would be read whole by a resumed driver
+            flushed = time.monotonic()
         summaries.made(part, result.labels, result.agreeing)
         observer.detail(_format_shards(manifest, open_parts))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
