@@ -40,7 +40,6 @@ from dfshield.storage import (
 )
 from dfshield.synthesis import FittedSynthesizer
 
-
 SECONDS_BETWEEN_FLUSHES = 1.0
 """How often the log goes out at most while parts are committed, where lines are collected."""
 
