@@ -51,9 +51,9 @@ def image_grid(
     """
     pixels, classes = _checked_arrays(images, labels, len(class_names), per_class)
     height, width = pixels.shape[2:]
-    scale = max(1, round(CELL_SIDE / max(height, width)))
+    scale = _scale(height, width)
     row_step, column_step = height * scale + GAP, width * scale + GAP
-    rows = max(1, min(len(class_names), _GRID_HEIGHT // row_step))
+    rows = grid_rows(height, width, len(class_names))
     names = drawable_names(class_names[:rows], length=_NAME_LENGTH)
     font = font_of("DejaVuSans.ttf")
     contrast = "contrast stretched per image" if stretch else "contrast not stretched"
@@ -78,6 +78,15 @@ def image_grid(
     buffer = BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def grid_rows(height: int, width: int, num_classes: int) -> int:
+    """Return how many classes `image_grid` shows, the first ones, of images of this size."""
+    return max(1, min(num_classes, _GRID_HEIGHT // (height * _scale(height, width) + GAP)))
+
+
+def _scale(height: int, width: int) -> int:
+    return max(1, round(CELL_SIDE / max(height, width)))
 
 
 def _captioned(title: str | None, lines: Sequence[str], *, right: int, bottom: int) -> Image.Image:

@@ -1,6 +1,12 @@
 """Storage: file systems, atomic commits, the surrogate data set and checkpoints."""
 
-from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
+from dfshield.storage.arrays import (
+    ImageDtype,
+    PartArrays,
+    decode_images,
+    encode_images,
+    num_agreeing,
+)
 from dfshield.storage.checkpoint import Checkpoint
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.locations import redacted
@@ -15,10 +21,18 @@ from dfshield.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from dfshield.storage.parts import check_part, part_engine, read_part, write_part
+from dfshield.storage.part_ranges import Commit, fits_commit
+from dfshield.storage.parts import (
+    check_part,
+    part_engine,
+    read_commit,
+    read_part,
+    write_part,
+)
 from dfshield.storage.surrogate import (
     PartVerdict,
     SurrogateDataset,
+    SurrogateReader,
     SurrogateTables,
     SurrogateTensors,
     VerifyReport,
@@ -31,6 +45,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "Checkpoint",
+    "Commit",
     "Folder",
     "ImageDtype",
     "Manifest",
@@ -41,17 +56,21 @@ __all__ = [
     "PartVerdict",
     "Split",
     "SurrogateDataset",
+    "SurrogateReader",
     "SurrogateTables",
     "SurrogateTensors",
     "VerifyReport",
     "check_part",
     "decode_images",
     "encode_images",
+    "fits_commit",
     "format_of",
+    "num_agreeing",
     "part_arrays",
     "part_engine",
     "part_table",
     "plan_parts",
+    "read_commit",
     "read_manifest",
     "read_part",
     "redacted",

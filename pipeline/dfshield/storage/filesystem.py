@@ -25,6 +25,7 @@ from dfshield.storage.local_files import (
 from dfshield.storage.locations import explained_errors, open_store, with_retries
 
 Value = TypeVar("Value")
+Opener = Callable[[str], pa.NativeFile]
 
 LOCK_TIMEOUT_S = 10.0
 
@@ -140,22 +141,25 @@ class Folder:
         Raises:
             MissingFileError: if there is no such file.
         """
+        if not start:
+            stream = self.filesystem.open_input_stream
+            return self._read(name, stream, lambda file: bytes(file.read()))
 
-        def read() -> bytes | None:
-            try:
-                if not start:
-                    with self.filesystem.open_input_stream(self._inside(name)) as stream:
-                        return bytes(stream.read())
-                with self.filesystem.open_input_file(self._inside(name)) as file:
-                    file.seek(start)
-                    return bytes(file.read())
-            except FileNotFoundError:
-                return None
+        def read(file: pa.NativeFile) -> bytes:
+            file.seek(start)
+            return bytes(file.read())
 
-        data = self._ask(name, read)
-        if data is None:
-            raise MissingFileError(f"{self._shown(name)}: there is no such file")
-        return data
+        return self.read_within(name, read)
+
+    def read_within(self, name: str, action: Callable[[pa.NativeFile], Value]) -> Value:
+        """Return what an action reads of a file, which is opened for reading at any place.
+
+        The action reads and does nothing else: what it raises is taken for the file system's.
+
+        Raises:
+            MissingFileError: if there is no such file.
+        """
+        return self._read(name, self.filesystem.open_input_file, action)
 
     def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a whole file, or leave what was there untouched; missing parents are created.
@@ -199,30 +203,17 @@ class Folder:
         self.write_bytes(name, json_text(value).encode())
 
     def lines(self, name: str) -> LineAppender:
-        """Return what adds lines at the end of a text file.
-
-        On a local disk only: nothing can be appended to an object.
-        """
+        """Return what adds lines to a text file, on a local disk only: objects cannot grow."""
         assert self.local is not None
         return LineAppender(self.local / name)
 
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens when there is none."""
-
-        def delete() -> None:
-            with suppress(FileNotFoundError):
-                self.filesystem.delete_file(self._inside(name))
-
-        self._ask(name, delete)
+        self._delete(name, self.filesystem.delete_file, self._inside(name))
 
     def remove(self) -> None:
         """Delete the folder with all it holds; nothing happens when there is none."""
-
-        def remove() -> None:
-            with suppress(FileNotFoundError):
-                self.filesystem.delete_dir(self.path)
-
-        self._ask("", remove)
+        self._delete("", self.filesystem.delete_dir, self.path)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -279,6 +270,23 @@ class Folder:
 
     def _info(self, name: str) -> pafs.FileInfo:
         return self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
+
+    def _read(self, name: str, opened: Opener, action: Callable[[pa.NativeFile], Value]) -> Value:
+        def read() -> Value:
+            try:
+                with opened(self._inside(name)) as file:
+                    return action(file)
+            except FileNotFoundError:
+                raise MissingFileError(f"{self._shown(name)}: there is no such file") from None
+
+        return self._ask(name, read)
+
+    def _delete(self, name: str, action: Callable[[str], None], path: str) -> None:
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                action(path)
+
+        self._ask(name, delete)
 
     def _inside(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"

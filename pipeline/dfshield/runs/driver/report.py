@@ -94,7 +94,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
     own = context.layout.synthetic(seed)
     reused = config.training.data
     data = SurrogateDataset.open(expand(reused, key="training.data") if reused else own)
-    summaries = shard_summaries(data.folder, data.manifest)
+    summaries = shard_summaries(data)
     num_images = sum(s["num_images"] for s in summaries)
     counts = zip(*(s["class_counts"] for s in summaries), strict=True)
     method = recorded_synthesis(data.manifest.identity).method
@@ -108,7 +108,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         / num_images,
         "class_counts": [sum(of_class) for of_class in counts],
         "seconds": _synthesis_seconds(context.layout.root, seed),
-        "picture": shard_picture(data.folder, data.manifest, 0),
+        "picture": shard_picture(data, 0),
         "diversity": shown_diversity(
             config.synthesis.diversity,
             data,

@@ -1,7 +1,6 @@
 """How diverse the surrogate images of a run are: measured once they are made, shown by the page."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,31 +14,23 @@ from dfshield.diversity.features import FEATURE_SPACES
 from dfshield.runs.records import read_record
 from dfshield.runs.watching.events import Observer
 from dfshield.runs.work.features import features_of
-from dfshield.storage import (
-    Folder,
-    Manifest,
-    Part,
-    PartArrays,
-    SurrogateDataset,
-    decode_images,
-    read_part,
-)
+from dfshield.storage import Folder, Manifest, SurrogateDataset, SurrogateReader, decode_images
 
 
 def measured_diversity(
     wanted: Sequence[VariantConfig],
-    manifest: Manifest,
-    read: Callable[[Part], PartArrays],
+    data: SurrogateReader,
     *,
     load_teacher: Callable[[], Classifier],
     observer: Observer,
 ) -> list[dict[str, Any]]:
     """Return what each metric says of the first images of a data set, in the order of these.
 
+    Without a metric that looks at pixels, only labels and logits are read.
+
     Args:
         wanted: the metrics, as ``synthesis.diversity`` names them.
-        manifest: what the data set holds.
-        read: returns a part of it.
+        data: reads what the data set holds.
         load_teacher: returns the teacher of the images; called where a metric needs its features.
         observer: is shown the progress of these.
 
@@ -52,9 +43,9 @@ def measured_diversity(
     metrics = [DIVERSITY.make(each.name, **each.options) for each in wanted]
     if not metrics:
         return []
-    counts = [_count(metric, manifest) for metric in metrics]
+    counts = [_count(metric, data.manifest) for metric in metrics]
     pixels = any(metric.needs_images or metric.needs_features for metric in metrics)
-    sample = _first_images(manifest, read, max(counts), pixels=pixels)
+    sample = _first_images(data, max(counts), pixels=pixels)
     if any(metric.needs_features for metric in metrics):
         sample["features"] = features_of(
             sample["images"],
@@ -91,10 +82,7 @@ def shown_diversity(
         metric = DIVERSITY.make(each.name, **each.options)
         found = [entry for entry in known if _is_of(entry, metric, data.manifest)]
         if not found and not missing:
-            read = partial(read_part, data.folder, data.manifest)
-            found = measured_diversity(
-                [each], data.manifest, read, load_teacher=load_teacher, observer=observer
-            )
+            found = measured_diversity([each], data, load_teacher=load_teacher, observer=observer)
         rows += [row for entry in found[:1] for row in _rows(entry, metric)]
     return rows
 
@@ -109,17 +97,18 @@ def _count(metric: DiversityMetric, manifest: Manifest) -> int:
     return min(metric.num_images, sum(part.num_images for part in manifest.split("data")))
 
 
-def _first_images(
-    manifest: Manifest, read: Callable[[Part], PartArrays], count: int, *, pixels: bool
-) -> dict[str, Tensor]:
+def _first_images(data: SurrogateReader, count: int, *, pixels: bool) -> dict[str, Tensor]:
     """Return labels, logits and, if asked for, images of the first ``count`` images."""
     columns: dict[str, list[np.ndarray]] = {"labels": [], "logits": [], "images": []}
-    for part in manifest.covering("data", count):
-        arrays = read(part)
-        columns["labels"].append(arrays.labels)
-        columns["logits"].append(arrays.teacher_logits)
+    for part in data.manifest.covering("data", count):
         if pixels:
+            arrays = data.read(part)
+            labels, logits = arrays.labels, arrays.teacher_logits
             columns["images"].append(decode_images(arrays.images))
+        else:
+            labels, logits = data.columns(part, "label", "teacher_logits")
+        columns["labels"].append(labels)
+        columns["logits"].append(logits)
     return {
         name: torch.from_numpy(np.concatenate(found)[:count])
         for name, found in columns.items()
