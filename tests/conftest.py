@@ -1,4 +1,4 @@
-"""Shared by all tests: run-time shape checks, thread count, where real data lies."""
+"""Shared by all tests: thread count, who runs what, where real data lies."""
 
 import os
 from functools import cache
@@ -13,21 +13,22 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import torch  # noqa: F401 - before the hook, under which a library's bytecode is not found
 from jaxtyping import install_import_hook
 
-# Every function of the package checks the shapes of its annotations while the tests run.
-install_import_hook("dfshield", "beartype.beartype").__enter__()
+if os.environ.get("DFSHIELD_CHECK_SHAPES"):  # see test_shapes.py
+    install_import_hook("dfshield", "beartype.beartype").__enter__()
 
-import pytest  # noqa: E402
-from xdist.remote import Producer  # noqa: E402
-from xdist.scheduler import LoadFileScheduling  # noqa: E402
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
+FIRST = "gw0"
 
 
 class OneRay(LoadFileScheduling):
-    """Processes share the files of tests; at the end one of them takes all that start Ray, alone.
+    """Processes share the files of tests; the first takes all that start Ray, before any other.
 
-    Those watch the clock, and Ray has as many processes as there are cores. The examples take long
-    and watch no clock: they are like the others.
+    Those watch the clock, and Ray has as many processes as there are cores: the other processes of
+    tests step behind. The examples take long and watch no clock: they are like the others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -45,11 +46,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
     return OneRay(config, log)
 
 
+def pytest_configure() -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER", FIRST) != FIRST:
+        os.nice(10)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, what starts Ray last."""
+    """What starts Ray comes first, then what takes long."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     first = TESTS / "test_examples.py"
-    items.sort(key=lambda i: (starts_ray(i.path), i.path != first, i.path not in slow))
+    items.sort(key=lambda i: (not starts_ray(i.path), i.path != first, i.path not in slow))
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,17 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", ["synthesis", "training"])
-def test_compiled(package):
+@pytest.mark.parametrize(
+    ("package", "rows"),
+    [
+        ("synthesis", "not drill"),
+        ("training", "not drill"),
+        pytest.param("training", "drill", marks=pytest.mark.drill),
+    ],
+)
+def test_compiled(package, rows):
     cases = Path(__file__).parent / package / "compiled_cases.py"
-    options = ["-q", "-n", "0", "--noconftest", "--import-mode=prepend", "-m", ""]
+    options = ["-q", "-n", "0", "--noconftest", "--import-mode=prepend", "-m", rows]
     command = [sys.executable, "-m", "pytest", *options, cases]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -91,8 +91,11 @@ def run_example(name: str, *overrides: str, command: str = "run") -> dict[tuple[
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_digits_are_hardened_without_the_digits(tmp_path):
-    results = run_example("digits.yaml", f"storage.path={tmp_path}")
+@pytest.mark.parametrize("suite", [False, pytest.param(True, marks=pytest.mark.drill)])
+def test_digits_are_hardened_without_the_digits(suite, tmp_path):
+    """As they stand; AutoAttack is the drill's, for its time."""
+    pgd = () if suite else ("evaluation.attacks=[{name: pgd, num_steps: 20}]",)
+    results = run_example("digits.yaml", f"storage.path={tmp_path}", *pgd)
     assert results["teacher", "PGD-20"]["num_images"] >= 450
     assert results["teacher", "PGD-20"]["accuracy"] <= 0.25
     assert results["student", "PGD-20"]["accuracy"] >= 0.50
@@ -101,8 +104,10 @@ def test_digits_are_hardened_without_the_digits(tmp_path):
     assert len(stated) == 6
     # Other processors round otherwise and train another student; two measurements of 500 images
     # that differ by chance alone may lie six points apart.
-    assert {key: results[key]["accuracy"] for key in stated} == pytest.approx(stated, abs=0.1)
-    for model in ("teacher", "student"):
+    found = {key: result["accuracy"] for key, result in results.items()}
+    assert len(found) == (6 if suite else 4)
+    assert found == pytest.approx({key: stated[key] for key in found}, abs=0.1)
+    for model in ("teacher", "student") if suite else ():
         assert results[model, "AutoAttack"]["accuracy"] <= results[model, "PGD-20"]["accuracy"]
         assert results[model, "AutoAttack"]["standard_suite"]
     history = json.loads((tmp_path / "digits/student/history.json").read_text())

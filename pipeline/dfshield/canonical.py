@@ -1,7 +1,10 @@
-"""The one JSON text that stands for a value, and hashes over it."""
+"""JSON texts: the one that stands for a value, hashes over it, the one of files, and reading."""
 
 import hashlib
 import json
+from typing import Any
+
+from pydantic_core import from_json
 
 
 def canonical_json(value: object, *, ascii_only: bool = False) -> str:
@@ -33,3 +36,29 @@ def identity_hash(identity: object) -> str:
         ValueError: for NaN and infinity.
     """
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def json_text(value: object) -> str:
+    """Return the text of a JSON file: keys sorted, indented, with a newline at its end.
+
+    Raises:
+        ValueError: for NaN and infinity.
+    """
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n"
+
+
+def json_value(text: bytes) -> Any:
+    """Return the value of a JSON text; takes what `json.loads` takes, in a third of its time.
+
+    Raises:
+        ValueError: if it is not JSON, or nested too deeply.
+    """
+    try:
+        return from_json(text)
+    except ValueError:  # it takes less: no unpaired surrogates, for one
+        pass
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None

@@ -50,6 +50,17 @@ def non_negative(value: float | int, key: str) -> float:
     return float(value)
 
 
+def share(value: float | int, key: str) -> float:
+    """Return ``value``, checked to be a number in [0, 1].
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise InputError(f"{key}: {value!r} must be a number in [0, 1]")
+    return float(value)
+
+
 def text(value: str, key: str) -> str:
     """Return ``value``, checked to be text that is not empty.
 

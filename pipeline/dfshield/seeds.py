@@ -43,6 +43,7 @@ class RngStream(IntEnum):
     SWEEP = 6
     GENERATOR = 7
     DEFENCE = 8
+    DIVERSITY = 9
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

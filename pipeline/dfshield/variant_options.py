@@ -42,7 +42,9 @@ class Option:
 
 
 def plain(value: Any) -> Any:
-    """Return the value of an option ready for JSON: a dataclass is written as a mapping."""
+    """Return the value of an option ready for JSON: a dataclass is a mapping, a tuple a list."""
+    if isinstance(value, tuple):
+        return list(value)
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

@@ -59,21 +59,21 @@ def test_fgsm_equals_foolbox_image_by_image(trained_net, digits, norm, eps):
     assert torch.equal((predictions(trained_net, x_adv) != y)[right], success[right])
 
 
-def loop_in_float64(model, x, y, *, eps, step, steps, norm):
+def loop_in_float64(model, x, y, *, eps, step_size, num_steps, norm):
     """PGD without random start, one image at a time, in NumPy but for the gradient."""
     model = copy.deepcopy(model).double()
     results = []
     for image, label in zip(x.double().numpy(), y, strict=True):
         current = image.copy()
-        for _ in range(steps):
+        for _ in range(num_steps):
             leaf = torch.from_numpy(current[None]).requires_grad_()
             F.cross_entropy(model(leaf), label[None]).backward()
             gradient = leaf.grad[0].numpy()
             if norm == "linf":
-                moved = current + step * np.sign(gradient)
+                moved = current + step_size * np.sign(gradient)
                 current = np.minimum(np.maximum(moved, image - eps), image + eps)
             else:
-                delta = current + step * gradient / np.sqrt((gradient**2).sum()) - image
+                delta = current + step_size * gradient / np.sqrt((gradient**2).sum()) - image
                 current = image + delta * min(1.0, eps / np.sqrt((delta**2).sum()))
             current = np.clip(current, 0, 1)
         results.append(current)

@@ -56,13 +56,13 @@ def chatty(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_command_prints_one_document(chatty):
-    run = json.loads(succeed("run", chatty, "--json").out)
+    answer = succeed("run", chatty, "--json")
+    assert "printed by the factory" in answer.err
+    assert "printed in forward" in answer.err
+    run = json.loads(answer.out)
     assert [r["label"] for r in run["results"]] == ["clean", "clean", "PGD-3", "PGD-3"]
     for command in ("teacher", "synthesize", "train", "evaluate"):
-        answer = succeed(command, chatty, "--json")
-        assert json.loads(answer.out)["status"]
-        assert "printed by the factory" in answer.err
-        assert "printed in forward" in answer.err
+        assert json.loads(succeed(command, chatty, "--json").out)["status"]
     for command in ("synthesize", "train"):
         assert json.loads(succeed(command, chatty, "--plan", "--json").out)["seconds"] > 0
     audit = call("audit", chatty, "audit.autoattack=false", "audit.num_images=20", "--json")

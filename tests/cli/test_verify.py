@@ -1,6 +1,7 @@
 """`dfshield verify` and what mends what it finds."""
 
 import json
+import pickle
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +10,9 @@ from tiny_run import call, contents, run_of, stamps, succeed
 
 import dfshield
 from dfshield.errors import InputError
+from dfshield.runs import InProcessExecutor, SilentMonitor
 from dfshield.runs.lease import Lease
+from dfshield.runs.verification import CheckTask
 from dfshield.storage import Folder, SurrogateDataset, part_table, write_part
 
 
@@ -56,6 +59,23 @@ def test_what_is_broken_is_made_again_to_the_byte(run):
     assert {n: s for n, s in stamps(run).items() if n != "events.jsonl"} == {
         n: s for n, s in after.items() if n != "events.jsonl"
     }
+
+
+def test_parts_are_checked_by_workers_that_know_the_folder_alone(run):
+    cut, gone, whole = data_of(run).manifest.parts
+    break_two(run)
+    task = pickle.loads(pickle.dumps(CheckTask(Folder.at(run / "synthetic").uri)))  # noqa: S301
+    engine = InProcessExecutor().engine()
+    done = InProcessExecutor().map(
+        task, [[cut, gone], [whole]], engine=engine, monitor=SilentMonitor()
+    )
+    found = {each.unit: each.result for each in done}
+    assert found[whole] is None
+    assert found[gone] == "missing"
+    assert "truncated or damaged" in found[cut]
+    answer = call("verify", run, "--cluster", "none")
+    assert (answer.code, answer.out.count("broken")) == (3, 2)
+    assert "--repair makes again what is missing, broken" in answer.out
 
 
 def test_a_run_that_was_moved_is_mended_where_it_is(run, tmp_path):

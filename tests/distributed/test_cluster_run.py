@@ -123,7 +123,7 @@ def test_any_number_of_training_workers_gives_the_same_student(
 
 
 def test_verdicts_equal_those_of_one_process(tiny, joined):
-    attacks = [{"name": "pgd", "num_steps": 300}, {"name": "fgsm"}]
+    attacks = [{"name": "pgd", "num_steps": 100}, {"name": "fgsm"}]
     changes = {"evaluation__slice_size": 7, "evaluation__attacks": attacks}
     keep = ("teacher", "synthetic", "student")
     alone, spread = (tiny(name=name, keep=keep, **changes) for name in ("alone", "spread"))
@@ -140,6 +140,7 @@ def verdicts(content):
     return {k: v for k, v in json.loads(content).items() if "seconds" not in k}
 
 
+@pytest.mark.drill
 def test_an_audit_equals_that_of_one_process(tiny, joined):
     settings = ("audit.num_images=20", "audit.autoattack=false", "--json")
     alone, spread = (
@@ -157,18 +158,17 @@ def test_an_audit_equals_that_of_one_process(tiny, joined):
     assert reports[0] == reports[1]
 
 
-def test_a_run_through_the_object_store_gives_the_same_student(tiny, joined):
-    through_files = tiny(name="files", keep=("teacher",), **TRAINING)
-    succeed("run", through_files)
-    in_memory = tiny(name="memory", keep=("teacher",), **TRAINING)
+def test_a_run_through_the_object_store_gives_the_same_student(finished, tiny, joined):
+    through_files = finished / "runs" / "tiny"
+    in_memory = tiny(name="memory", keep=("teacher",))
     changes = (joined, "storage.sink=object_store", "cluster.num_workers=2")
     line = call("synthesize", in_memory, *changes).refusal()
     assert "storage.sink" in line
     assert "dfshield run" in line
     succeed("run", in_memory, *changes)
 
-    files, memory = contents(run_of(through_files)), contents(run_of(in_memory))
-    assert parts(run_of(through_files))
+    files, memory = contents(through_files), contents(run_of(in_memory))
+    assert parts(through_files)
     assert not parts(run_of(in_memory))
     for name in files:
         if name.startswith(("student/", "synthetic/summary")) and name != "student/README.md":

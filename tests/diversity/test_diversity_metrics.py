@@ -5,10 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from dfshield.diversity import DIVERSITY, NearDuplicates, PredictionEntropy, near_duplicates
+from dfshield.diversity import (
+    DIVERSITY,
+    FeatureDistances,
+    NearDuplicates,
+    PredictionEntropy,
+    feature_distances,
+    near_duplicates,
+)
 from dfshield.errors import InputError
 
 
@@ -108,9 +116,32 @@ def test_entropies_of_even_single_and_uncertain_sets():
     assert unsure == pytest.approx(dict.fromkeys(even, math.log(4)))
 
 
+@pytest.mark.parametrize("chunk", [256, 3])
+def test_feature_distances_equal_their_definition(repeating, chunk, monkeypatch):
+    monkeypatch.setattr(feature_distances, "CHUNK", chunk)
+    features = torch.randn(60, 8, generator=draw(8)) + 50.0
+    repeating["labels"][0] = 7  # a class of one image has no distance
+    labels = repeating["labels"].numpy()
+    means = [pdist(features.double().numpy()[labels == label]).mean() for label in range(3)]
+    found = FeatureDistances()(**repeating, features=features)
+    expected = {"mean_distance": np.mean(means), "least_distance": min(means)}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_features_are_at_no_distance_and_none_without_a_pair():
+    same = of(torch.zeros(6, 1, 2, 2), [0, 0, 0, 1, 1, 1])
+    nothing = {"mean_distance": 0.0, "least_distance": 0.0}
+    assert FeatureDistances()(**same, features=torch.ones(6, 3) / 3) == nothing
+    alone = of(torch.zeros(2, 1, 2, 2), [0, 1])
+    assert FeatureDistances()(**alone, features=torch.eye(2)) == nothing
+    with pytest.raises(InputError, match="features: feature-distances looks at the teacher's"):
+        FeatureDistances()(**alone)
+
+
 @pytest.mark.parametrize("name", list(DIVERSITY))
 def test_the_order_of_the_images_does_not_matter(name, repeating):
     repeating["logits"] = torch.randn(60, 10, generator=draw(5))
+    repeating["features"] = torch.randn(60, 8, generator=draw(8))
     order = torch.randperm(60, generator=draw(6))
     shuffled = {key: column[order] for key, column in repeating.items()}
     metric = DIVERSITY.make(name)
@@ -120,6 +151,7 @@ def test_the_order_of_the_images_does_not_matter(name, repeating):
 @pytest.mark.parametrize("name", list(DIVERSITY))
 def test_the_first_images_alone_count_where_there_are_more(name, repeating):
     repeating["logits"] = torch.randn(60, 10, generator=draw(7))
+    repeating["features"] = torch.randn(60, 8, generator=draw(8))
     metric = DIVERSITY.make(name, num_images=25)
     first = {key: column[:25] for key, column in repeating.items()}
     assert metric(**repeating) == metric(**first) == DIVERSITY.make(name)(**first)
@@ -128,10 +160,10 @@ def test_the_first_images_alone_count_where_there_are_more(name, repeating):
 @pytest.mark.parametrize("name", list(DIVERSITY))
 def test_what_is_measured_is_described(name, repeating):
     metric = DIVERSITY.make(name)
-    found = metric(**repeating)
+    found = metric(**repeating, features=torch.randn(60, 8, generator=draw(8)))
     assert found.keys() == metric.quantities.keys()
     for quantity in metric.quantities.values():
-        assert quantity.unit in ("nats", "share")
+        assert quantity.unit in ("nats", "share", "")
         assert quantity.title
         assert quantity.description
 

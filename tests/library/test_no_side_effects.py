@@ -170,10 +170,9 @@ class Stopped(BaseException):
     """As KeyboardInterrupt is: not an error that anybody catches."""
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, Stopped])
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize(("kind", "after"), [(Stopped, 0), (RuntimeError, 3)])
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry not in ("save", "checks")])
-def test_a_call_that_fails_leaves_no_trace(entry, after, kind, tmp_path):
+def test_a_call_that_fails_leaves_no_trace(entry, kind, after, tmp_path):
     net, passes = in_use(), []
 
     def fail(*_):

@@ -31,6 +31,8 @@ from dfshield.training import (
     holdout_metrics,
     train_supervised,
 )
+from dfshield.training.averages import Swa
+from dfshield.training.schedules import Cosine
 
 torch.set_num_threads(1)
 NET = plain().eval()
@@ -258,6 +260,8 @@ CALLS = {
     ],
     "objective": [partial(trainer, objective=None), partial(trainer, objective=SoftLabelObjective)],
     "inner": [partial(trainer, inner=PGD(eps=0.1)), partial(trainer, inner=None)],
+    "schedule": [partial(trainer, schedule="cosine"), partial(trainer, schedule=Cosine)],
+    "average": [partial(trainer, average="ema"), partial(trainer, average=Swa)],
     "epochs": [
         partial(trainer, epochs=0),
         partial(trainer, epochs=1.5),

@@ -19,7 +19,7 @@ from dfshield.runs import lease, stop_signals_as_interrupt
 from dfshield.runs.lease import LEASE_FILE, Lease
 from dfshield.storage import Folder
 
-SLOW = {"synthesis__num_images": 160, "synthesis__iterations": 300}
+SLOW = {"synthesis__num_images": 160, "synthesis__iterations": 120}
 
 
 def record(folder):

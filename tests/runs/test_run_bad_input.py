@@ -65,7 +65,22 @@ def state():
         ({"sythesis": {}}, ["sythesis", "'synthesis'"]),
         ({"training__gradrefine": {"tua": 0.5}}, ["training.gradrefine.tua", "'tau'"]),
         ({"training__objective": {"name": "trades", "beat": 1}}, ["objective.beat", "'beta'"]),
-        ({"training__objective": {"name": "mart"}}, ["objective.name", "known are soft-label"]),
+        ({"training__objective": {"name": "dfme"}}, ["objective.name", "known are soft-label"]),
+        ({"training__objective": {"name": "ard", "alpha": 2}}, ["objective.alpha", "2", "[0, 1]"]),
+        (
+            {"training__average": {"name": "ema", "decay": 1}},
+            ["training.average.decay", "1", "above 0 and below 1"],
+        ),
+        (
+            {"training__average": {"name": "swa", "start": 99}},
+            ["training.average.start: 99 is after the last of"],
+        ),
+        ({"training__average": "emma"}, ["training.average.name", "'ema'"]),
+        (
+            {"training__schedule": {"name": "piecewise", "milestones": [0.9, 0.1]}},
+            ["training.schedule.milestones", "rising"],
+        ),
+        ({"training__schedule": {"name": "cosine", "warmup": 2}}, ["training.schedule.warmup"]),
         ({"training__select": "best"}, ["training.select", "'best'"]),
         ({"preset": "paper/medicla"}, ["preset", "'paper/medical'"]),
         ({"name": "../elsewhere"}, ["name", "'../elsewhere'"]),

@@ -10,7 +10,7 @@ from dfshield.errors import InputError
 from dfshield.runs.names import STAGE_FILE
 from dfshield.runs.records import finish, read_record
 from dfshield.runs.watching.event_log import read_events
-from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries, summarise_shards
+from dfshield.runs.work.shard_summaries import ShardSummaries, shard_picture, shard_summaries
 from dfshield.storage import Folder, SurrogateDataset
 
 RECORD = {"format_version": 1, "identity": {}, "done": False}
@@ -115,8 +115,8 @@ def test_a_broken_summary_is_made_again(data, changes):
     root = data.folder.local
     whole = contents(root)
     (root / SUMMARY).write_text(json.dumps({**json.loads(whole[SUMMARY]), **changes}))
-    assert shard_summaries(data.folder, data.manifest) == [json.loads(whole[SUMMARY])]
-    summarise_shards(data.folder, data.manifest)
+    assert shard_summaries(data) == [json.loads(whole[SUMMARY])]
+    ShardSummaries(data.folder, data, agreeing={}, todo=()).write_others()
     assert contents(root) == whole
 
 
@@ -135,8 +135,8 @@ def test_a_lost_or_broken_file_of_a_summary_is_made_again(data, name, damage):
         (root / name).write_bytes(content[:middle] + b"\xff\x00" + content[middle + 2 :])
     else:
         (root / name).write_bytes(damage)
-    assert shard_picture(data.folder, data.manifest, 0) == whole[PICTURE]
-    summarise_shards(data.folder, data.manifest)
+    assert shard_picture(data, 0) == whole[PICTURE]
+    ShardSummaries(data.folder, data, agreeing={}, todo=()).write_others()
     assert contents(root) == whole
 
 
@@ -144,8 +144,8 @@ def test_summaries_of_a_data_set_without_them_are_computed_and_not_written(data)
     root = data.folder.local
     whole = contents(root)
     shutil.rmtree(root / "summary")
-    assert shard_summaries(data.folder, data.manifest) == [json.loads(whole[SUMMARY])]
-    assert shard_picture(data.folder, data.manifest, 0) == whole[PICTURE]
+    assert shard_summaries(data) == [json.loads(whole[SUMMARY])]
+    assert shard_picture(data, 0) == whole[PICTURE]
     assert not (root / "summary").exists()
 
 

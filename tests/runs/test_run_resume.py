@@ -56,11 +56,18 @@ def to_train(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("select", "checkpoint_every"), [("last", 3), ("holdout", 1)])
+@pytest.mark.parametrize(
+    ("select", "checkpoint_every", "average"),
+    [("last", 3, "none"), pytest.param("holdout", 1, "ema", marks=pytest.mark.drill)],
+)
 def test_a_training_killed_between_two_updates_ends_with_the_same_student(
-    to_train, uninterrupted, select, checkpoint_every
+    to_train, uninterrupted, select, checkpoint_every, average
 ):
-    changes = {"training__select": select, "training__checkpoint_every": checkpoint_every}
+    changes = {
+        "training__select": select,
+        "training__checkpoint_every": checkpoint_every,
+        "training__average": average,
+    }
     stopped = to_train(**changes)
     run = run_of(stopped)
 
@@ -86,7 +93,9 @@ def test_a_training_killed_between_two_updates_ends_with_the_same_student(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.drill)]
+)
 def test_an_interrupted_training_saves_and_says_how_to_go_on(to_train, uninterrupted, number):
     stopped = to_train(training__checkpoint_every=1000)
     run = run_of(stopped)

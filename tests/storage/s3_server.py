@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class S3Server:
         requests: all that was asked, in order.
         answered: what of it was answered as S3 would.
         stored: the objects that were written, as often as they were.
+        sent: how many bytes were sent in answer to GET, by path; listings have the bucket's.
         fault: called with every request; whatever it returns is done instead of answering: a
             number is an HTTP status, ``expired`` refuses the credentials, ``cut`` closes the
             connection in the middle of the upload; None answers as S3 would.
@@ -43,6 +45,7 @@ class S3Server:
     requests: list[Request] = field(default_factory=list)
     answered: list[Request] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
     fault: Callable[[Request], int | str | None] = lambda _: None
 
     def times(self, number: int, what: int | str, method: str, words: str = "") -> None:
@@ -84,6 +87,7 @@ def run_server() -> Iterator[S3Server]:
     """Serve S3 with one bucket until the generator is closed."""
     s3 = DomainDispatcherApplication(create_backend_app)
     server = S3Server({})
+    counting = threading.Lock()
 
     def app(environ, start_response):
         request = Request(
@@ -100,7 +104,11 @@ def run_server() -> Iterator[S3Server]:
                     server.stored.append(request.path)
                 return start_response(status, headers, *rest)
 
-            return s3(environ, answered)
+            answer = list(s3(environ, answered))
+            if request.method == "GET":
+                with counting:
+                    server.sent[request.path] += sum(map(len, answer))
+            return answer
         if what == "cut":
             size = int(environ.get("CONTENT_LENGTH") or 0)
             environ["wsgi.input"].read(size // 2)
@@ -151,5 +159,6 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     server.requests.clear()
     server.stored.clear()
+    server.sent.clear()
     yield server
     next(running, None)

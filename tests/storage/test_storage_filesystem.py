@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -66,6 +67,19 @@ def test_child_keeps_the_options_of_the_uri():
     assert folder.child("b", "c").path == "bucket/a/b/c"
 
 
+def test_names_of_files_and_folders(any_folder):
+    assert any_folder.list() == any_folder.folders() == []
+    for name in ("b/c/d", "b/a", "e", "b0/x"):
+        any_folder.write_bytes(name, b"12")
+    names = ["b/a", "b/c/d", "b0/x", "e"]
+    assert any_folder.list() == list(any_folder.sizes()) == names
+    assert any_folder.list("b") == list(any_folder.sizes("b")) == names[:2]
+    assert any_folder.sizes()["e"] == any_folder.size("e") == 2
+    assert any_folder.list("none") == []
+    assert any_folder.folders() == ["b", "b0"]
+    assert any_folder.child("b").folders() == ["c"]
+
+
 def test_missing_file(any_folder):
     with pytest.raises(MissingFileError, match="x: there is no such file"):
         any_folder.read_bytes("x")
@@ -73,12 +87,33 @@ def test_missing_file(any_folder):
 
 def test_lines_and_one_cut_short(tmp_path):
     folder = Folder.at(tmp_path)
-    folder.append_line("e.jsonl", "one")
-    folder.append_line("e.jsonl", "two")
+    log, other = folder.lines("e.jsonl"), folder.lines("e.jsonl")
+    assert log.append("one") == 4
+    assert log.append("two") == 8
     assert folder.read_bytes("e.jsonl") == b"one\ntwo\n"
-    folder.write_bytes("e.jsonl", b'{"a": 1}\n{"b"')
-    folder.append_line("e.jsonl", '{"c": 2}')
-    assert folder.read_bytes("e.jsonl") == b'{"a": 1}\n{"b"\n{"c": 2}\n'
+    (tmp_path / "e.jsonl").open("a").write('{"b"')
+    assert other.append('{"c": 2}') == 22
+    assert log.append("three") == 28
+    log.close()
+    other.close()
+    assert log.append("four") == 33
+    assert folder.read_bytes("e.jsonl") == b'one\ntwo\n{"b"\n{"c": 2}\nthree\nfour\n'
+    assert folder.read_bytes("e.jsonl", start=22) == b"three\nfour\n"
+    assert folder.size("e.jsonl") == 33
+    assert folder.size("") is folder.size("none") is None
+
+
+def test_a_file_of_lines_that_was_deleted_or_replaced_is_begun_again(tmp_path):
+    log = Folder.at(tmp_path).lines("deep/e.jsonl")
+    file = tmp_path / "deep" / "e.jsonl"
+    log.append("one")
+    shutil.rmtree(tmp_path / "deep")
+    log.append("two")
+    assert file.read_text() == "two\n"
+    (tmp_path / "other").write_text("other")
+    (tmp_path / "other").replace(file)
+    log.append("three")
+    assert file.read_text() == "other\nthree\n"
 
 
 def test_locations(tmp_path, monkeypatch):
@@ -150,8 +185,9 @@ def test_leftovers_of_killed_writers(tmp_path):
 
 def test_appends_of_several_processes_stay_whole(tmp_path):
     script = (
-        "import sys, json; from dfshield.storage import Folder; f = Folder.at(sys.argv[1])\n"
-        "for i in range(200): f.append_line('e.jsonl', json.dumps([sys.argv[2] * 100, i]))"
+        "import sys, json; from dfshield.storage import Folder\n"
+        "f = Folder.at(sys.argv[1]).lines('e.jsonl')\n"
+        "for i in range(200): f.append(json.dumps([sys.argv[2] * 100, i]))"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), who]) for who in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
@@ -163,7 +199,7 @@ def test_appends_of_several_processes_stay_whole(tmp_path):
 def test_full_disk(small_disk):
     folder = Folder.at(small_disk / "set")
     folder.write_bytes("kept", b"1" * 1000)
-    for write in (folder.write_bytes, lambda name, data: folder.append_line(name, data.decode())):
+    for write in (folder.write_bytes, lambda name, data: folder.lines(name).append(data.decode())):
         with pytest.raises(InputError) as caught:
             write("kept" if write == folder.write_bytes else "lines", b"1" * 2**21)
         assert str(caught.value).startswith(str(small_disk))
@@ -184,7 +220,7 @@ def test_read_only_folder(small_disk):
     for act in (
         lambda: folder.write_bytes("kept", b"2"),
         lambda: folder.child("new").write_bytes("x", b"2"),
-        lambda: folder.append_line("lines", "x"),
+        lambda: folder.lines("lines").append("x"),
         lambda: folder.delete("kept"),
     ):
         with pytest.raises(InputError, match="Read-only file system: make it writable") as caught:

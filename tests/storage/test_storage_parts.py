@@ -36,8 +36,9 @@ def test_round_trip(folder, make_manifest, make_arrays, dtype):
     manifest = make_manifest(image_dtype=dtype)
     for part in manifest.parts:
         arrays = make_arrays(manifest, part)
-        checksum = write_part(folder, manifest, part, arrays)
-        assert checksum == arrays.checksum()
+        commit = write_part(folder, manifest, part, arrays)
+        assert commit.checksum == arrays.checksum()
+        assert commit.num_bytes == folder.sizes()[part.path]
         assert_equal(read_part(folder, manifest, part), arrays)
     assert folder.list() == sorted(part.path for part in manifest.parts)
 
@@ -172,7 +173,7 @@ def test_a_valid_part_is_never_overwritten(complete, make_arrays):
     before = path.stat()
     arrays = make_arrays(manifest, part)
     other = dataclasses.replace(arrays, labels=(arrays.labels + 1) % 3)
-    assert write_part(folder, manifest, part, other) == arrays.checksum()
+    assert write_part(folder, manifest, part, other).checksum == arrays.checksum()
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 

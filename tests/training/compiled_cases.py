@@ -3,13 +3,14 @@
 import pytest
 import torch
 from frozen_digits import check_digits, surrogate, trained_teacher
-from test_accelerated import assert_same, trained
+from test_accelerated import assert_same, check_average, of_objective, trained
 from test_odd_batchnorms import check_fast_passes
 
 from conftest import images, make_student
 from dfshield.attacks import PGD
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
+from dfshield.training import OBJECTIVES
 
 __all__ = ["images", "make_student"]
 
@@ -22,10 +23,16 @@ def _compiled_anew():
     torch.compiler.reset()
 
 
-def test_compiled_training_is_the_plain_one(make_student, images):
-    plain = trained(make_student(), images)
-    fast = trained(make_student(), images, acceleration=Acceleration(compiled=True))
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_compiled_training_is_the_plain_one(make_student, images, objective):
+    changes = of_objective(objective)
+    plain = trained(make_student(), images, **changes)
+    fast = trained(make_student(), images, acceleration=Acceleration(compiled=True), **changes)
     assert_same(plain, fast, tolerance=1e-4)
+
+
+def test_an_average_of_compiled_training_is_what_attacks_see(make_student, images):
+    check_average(make_student(), images, Acceleration(compiled=True))
 
 
 @pytest.mark.parametrize("size", [50, 32])  # whole batches, and one that is not compiled
@@ -53,7 +60,9 @@ def test_compiled_bfloat16_passes_are_ordinary_ones():
     check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=pytest.mark.drill), "bfloat16"]
+)
 def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     teacher = trained_teacher()
     check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))

@@ -15,24 +15,33 @@ from torch import nn
 from dfshield.errors import DfshieldError
 from dfshield.seeds import RngStream, generator
 from dfshield.training import (
+    OBJECTIVES,
     AdversarialTrainer,
     GradRefine,
     InnerMaximization,
-    SoftLabelObjective,
     TorchWorkerGroup,
     WorkerGroup,
     holdout_metrics,
 )
+from dfshield.training.averages import Ema, Swa
+from dfshield.training.schedules import Cosine, Piecewise
 
 RUNS = {
     # 13 mini-batches an epoch: groups of 6, 6, 1; 5, 5, 3; and 2, ..., 2, 1.
-    "convolutional, K = 6, linf": ("convolutional", 6, "linf"),
-    "convolutional, K = 5, l2": ("convolutional", 5, "l2"),
-    "convolutional, K = 2, l2": ("convolutional", 2, "l2"),
-    "dropout, K = 6, l2": ("dropout", 6, "l2"),
-    "dropout, K = 5, linf": ("dropout", 5, "linf"),
-    "frozen, K = 6, l2": ("frozen", 6, "l2"),
+    "convolutional, K = 6, linf": ("convolutional", 6, "linf", "soft-label"),
+    "convolutional, K = 5, l2": ("convolutional", 5, "l2", "mart"),
+    "convolutional, K = 2, l2": ("convolutional", 2, "l2", "ard"),
+    "dropout, K = 6, l2": ("dropout", 6, "l2", "rslad"),
+    "dropout, K = 5, linf": ("dropout", 5, "linf", "std"),
+    "frozen, K = 6, l2": ("frozen", 6, "l2", "trades"),
 }
+"""Network, mini-batches of a group, norm and objective; every objective is there."""
+INGREDIENTS = {
+    "convolutional, K = 5, l2": {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)},
+    "dropout, K = 6, l2": {"schedule": Piecewise(), "average": Swa(start=1)},
+    "frozen, K = 6, l2": {"average": Ema(decay=0.5)},
+}
+"""What these runs have beside that."""
 # What stands still in training, by network: a layer of two names.
 STILL = {
     "frozen": [f"{i}.{k}" for i in (1, 4) for k in ("running_mean", "running_var")]
@@ -99,47 +108,56 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def make_trainer(run: str, group: WorkerGroup | None, **changes: object) -> AdversarialTrainer:
-    network, num_batches, norm = RUNS[run]
+    network, num_batches, norm, name = RUNS[run]
+    objective = OBJECTIVES.make(name)
     student = make_student(network)
     images, teacher_logits = data()
     arguments = {
         "images": images,
-        "labels": torch.zeros(51, dtype=torch.int64),
+        "labels": torch.arange(51) % 4,
         "teacher_logits": teacher_logits,
         "optimizer": torch.optim.SGD(
             student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
         ),
-        "objective": SoftLabelObjective(),
-        "inner": InnerMaximization(eps=0.1 if norm == "linf" else 0.5, norm=norm, num_steps=2),
+        "objective": objective,
+        "inner": InnerMaximization(
+            eps=0.1 if norm == "linf" else 0.5,
+            norm=norm,
+            num_steps=2,
+            loss=objective.inner_loss,
+            start=objective.inner_start,
+        ),
         "epochs": 2,
         "batch_size": 4,
         "num_batches": num_batches,
         "seed": SEED,
         "group": group,
     }
-    return AdversarialTrainer(student, **(arguments | changes))
+    return AdversarialTrainer(student, **(arguments | INGREDIENTS.get(run, {}) | changes))
 
 
 def trained(trainer: AdversarialTrainer) -> dict:
-    """Train to the end; return the state and the record of every update, and the metrics."""
-    states, records, holdout = [], [], []
+    """Train to the end; return states and records of every update, and of every epoch the rest."""
+    states, records, holdout, averages = [], [], [], []
     images, teacher_logits = data()
     while not trainer.done:
         record = trainer.step()
         records.append(asdict(record))
         states.append(deepcopy(trainer.state_dict()))
         if record.ends_epoch:
-            metrics = holdout_metrics(
-                trainer.student,
-                images,
-                teacher_logits,
-                inner=InnerMaximization(eps=0.5, num_steps=2),
-                generator=partial(generator, SEED, RngStream.TRAINING, record.epoch, 1 << 30),
-                batch_size=8,
-                group=trainer.group,
-            )
+            with trainer.averaged():
+                averages.append(deepcopy(trainer.student.state_dict()))
+                metrics = holdout_metrics(
+                    trainer.student,
+                    images,
+                    teacher_logits,
+                    inner=InnerMaximization(eps=0.5, num_steps=2),
+                    generator=partial(generator, SEED, RngStream.TRAINING, record.epoch, 1 << 30),
+                    batch_size=8,
+                    group=trainer.group,
+                )
             holdout.append(metrics.model_dump())
-    return {"states": states, "records": records, "holdout": holdout}
+    return {"states": states, "records": records, "holdout": holdout, "averages": averages}
 
 
 def refined(group: WorkerGroup | None, num_batches: int) -> dict:

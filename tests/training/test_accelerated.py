@@ -5,14 +5,17 @@ from copy import deepcopy
 import pytest
 import torch
 
+from dfshield.attacks import frozen
 from dfshield.engine.acceleration import Acceleration
 from dfshield.training import (
+    OBJECTIVES,
     AdversarialTrainer,
     DeferredBatchNorm,
     InnerMaximization,
     SoftLabelObjective,
 )
 from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.averages import Ema
 
 
 def trainer_of(student, images, **changes):
@@ -48,6 +51,16 @@ def assert_same(one, other, *, tolerance):
         )
     for left, right in zip(one[1], other[1], strict=True):
         assert right.loss == pytest.approx(left.loss, rel=10 * tolerance)
+
+
+def of_objective(name):
+    """Return the arguments of a training with an objective and its own inner maximisation."""
+    # A weight of 6 makes updates so large that what rounding began grows from one to the next.
+    gentle = {"beta": 1.0} if "beta" in OBJECTIVES.defaults(name) else {}
+    objective = OBJECTIVES.make(name, **gentle)
+    loss, start = objective.inner_loss, objective.inner_start
+    inner = InnerMaximization(eps=0.5, norm="l2", num_steps=3, loss=loss, start=start)
+    return {"objective": objective, "inner": inner}
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -102,11 +115,24 @@ def test_batchnorm_of_another_kind_is_trained_on_the_plain_path(make_student, im
     assert_same(plain, other, tolerance=0)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_bfloat16_training_goes_where_float32_goes(make_student, images, seed):
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_mini_batches_of_every_objective_are_attacked_together(make_student, images, objective):
+    changes = of_objective(objective)
+    alone, together = (
+        trained(make_student().double(), images.double(), batches_per_pass=n, **changes)
+        for n in (1, 2)
+    )
+    assert_same(alone, together, tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("seed", "objective"),
+    [(1, "soft-label"), (2, "soft-label"), *((0, name) for name in OBJECTIVES)],
+)
+def test_bfloat16_training_goes_where_float32_goes(make_student, images, seed, objective):
     start = make_student(seed=seed).state_dict()
     # One mini-batch an update: GradRefine's vote can turn on the last bit of a gradient.
-    changes = {"epochs": 2, "num_batches": 1}
+    changes = {"epochs": 2, "num_batches": 1, **of_objective(objective)}
     plain, _ = trained(make_student(seed=seed), images, **changes)
     fast, records = trained(
         make_student(seed=seed), images, acceleration=Acceleration("bfloat16"), **changes
@@ -133,3 +159,26 @@ def test_a_trainer_goes_on_from_the_state_of_another(make_student, images):
         second.step()
     for name, value in whole.items():
         assert torch.equal(second.student.state_dict()[name], value), name
+
+
+def check_average(student, images, acceleration):
+    """Attacks see the average where the student is it, and afterwards the student again."""
+    trainer = trainer_of(
+        student, images, acceleration=acceleration, average=Ema(decay=0.95), epochs=4
+    )
+    while not trainer.done:
+        trainer.step()
+
+    def pair():
+        with frozen(trainer.attacked), frozen(student), torch.no_grad():
+            return trainer.attacked(images[:8]), student(images[:8])
+
+    with trainer.averaged():
+        seen, averaged = pair()
+    seen_after, last = pair()
+    assert (seen - averaged).norm() < 0.3 * (seen - last).norm()
+    assert (seen_after - last).norm() < 0.3 * (seen_after - averaged).norm()
+
+
+def test_the_average_is_what_attacks_see(make_student, images):
+    check_average(make_student(), images, Acceleration("bfloat16"))

@@ -14,7 +14,14 @@ from torch import nn
 
 from dfshield.errors import DfshieldError
 from dfshield.seeds import RngStream, generator
-from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
+from dfshield.training import (
+    OBJECTIVES,
+    AdversarialTrainer,
+    InnerMaximization,
+    SoftLabelObjective,
+)
+from dfshield.training.averages import Ema, Swa
+from dfshield.training.schedules import Cosine, Piecewise
 
 
 def logits_of(images):
@@ -189,19 +196,39 @@ def assert_equal_to_the_bit(trainer, other):
     for index, values in theirs["state"].items():
         assert torch.equal(ours["state"][index]["momentum_buffer"], values["momentum_buffer"])
     assert (trainer.epoch, trainer.update) == (other.epoch, other.update)
+    means = [t.state_dict().get("average", []) for t in (trainer, other)]
+    assert all(torch.equal(one, two) for one, two in zip(*means, strict=True))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_goes_on_from_every_update_boundary_bit_for_bit(make_student, images, norm):
-    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
-    whole = make_trainer(make_student(), images, inner=inner)
+def of_objective(name, norm):
+    """Return the arguments of a training with an objective and its own inner maximisation."""
+    objective = OBJECTIVES.make(name)
+    loss, start = objective.inner_loss, objective.inner_start
+    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2, loss=loss, start=start)
+    return {"objective": objective, "inner": inner, "labels": torch.arange(50) % 4}
+
+
+@pytest.mark.parametrize(
+    ("objective", "norm", "ingredients"),
+    [
+        ("soft-label", "l2", {}),
+        ("soft-label", "l2", {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)}),
+        ("soft-label", "l2", {"schedule": Piecewise(), "average": Swa(start=1)}),
+        *((name, "linf", {}) for name in OBJECTIVES),
+    ],
+)
+def test_goes_on_from_every_update_boundary_bit_for_bit(
+    make_student, images, objective, norm, ingredients
+):
+    changes = {**of_objective(objective, norm), **ingredients}
+    whole = make_trainer(make_student(), images, **changes)
     states, records = [], []
     while not whole.done:
         states.append(full_state(whole))
         records.append(whole.step())
     assert len(states) == 6  # three updates in each of two epochs
     for boundary, state in enumerate(states):
-        resumed = make_trainer(make_student(seed=77), images, inner=inner)
+        resumed = make_trainer(make_student(seed=77), images, **changes)
         resumed.load_state_dict(state)
         again = []
         while not resumed.done:

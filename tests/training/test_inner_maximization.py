@@ -8,11 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dfshield.attacks import random_start
 from dfshield.errors import InputError
-from dfshield.training import InnerMaximization
+from dfshield.training import OBJECTIVES, InnerMaximization
 
 EPS = {"linf": 0.1, "l2": 0.8}
 NORMS = ["linf", "l2"]
+LABELS = torch.arange(50) % 4
+TEACHER_LOGITS = torch.randn(50, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
 def rng(seed=0):
@@ -24,19 +27,34 @@ def mean_kl(student, x, x_adv):
     return (p.exp() * (p - q)).sum() / len(x)
 
 
-def start(images):
-    """The start of both norms; the generator's first numbers."""
+def start(images, kind="gaussian", *, eps=0.0, norm="linf"):
+    """Where the ascent begins; the generator's first numbers."""
+    if kind == "uniform" and norm == "l2":
+        return random_start(images, eps=eps, norm=norm, generator=rng())
+    if kind == "uniform":
+        noise = rng().uniform(-eps, eps, size=tuple(images.shape))
+        return (images + torch.from_numpy(noise)).clamp(0, 1)
     noise = rng().standard_normal(tuple(images.shape), dtype=np.float32)
     return images + 0.001 * torch.from_numpy(noise)
 
 
-def loop(student, images, *, norm, eps, steps):
+def ascended(loss, student, x, x_adv):
+    """What is ascended, by name, from its definition."""
+    p_adv = F.softmax(student(x_adv), dim=1)
+    if loss == "ce":
+        return -p_adv[range(len(x)), LABELS[: len(x)]].log().mean()
+    target = student(x) if loss == "kl" else TEACHER_LOGITS[: len(x)]
+    p = F.softmax(target, dim=1)
+    return (p * (p / p_adv).log()).sum() / len(x)
+
+
+def loop(student, images, *, norm, eps, steps, loss="kl", begin="gaussian"):
     """Section "inner maximisation" of the method, image by image and in the type of `images`."""
-    adversarial = start(images)
+    adversarial = start(images, begin, eps=eps, norm=norm)
     size = eps / 4 if norm == "linf" else 2 * eps / steps
     for _ in range(steps):
         point = adversarial.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(mean_kl(student, images, point), [point])
+        (gradient,) = torch.autograd.grad(ascended(loss, student, images, point), [point])
         for i in range(len(images)):
             x, g = images[i], gradient[i]
             if norm == "linf":
@@ -51,12 +69,18 @@ def loop(student, images, *, norm, eps, steps):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_equals_a_loop_written_from_the_method(make_student, images, norm):
-    student = make_student().double().eval()
+@pytest.mark.parametrize(
+    ("loss", "begin"), sorted({(o.inner_loss, o.inner_start) for o in OBJECTIVES.values()})
+)
+def test_equals_a_loop_written_from_the_method(make_student, images, norm, loss, begin):
+    student = make_student().double().train()  # it is attacked in eval mode all the same
     x = images[:12].double()
-    inner = InnerMaximization(eps=EPS[norm], norm=norm, num_steps=7)
-    expected = loop(student, x, norm=norm, eps=EPS[norm], steps=7)
-    torch.testing.assert_close(inner(student, x, generator=rng()), expected, rtol=0, atol=1e-9)
+    inner = InnerMaximization(eps=EPS[norm], norm=norm, num_steps=7, loss=loss, start=begin)
+    given = {"teacher_logits": TEACHER_LOGITS[:12], "labels": LABELS[:12]}
+    got = inner(student, x, generator=rng(), **given)
+    evaluating = student.eval()
+    expected = loop(evaluating, x, norm=norm, eps=EPS[norm], steps=7, loss=loss, begin=begin)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfshield.training import SingleWorker, WorkerGroup
+from dfshield.training import OBJECTIVES, SingleWorker, WorkerGroup
 
 SCRIPT = Path(__file__).with_name("group_worker.py")
 SIZES = (1, 2, 3)
@@ -58,13 +58,17 @@ def differences(actual, expected, where=""):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_group_takes_the_updates_of_one_worker(workers, alone, script, size):
-    """Parameters, momentum, BatchNorm buffers, records and hold-out metrics, at every update."""
+    """Parameters, momentum, BatchNorm buffers and records at every update; averages and metrics."""
     for name in script.RUNS:
         expected = alone["runs"][name]
         assert len(expected["states"]) >= 6
         assert len(expected["holdout"]) == 2
         for rank in range(size):
             assert differences(workers[size, rank]["runs"][name], expected) == [], (name, rank)
+
+
+def test_every_objective_is_trained_with(script):
+    assert {objective for *_, objective in script.RUNS.values()} == set(OBJECTIVES)
 
 
 def test_the_updates_that_are_compared_do_something(alone, script):
@@ -74,8 +78,12 @@ def test_the_updates_that_are_compared_do_something(alone, script):
             same = [k for k, v in after["student"].items() if torch.equal(v, before["student"][k])]
             assert sorted(same) == sorted(script.STILL.get(script.RUNS[name][0], [])), name
         assert 0 < run["records"][0]["agreement_rate"] < 1
-        assert run["holdout"][0] != run["holdout"][1]
-        assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in run["holdout"])
+        assert differences(*run["averages"][:2]) != [], name
+        averaged, last = run["averages"][-1], run["states"][-1]["student"]
+        assert (differences(averaged, last) != []) == (name in script.INGREDIENTS), name
+    measured = [epoch for run in alone["runs"].values() for epoch in run["holdout"]]
+    assert any(run["holdout"][0] != run["holdout"][1] for run in alone["runs"].values())
+    assert any(epoch["agreement_pgd"] != epoch["agreement_clean"] for epoch in measured)
 
 
 @pytest.mark.parametrize("size", SIZES)

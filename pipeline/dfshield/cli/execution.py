@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
     from dfshield.runs import Executor, Observer, RunLayout
+    from dfshield.storage import Folder
     from dfshield.trackers import Recorder
 
 EXIT_INTERRUPTED = 130
@@ -96,9 +97,11 @@ def working(
     settings = make_settings()
     try:
         with (
-            _no_trace_of_matplotlib(),
+            no_trace_of_matplotlib(),
             stop_signals_as_interrupt(),
-            _executor(settings, (place or RunLayout.of)(settings), observer) as executor,
+            executor_of(
+                settings.cluster, (place or RunLayout.of)(settings).root, observer
+            ) as executor,
         ):
             yield settings, executor, observer
     except KeyboardInterrupt:
@@ -144,7 +147,7 @@ def new_observer() -> "TerminalObserver | LineObserver":
 
 
 @contextmanager
-def _no_trace_of_matplotlib() -> Iterator[None]:
+def no_trace_of_matplotlib() -> Iterator[None]:
     """Let matplotlib keep its list of fonts elsewhere than in the user's home; ours are its own."""
     name = "MPLCONFIGDIR"
     if name in os.environ:
@@ -159,23 +162,25 @@ def _no_trace_of_matplotlib() -> Iterator[None]:
 
 
 @contextmanager
-def _executor(config: "Config", layout: "RunLayout", observer: "Observer") -> "Iterator[Executor]":
-    """Give what does the work; Ray is started only when there is any."""
+def executor_of(
+    cluster: "ClusterConfig", folder: "Folder", observer: "Observer"
+) -> "Iterator[Executor]":
+    """Give what does the work in a folder; Ray is started only when there is any."""
     from dfshield.distributed import RayExecutor
     from dfshield.runs import InProcessExecutor
 
-    address = chosen_address(config.cluster)
+    address = chosen_address(cluster)
     if address == "none":
         yield InProcessExecutor()
         return
     with RayExecutor(
         address,
-        folder=layout.root,
-        num_workers=config.cluster.num_workers,
-        min_workers=config.cluster.min_workers,
-        gpus_per_worker=config.cluster.gpus_per_worker,
-        wait=config.cluster.wait,
-        max_retries=config.cluster.max_retries,
+        folder=folder,
+        num_workers=cluster.num_workers,
+        min_workers=cluster.min_workers,
+        gpus_per_worker=cluster.gpus_per_worker,
+        wait=cluster.wait,
+        max_retries=cluster.max_retries,
         say=observer.say,
     ) as executor:
         yield executor

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from dfshield import __version__
+from dfshield.cli.comparing import diversity, figure_app
 from dfshield.cli.execution import execute, trusting
+from dfshield.cli.exporting import export_data
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
 from dfshield.cli.methods import methods
@@ -131,9 +133,17 @@ def verify(
             "--repair", help="Make again the parts that are missing, broken or found to differ."
         ),
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the workers of a Ray cluster read the parts, and repair them: an address as "
+            "cluster.address takes it. Without it this process reads them.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every part of a run's surrogate data against its checksum and the manifest.
+    """Read every part of a run's surrogate data; check it against its checksum and the manifest.
 
     RUN may be a run folder or, without --resynthesize and --repair, a data set. Exit code 3 if
     anything is missing, broken or other than it was made.
@@ -142,7 +152,9 @@ def verify(
     """
     from dfshield.cli.verification import verify_command
 
-    if not verify_command(run, resynthesize=resynthesize, repair=repair, as_json=as_json):
+    if not verify_command(
+        run, resynthesize=resynthesize, repair=repair, cluster=cluster, as_json=as_json
+    ):
         raise typer.Exit(DfshieldError.exit_code)
 
 
@@ -212,8 +224,9 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    for command in (audit, sweep, status, verify, doctor, methods):
+    for command in (audit, diversity, sweep, status, verify, export_data, doctor, methods):
         app.command()(command)
+    app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")
     return app
 

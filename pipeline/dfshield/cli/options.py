@@ -78,3 +78,44 @@ TrustPython = Annotated[
     ),
 ]
 RunFolder = Annotated[str, typer.Argument(help="A run folder, such as runs/digits.", metavar="RUN")]
+Sets = Annotated[
+    list[str],
+    typer.Argument(
+        help="Runs, such as runs/digits, or folders of surrogate images, such as "
+        "runs/digits/synthetic.",
+        metavar="SET...",
+    ),
+]
+RealImages = Annotated[
+    str,
+    typer.Option(
+        "--real",
+        help="Real images: NAME, NAME:PATH, an .npz file or a folder of class folders.",
+    ),
+]
+RealSplit = Annotated[str, typer.Option("--split", help="Of the real images: train, val or test.")]
+Features = Annotated[
+    str,
+    typer.Option(
+        help="The space that images are compared in: teacher (penultimate features), pixels, or "
+        "'{name: vgg16, weights: FILE}'.",
+    ),
+]
+TeacherFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        help="Whose features: a run, which stands for its teacher, or the folder of a classifier. "
+        "The teacher of the first set that lies in a run by default.",
+    ),
+]
+SampleSize = Annotated[
+    int | None,
+    typer.Option(
+        "--num-images",
+        min=1,
+        help="So many real images, and so many of each set, in proportion of their classes. All "
+        "by default.",
+    ),
+]
+SampleSeed = Annotated[int, typer.Option("--seed", min=0, help="Of samples and K-means.")]

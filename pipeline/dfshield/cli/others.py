@@ -72,7 +72,7 @@ class ModelOptions:
             "teacher": {"source": model, "weights": self.weights},
             "threat": {"eps": _number(self.eps or "8/255"), "norm": self.norm or "linf"},
             "evaluation": {
-                "data": {**_data_of(self.data), "split": self.split or "test"},
+                "data": {**data_of(self.data, option="--data"), "split": self.split or "test"},
                 "num_images": self.num_images,
             },
             "audit": {} if self.num_images is None else {"num_images": self.num_images},
@@ -161,8 +161,12 @@ def _found(model: str) -> tuple[str, str]:
     return str(folder), _name_of("-".join(parts[first:]))
 
 
-def _data_of(text: str) -> dict[str, str]:
-    """Return a data set as the configuration names it."""
+def data_of(text: str, *, option: str) -> dict[str, str]:
+    """Return a data set as the configuration names it.
+
+    Raises:
+        InputError: naming the option, for what is no data set.
+    """
     from dfshield.datasets import DATASETS
 
     if text in DATASETS:
@@ -175,6 +179,6 @@ def _data_of(text: str) -> dict[str, str]:
     if text.endswith(".npz"):
         return {"name": "npz", "path": text}
     raise InputError(
-        f"--data: {text!r} is no data set: give {', '.join(DATASETS)}, NAME:PATH, an .npz file or "
-        "a folder of class folders"
+        f"{option}: {text!r} is no data set: give {', '.join(DATASETS)}, NAME:PATH, an .npz file "
+        "or a folder of class folders"
     )

@@ -6,27 +6,29 @@ from contextlib import closing
 
 from rich.console import Console
 
-from dfshield.cli.execution import execute, new_observer
+from dfshield.cli.execution import execute, executor_of, new_observer
 from dfshield.cli.machine_output import print_json
+from dfshield.config import ClusterConfig
 from dfshield.errors import InputError
 from dfshield.runs import Resynthesis, resynthesize, verify_run
-from dfshield.runs.layout import seed_folders
 from dfshield.runs.lease import Lease
-from dfshield.runs.names import CONFIG_FILE, SYNTHETIC
-from dfshield.runs.records import reopen
+from dfshield.runs.names import CONFIG_FILE
+from dfshield.runs.verification import discard
 from dfshield.storage import Folder, VerifyReport
 
 
-def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: bool) -> bool:
+def verify_command(
+    location: str, *, resynthesize: int, repair: bool, cluster: str | None, as_json: bool
+) -> bool:
     """Verify, repair if asked and needed, print what was found; return whether all is well."""
-    reports = verify_run(location)
+    reports = _verified(location, cluster)
     if repair and not all(report.ok for report in reports):
-        _repair(location)
-        reports = verify_run(location)
+        _repair(location, reports, cluster=cluster)
+        reports = _verified(location, cluster)
     compared = _resynthesized(location, reports, resynthesize)
     if repair and any(comparison.differing for comparison in compared):
-        _repair(location, discard=compared)
-        reports = verify_run(location)
+        _repair(location, reports, compared, cluster=cluster)
+        reports = _verified(location, cluster)
         compared = _resynthesized(location, reports, resynthesize)
     if as_json:
         shown = [report.to_json() for report in reports]
@@ -36,6 +38,16 @@ def verify_command(location: str, *, resynthesize: int, repair: bool, as_json: b
     else:
         _print(reports, compared)
     return _all_well(reports, compared)
+
+
+def _verified(location: str, cluster: str | None) -> list[VerifyReport]:
+    """Have the workers of a cluster, or this process, read and check every part."""
+    where = ClusterConfig(address=cluster or "none")
+    with (
+        closing(new_observer()) as observer,
+        executor_of(where, Folder.at(location), observer) as executor,
+    ):
+        return verify_run(location, executor=executor, observer=observer)
 
 
 def _resynthesized(
@@ -51,25 +63,27 @@ def _all_well(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) 
     return all(report.ok for report in reports) and not any(c.differing for c in compared)
 
 
-def _repair(location: str, *, discard: Sequence[Resynthesis] = ()) -> None:
-    """Let the stage that made the data make what is missing, wherever the run lies by now.
-
-    The stage is marked as not done, so that it reads and checks every part.
-    """
+def _repair(
+    location: str,
+    reports: Sequence[VerifyReport],
+    compared: Sequence[Resynthesis] = (),
+    *,
+    cluster: str | None,
+) -> None:
+    """Delete what is broken and have it made again, wherever the run lies by now."""
     run = Folder.at(location)
     if not run.exists(CONFIG_FILE):
         raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
     with Lease(run):
-        for comparison in discard:
-            comparison.discard()
-        for _, of_seed in seed_folders(run):
-            reopen(of_seed.child(SYNTHETIC))
+        discard(run, reports, compared)
     parent, name = run.parent()
     with run.as_path(CONFIG_FILE) as path:
         # In quotes: YAML would make something else of some paths.
-        place = [f"storage.path={json.dumps(str(parent))}", f"name={json.dumps(name)}"]
-        place.append("storage.sink=parquet")
-        execute(str(path / CONFIG_FILE), place, ("synthesize",))
+        overrides = [f"storage.path={json.dumps(str(parent))}", f"name={json.dumps(name)}"]
+        overrides.append("storage.sink=parquet")
+        if cluster:
+            overrides.append(f"cluster.address={json.dumps(cluster)}")
+        execute(str(path / CONFIG_FILE), overrides, ("synthesize",))
 
 
 def _print(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> None:

@@ -16,6 +16,7 @@ from dfshield.config.loading import (
     expand,
     load_config,
     parse_yaml,
+    variant_from,
 )
 from dfshield.config.models import Config, check_group, check_last_batch
 from dfshield.config.presets import PRESETS
@@ -69,5 +70,6 @@ __all__ = [
     "names_folder",
     "parse_yaml",
     "set_key",
+    "variant_from",
     "with_current_keys",
 ]

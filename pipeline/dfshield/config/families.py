@@ -1,4 +1,4 @@
-"""The families of methods that a configuration chooses from; `dfshield methods` lists them."""
+"""The families of methods to choose from by name; `dfshield methods` lists them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,13 @@ def attacks() -> Family[Any]:
     from dfshield.attacks import ATTACKS  # here, since torch loads slowly; so do the others
 
     return ATTACKS
+
+
+def averages() -> Family[Any]:
+    """Return the family of ``training.average``."""
+    from dfshield.training.averages import AVERAGES
+
+    return AVERAGES
 
 
 def defences() -> Family[Any]:
@@ -27,11 +34,32 @@ def diversity() -> Family[Any]:
     return DIVERSITY
 
 
+def features() -> Family[Any]:
+    """Return the family of ``--features``."""
+    from dfshield.diversity.features import FEATURE_SPACES
+
+    return FEATURE_SPACES
+
+
 def objectives() -> Family[Any]:
     """Return the family of ``training.objective``."""
     from dfshield.training.objectives import OBJECTIVES
 
     return OBJECTIVES
+
+
+def reference() -> Family[Any]:
+    """Return the family of ``dfshield diversity --metric``."""
+    from dfshield.diversity.reference import REFERENCE
+
+    return REFERENCE
+
+
+def schedules() -> Family[Any]:
+    """Return the family of ``training.schedule``."""
+    from dfshield.training.schedules import SCHEDULES
+
+    return SCHEDULES
 
 
 def synthesizers() -> Family[Any]:
@@ -50,9 +78,13 @@ def trackers() -> Family[Any]:
 
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
+    "averages": averages,
     "defences": defences,
     "diversity": diversity,
+    "features": features,
     "objectives": objectives,
+    "reference": reference,
+    "schedules": schedules,
     "synthesizers": synthesizers,
     "trackers": trackers,
 }

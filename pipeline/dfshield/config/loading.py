@@ -2,13 +2,13 @@
 
 import os
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dfshield.checks import nearest
@@ -20,9 +20,10 @@ from dfshield.config.renamed_keys import (
     set_key,
     with_current_keys,
 )
-from dfshield.config.variants import OptionError
+from dfshield.config.variants import OptionError, VariantConfig, VariantOf
 from dfshield.config.yaml_text import read_yaml, write_yaml
 from dfshield.errors import InputError, one_line
+from dfshield.families import Family
 
 _LIST_ERRORS = ("tuple_type", "list_type", "too_long")
 
@@ -133,6 +134,28 @@ def apply_override(tree: Tree, override: str) -> None:
     except InputError as error:
         raise InputError(f"{override!r}: {error}") from None
     set_key(tree, key, value)
+
+
+def variant_from(
+    text: str, family: Callable[[], Family[Any]], *, build: bool = True
+) -> VariantConfig:
+    """Return the variant of a family that a text names: ``pgd``, or ``{name: pgd, num_steps: 5}``.
+
+    Args:
+        text: YAML.
+        family: returns the family.
+        build: see `VariantOf`.
+
+    Raises:
+        InputError: if it is not YAML, or names no variant or option.
+    """
+    marked = Annotated[VariantConfig, VariantOf(family, build=build)]
+    adapter: TypeAdapter[VariantConfig] = TypeAdapter(marked)
+    value = _parse(text)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(_describe(error)) from None
 
 
 def _preset_of(tree: Mapping[str, Any]) -> Tree:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from dfshield.config.evaluation import AuditConfig, EvaluationConfig, check_attack
-from dfshield.config.families import trackers
+from dfshield.config.families import averages, trackers
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     ClusterConfig,
@@ -19,6 +19,7 @@ from dfshield.config.teacher import TeacherConfig
 from dfshield.config.training import TrainingConfig
 from dfshield.config.values import Name, Seed
 from dfshield.config.variants import VariantConfig, VariantOf
+from dfshield.errors import InputError
 
 TrackerConfig = Annotated[VariantConfig, VariantOf(trackers)]
 
@@ -122,6 +123,15 @@ class Config(Section):
         batches = -(-self.synthesis.num_images // self.training.batch_size)
         check_group(self.training.gradrefine.num_batches, batches)
         check_last_batch(self.training.batch_size, self.synthesis.num_images)
+        return self
+
+    @model_validator(mode="after")
+    def _average_begins(self) -> "Config":
+        average = self.training.average
+        try:
+            averages().make(average.name, **average.options).require_begun(self.training.epochs)
+        except InputError as error:
+            raise ValueError(f"training.average.{error}") from None
         return self
 
     @model_validator(mode="after")

@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dfshield.config.families import objectives
+from dfshield.config.families import averages, objectives, schedules
 from dfshield.config.sections import EngineConfig, Section
 from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 
 ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
+ScheduleConfig = Annotated[VariantConfig, VariantOf(schedules, default="constant")]
+AverageConfig = Annotated[VariantConfig, VariantOf(averages, default="none")]
 
 
 class GradRefineConfig(Section):
@@ -47,9 +49,17 @@ class TrainingConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: NonNegative = 1e-4
+    schedule: ScheduleConfig = Field(
+        VariantConfig(name="constant"),
+        description="How the learning rate changes from update to update.",
+    )
     objective: ObjectiveConfig = VariantConfig(name="soft-label")
     gradrefine: GradRefineConfig = GradRefineConfig()
     inner: InnerConfig = InnerConfig()
+    average: AverageConfig = Field(
+        VariantConfig(name="none"),
+        description="Whether the student that is measured and kept is an average over updates.",
+    )
     select: Literal["last", "holdout"] = Field(
         "last", description="Keep the last epoch, or the best on the synthetic hold-out."
     )

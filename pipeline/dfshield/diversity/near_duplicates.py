@@ -52,6 +52,7 @@ class NearDuplicates(DiversityMetric):
         labels: Int[Tensor, " n"],
         logits: Float[Tensor, "n k"],  # noqa: ARG002
         images: Float[Tensor, "n c h w"] | None,
+        features: Float[Tensor, "n d"] | None,  # noqa: ARG002
     ) -> dict[str, float]:
         """Return the share; see `DiversityMetric`."""
         assert images is not None

@@ -45,6 +45,7 @@ class PredictionEntropy(DiversityMetric):
         labels: Int[Tensor, " n"],  # noqa: ARG002
         logits: Float[Tensor, "n k"],
         images: Float[Tensor, "n c h w"] | None,  # noqa: ARG002
+        features: Float[Tensor, "n d"] | None,  # noqa: ARG002
     ) -> dict[str, float]:
         """Return both entropies, computed in float64; see `DiversityMetric`."""
         p = logits.double().softmax(dim=1)

@@ -5,7 +5,7 @@ Everything here takes plain data and returns bytes or text; whoever calls it wri
 
 from dfshield.report.audit import curves_figure, landscape_figure, render_audit
 from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
-from dfshield.report.grid import image_grid
+from dfshield.report.grid import grid_rows, image_grid
 from dfshield.report.model_card import render_model_card
 from dfshield.report.outcome import SeedOutcome
 from dfshield.report.page import ReportData, Section, render_page
@@ -22,6 +22,7 @@ __all__ = [
     "accuracy_bars",
     "curves_figure",
     "format_eps",
+    "grid_rows",
     "image_grid",
     "landscape_figure",
     "prediction_histograms",

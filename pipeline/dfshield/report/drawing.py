@@ -13,6 +13,10 @@ from matplotlib.figure import Figure
 _WIDTH = 5.6  # inches
 _DPI = 160
 
+Form = Literal["png", "svg"]
+FORMS: tuple[Form, ...] = ("png", "svg")
+"""What pictures may be written as."""
+
 ABOVE: dict[str, Any] = {"bbox_to_anchor": (0, 1.0), "borderaxespad": 0.3}
 """Where a legend with ``loc="lower left"`` stands to be above its panel."""
 
@@ -64,7 +68,7 @@ def drawn(
     paint: Callable[[Sequence[Axes], Palette], None],
     *,
     dark: bool,
-    form: Literal["png", "svg"] = "png",
+    form: Form = "png",
 ) -> bytes:
     """Return the picture of panels stacked in one column, ``heights`` inches tall.
 

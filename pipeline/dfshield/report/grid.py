@@ -16,9 +16,9 @@ from torch import Tensor
 from dfshield.errors import InputError
 
 # A neutral plate that neither black nor white images melt into, on light and on dark pages.
-_PLATE, _TEXT, _QUIET = "#2b2f36", "#eef0f3", "#b4bac4"
-_MARGIN, _GAP, _FONT_SIZE = 18, 4, 14
-_CELL_SIDE = 56  # what small images are enlarged to, about
+PLATE, TEXT, QUIET = "#2b2f36", "#eef0f3", "#b4bac4"
+MARGIN, GAP, FONT_SIZE = 18, 4, 14
+CELL_SIDE = 56  # what small images are enlarged to, about
 _GRID_HEIGHT = 2800  # rows beyond are left out, and the picture says so
 _NAME_LENGTH = 24
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -51,27 +51,27 @@ def image_grid(
     """
     pixels, classes = _checked_arrays(images, labels, len(class_names), per_class)
     height, width = pixels.shape[2:]
-    scale = max(1, round(_CELL_SIDE / max(height, width)))
-    row_step, column_step = height * scale + _GAP, width * scale + _GAP
-    rows = max(1, min(len(class_names), _GRID_HEIGHT // row_step))
+    scale = _scale(height, width)
+    row_step, column_step = height * scale + GAP, width * scale + GAP
+    rows = grid_rows(height, width, len(class_names))
     names = drawable_names(class_names[:rows], length=_NAME_LENGTH)
-    font = _font("DejaVuSans.ttf")
+    font = font_of("DejaVuSans.ttf")
     contrast = "contrast stretched per image" if stretch else "contrast not stretched"
     lines = [f"{contrast} · {height}×{width} pixels, shown {scale}×"]
     if rows < len(class_names):
         lines.append(f"first {rows} of {len(class_names)} classes")
-    left = _MARGIN + round(max(font.getlength(name) for name in names)) + 14
-    top = _MARGIN + (len(lines) + (title is not None)) * 22 + 8
-    right = left + per_class * column_step - _GAP
-    picture = _captioned(title, lines, right=right, bottom=top + rows * row_step - _GAP)
+    left = MARGIN + round(max(font.getlength(name) for name in names)) + 14
+    top = MARGIN + (len(lines) + (title is not None)) * 22 + 8
+    right = left + per_class * column_step - GAP
+    picture = _captioned(title, lines, right=right, bottom=top + rows * row_step - GAP)
     draw = ImageDraw.Draw(picture)
     for row, name in enumerate(names):
         y = top + row * row_step
-        middle = y + (row_step - _GAP) / 2
-        draw.text((left - 14, middle), name, fill=_TEXT, font=font, anchor="rm")
+        middle = y + (row_step - GAP) / 2
+        draw.text((left - 14, middle), name, fill=TEXT, font=font, anchor="rm")
         chosen = np.flatnonzero(classes == row)[:per_class]
         if not chosen.size:
-            draw.text((left, middle), "no images", fill=_QUIET, font=font, anchor="lm")
+            draw.text((left, middle), "no images", fill=QUIET, font=font, anchor="lm")
         for column, index in enumerate(chosen):
             cell = Image.fromarray(_enlarged(pixels[index], scale, stretch))
             picture.paste(cell, (left + column * column_step, y))
@@ -80,17 +80,26 @@ def image_grid(
     return buffer.getvalue()
 
 
+def grid_rows(height: int, width: int, num_classes: int) -> int:
+    """Return how many classes `image_grid` shows, the first ones, of images of this size."""
+    return max(1, min(num_classes, _GRID_HEIGHT // (height * _scale(height, width) + GAP)))
+
+
+def _scale(height: int, width: int) -> int:
+    return max(1, round(CELL_SIDE / max(height, width)))
+
+
 def _captioned(title: str | None, lines: Sequence[str], *, right: int, bottom: int) -> Image.Image:
     """Return a picture with title and lines, and room up to ``right`` and ``bottom``."""
-    font, bold = _font("DejaVuSans.ttf"), _font("DejaVuSans-Bold.ttf")
+    font, bold = font_of("DejaVuSans.ttf"), font_of("DejaVuSans-Bold.ttf")
     text_width = max([font.getlength(line) for line in lines] + [bold.getlength(title or "")])
-    size = (max(right, _MARGIN + round(text_width)) + _MARGIN, bottom + _MARGIN)
-    picture = Image.new("RGB", size, _PLATE)
+    size = (max(right, MARGIN + round(text_width)) + MARGIN, bottom + MARGIN)
+    picture = Image.new("RGB", size, PLATE)
     draw = ImageDraw.Draw(picture)
     if title is not None:
-        draw.text((_MARGIN, _MARGIN), title, fill=_TEXT, font=bold)
+        draw.text((MARGIN, MARGIN), title, fill=TEXT, font=bold)
     for number, line in enumerate(lines, start=int(title is not None)):
-        draw.text((_MARGIN, _MARGIN + 22 * number), line, fill=_QUIET, font=font)
+        draw.text((MARGIN, MARGIN + 22 * number), line, fill=QUIET, font=font)
     return picture
 
 
@@ -121,14 +130,23 @@ def _checked_arrays(
 def _enlarged(
     image: Float[np.ndarray, "c h w"], scale: int, stretch: bool
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
+    colour = as_colour(image, stretch=stretch)
+    return colour.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def as_colour(image: Float[np.ndarray, "c h w"], *, stretch: bool) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image in [0, 1] in eight bits a colour, stretched to its own range if asked.
+
+    Raises:
+        InputError: for values outside [0, 1].
+    """
     low, high = float(image.min()), float(image.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):
         raise InputError(f"images: values from {low:.4g} to {high:.4g}: they must lie in [0, 1]")
     if stretch and high > low:
         image = (image - low) / (high - low)
     bytes_ = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
-    colour = np.broadcast_to(bytes_, (*bytes_.shape[:2], 3))
-    return colour.repeat(scale, axis=0).repeat(scale, axis=1)
+    return np.broadcast_to(bytes_, (*bytes_.shape[:2], 3))
 
 
 def drawable_names(names: Sequence[str], *, length: int) -> list[str]:
@@ -146,5 +164,6 @@ def drawable_names(names: Sequence[str], *, length: int) -> list[str]:
     return drawn
 
 
-def _font(file: str) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(_FONTS / file), _FONT_SIZE)
+def font_of(file: str) -> ImageFont.FreeTypeFont:
+    """Return a font of the pictures by its file."""
+    return ImageFont.truetype(str(_FONTS / file), FONT_SIZE)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import dfshield.runs.names as names
 from dfshield.config import Config, expand
+from dfshield.errors import InputError
 from dfshield.runs.stages.registry import STAGES
-from dfshield.storage import Folder
+from dfshield.storage import MANIFEST, Folder
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,23 @@ class RunLayout:
 
 def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
     """Return the folders that hold a seed's stages; the seed is None where there is only one."""
-    found = sorted({name.split("/")[0] for name in root.list() if name.startswith(names.SEED)})
+    found = [name for name in root.folders() if name.startswith(names.SEED)]
     if not found:
         return [(None, root)]
     return [(name.removeprefix(names.SEED), root.child(name)) for name in found]
+
+
+def surrogate_folders(location: str) -> list[Folder]:
+    """Return the surrogate data sets of a run folder, one a seed, or the data set itself.
+
+    Raises:
+        InputError: if there is none.
+    """
+    folder = Folder.at(location)
+    if folder.exists(MANIFEST):
+        return [folder]
+    synthetic = [of_seed.child(names.SYNTHETIC) for _, of_seed in seed_folders(folder)]
+    present = [data for data in synthetic if data.exists(MANIFEST)]
+    if not present:
+        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
+    return present

@@ -124,9 +124,9 @@ class Lease:
             other = read_holder(self._root)
             if other is not None and not other.gone:
                 raise InputError(
-                    f"{self._root}: another dfshield is at work here ({other.description()}, last sign "
-                    f"of life {max(0, other.silent_for):.0f} s ago): wait for it or stop it, or "
-                    "go on under another name="
+                    f"{self._root}: another dfshield is at work here ({other.description()}, "
+                    f"last sign of life {max(0, other.silent_for):.0f} s ago): wait for it or stop "
+                    "it, or go on under another name="
                 )
             self.taken_from = other
             self._write()
@@ -140,8 +140,8 @@ class Lease:
             self._thread.join()
         if self._lost_to is not None:
             raise DfshieldError(
-                f"{self._root}: another dfshield has taken over ({self._lost_to.description()}), since "
-                "this one gave no sign of life for a minute"
+                f"{self._root}: another dfshield has taken over ({self._lost_to.description()}), "
+                "since this one gave no sign of life for a minute"
             ) from None
         with suppress(DfshieldError), self._root.locked(_LOCK_FILE):
             holder = read_holder(self._root)

@@ -154,7 +154,9 @@ class Run:
         self._hear(event, fields)
 
     def _tell_lost(self, driver: Holder) -> None:
-        self.context.observer.say(f"Taking over from a dfshield that has died: {driver.description()}")
+        self.context.observer.say(
+            f"Taking over from a dfshield that has died: {driver.description()}"
+        )
         self.context.log.emit(
             "driver_lost",
             host=driver.host,

@@ -19,6 +19,7 @@ from dfshield.runs.execution.protocol import (
     Worker,
     raise_failures,
 )
+from dfshield.runs.export.export import ExportReport, export_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run
 from dfshield.runs.planning import StagePlan, plan_stage
@@ -32,6 +33,7 @@ __all__ = [
     "Done",
     "Engine",
     "Executor",
+    "ExportReport",
     "GroupJob",
     "GroupWorker",
     "InProcessExecutor",
@@ -48,6 +50,7 @@ __all__ = [
     "Task",
     "Worker",
     "deferred_interrupt",
+    "export_data",
     "ignore_stop_signals",
     "plan_stage",
     "raise_failures",

@@ -100,13 +100,6 @@ def finish(folder: Folder, record: Mapping[str, Any], *files: str, **summary: An
     folder.write_json(STAGE_FILE, done)
 
 
-def reopen(folder: Folder) -> None:
-    """Mark a stage as not done, so that it looks at every file when it is asked for again."""
-    record = read_record(folder)
-    if record is not None:
-        folder.write_json(STAGE_FILE, {**record, "done": False})
-
-
 def damage(folder: Folder, record: Mapping[str, Any], files: Iterable[str]) -> dict[str, str]:
     """Return which files of a finished stage are not as they were, and why, from names and sizes.
 

@@ -1,7 +1,9 @@
 """Verifying surrogate data: every part by its checksum, a sample of images by making them again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
 from dfshield.runs.execution.engine_choice import planned_engine, resumed_engine
 from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.protocol import Executor, Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
-from dfshield.runs.layout import seed_folders
-from dfshield.runs.names import SYNTHETIC, TEACHER
-from dfshield.runs.watching.events import Observer
+from dfshield.runs.layout import surrogate_folders
+from dfshield.runs.names import TEACHER
+from dfshield.runs.watching.event_log import EventLog
+from dfshield.runs.watching.events import Observer, SilentMonitor
 from dfshield.runs.work.synthesis import (
     STREAMS,
     bound_synthesizer,
@@ -26,42 +30,92 @@ from dfshield.runs.work.synthesis import (
 )
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
-    MANIFEST,
     Folder,
     Manifest,
     Part,
     PartArrays,
     SurrogateDataset,
     VerifyReport,
+    check_part,
     part_engine,
     verify,
 )
 from dfshield.synthesis import BoundSynthesizer
 
 
-def verify_run(location: str) -> list[VerifyReport]:
+@dataclass(frozen=True)
+class CheckTask:
+    """Reads parts of a data set whole and says what is wrong with each; a unit is a `Part`.
+
+    Attributes:
+        data: the folder of the data set.
+    """
+
+    data: str
+
+    def prepare(self, worker: Worker) -> Callable[[Part], str | None]:
+        """Read the manifest."""
+        del worker  # nothing is computed
+        data = SurrogateDataset.open(self.data)
+        return partial(check_part, data.folder, data.manifest)
+
+    def label(self, unit: Part) -> str:
+        """Return how people call a part."""
+        return unit.path
+
+
+def verify_run(location: str, *, executor: Executor, observer: Observer) -> list[VerifyReport]:
     """Verify the surrogate data of a run folder, of every seed, or a single data set.
 
-    Raises:
-        InputError: if there is none.
-    """
-    return [verify(data) for data in _data_folders(location)]
-
-
-def _data_folders(location: str) -> list[Folder]:
-    """Return the surrogate data sets of a run folder, one a seed, or the data set itself.
+    Args:
+        location: the folder.
+        executor: whose workers read the parts.
+        observer: is told how it goes.
 
     Raises:
         InputError: if there is none.
     """
-    folder = Folder.at(location)
-    if folder.exists(MANIFEST):
-        return [folder]
-    synthetic = [of_seed.child(SYNTHETIC) for _, of_seed in seed_folders(folder)]
-    present = [data for data in synthetic if data.exists(MANIFEST)]
-    if not present:
-        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
-    return present
+
+    def problems(data: SurrogateDataset) -> dict[Part, str]:
+        parts = data.manifest.parts
+        shards = groupby(parts, key=lambda part: (part.split, part.shard))
+        found: dict[Part, str] = {}
+        observer.begin("Checking", total=len(parts), done=0, unit="parts")
+        for done in executor.map(
+            CheckTask(data.folder.uri),
+            [list(of_shard) for _, of_shard in shards],
+            engine=executor.engine(),
+            monitor=SilentMonitor(),
+        ):
+            observer.advance(1.0)
+            if done.result is not None:
+                found[done.unit] = done.result
+        observer.end()
+        return found
+
+    return [verify(data, problems) for data in surrogate_folders(location)]
+
+
+def discard(
+    run: Folder, reports: Sequence[VerifyReport], compared: Sequence["Resynthesis"] = ()
+) -> None:
+    """Delete the parts that were found broken or to differ; the log of the run keeps why."""
+    log = EventLog(run)
+    broken = [
+        (report.location, part.path, part.reason)
+        for report in reports
+        for part in report.parts
+        if part.verdict == "broken"
+    ]
+    broken += [
+        (comparison.location, path, "not what the engine makes")
+        for comparison in compared
+        for path in {path for path, _ in comparison.differing}
+    ]
+    for location, path, reason in broken:
+        log.emit("part_broken", path=path, problem=reason)
+        Folder.at(location).delete(path)
+    log.flush()
 
 
 @dataclass(frozen=True)
@@ -84,12 +138,6 @@ class Resynthesis:
         """Return it as a value that ``json.dumps`` takes."""
         differing = [{"part": part, "image": row} for part, row in self.differing]
         return {**vars(self), "differing": differing, "ok": not self.differing}
-
-    def discard(self) -> None:
-        """Delete the parts that hold images that differ."""
-        folder = Folder.at(self.location)
-        for part in {part for part, _ in self.differing}:
-            folder.delete(part)
 
 
 def resynthesize(

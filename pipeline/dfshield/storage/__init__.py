@@ -1,6 +1,12 @@
 """Storage: file systems, atomic commits, the surrogate data set and checkpoints."""
 
-from dfshield.storage.arrays import ImageDtype, PartArrays, decode_images, encode_images
+from dfshield.storage.arrays import (
+    ImageDtype,
+    PartArrays,
+    decode_images,
+    encode_images,
+    num_agreeing,
+)
 from dfshield.storage.checkpoint import Checkpoint
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.locations import redacted
@@ -15,7 +21,14 @@ from dfshield.storage.manifest import (
     read_manifest,
     write_manifest,
 )
-from dfshield.storage.parts import check_part, part_engine, read_part, write_part
+from dfshield.storage.part_ranges import Commit, fits_commit
+from dfshield.storage.parts import (
+    check_part,
+    part_engine,
+    read_commit,
+    read_part,
+    write_part,
+)
 from dfshield.storage.surrogate import (
     PartVerdict,
     SurrogateDataset,
@@ -27,11 +40,13 @@ from dfshield.storage.surrogate import (
 )
 from dfshield.storage.tables import PartError, part_arrays, part_table, table_checksum
 from dfshield.storage.tensor_file import TensorFile, TensorLayout
+from dfshield.storage.whole import require_absent, whole_file, whole_folder
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "Checkpoint",
+    "Commit",
     "Folder",
     "ImageDtype",
     "Manifest",
@@ -51,16 +66,22 @@ __all__ = [
     "check_part",
     "decode_images",
     "encode_images",
+    "fits_commit",
     "format_of",
+    "num_agreeing",
     "part_arrays",
     "part_engine",
     "part_table",
     "plan_parts",
+    "read_commit",
     "read_manifest",
     "read_part",
     "redacted",
+    "require_absent",
     "table_checksum",
     "verify",
+    "whole_file",
+    "whole_folder",
     "write_manifest",
     "write_part",
 ]

@@ -15,7 +15,7 @@ from dfshield.storage.columns import ALPHAS, LOSSES, is_format_1
 ImageDtype = Literal["float32", "float16", "uint8"]
 
 # Rounding on the way from normalised space leaves pixels such as -3e-8.
-_RANGE_TOLERANCE = 1e-6
+RANGE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,6 +115,11 @@ def hashed_columns(arrays: PartArrays) -> Iterator[tuple[str, np.ndarray]]:
         yield from sorted(arrays.columns.items())
 
 
+def num_agreeing(labels: np.ndarray, teacher_logits: np.ndarray) -> int:
+    """Return how many images the teacher assigns to their label: labels (n,), logits (n, k)."""
+    return int((teacher_logits.argmax(axis=1) == labels).sum())
+
+
 def encode_images(
     images: Float32[np.ndarray, "n c h w"], dtype: ImageDtype
 ) -> Shaped[np.ndarray, "n c h w"]:
@@ -133,7 +138,7 @@ def encode_images(
         raise InputError(f"image dtype {dtype!r}: choose one of {', '.join(get_args(ImageDtype))}")
     if images.size:
         low, high = float(images.min()), float(images.max())
-        if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
+        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             raise InputError(f"images lie in [{low:g}, {high:g}], but must lie in [0, 1]")
     clipped: np.ndarray = np.clip(images, np.float32(0), np.float32(1))
     if dtype == "uint8":

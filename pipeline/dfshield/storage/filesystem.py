@@ -1,7 +1,6 @@
 """Folders on any file system that pyarrow knows: atomic writes, and errors said in one line."""
 
 import builtins
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,11 +13,19 @@ import filelock
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from dfshield.canonical import json_text, json_value
 from dfshield.errors import InputError, one_line
-from dfshield.storage.local_files import append_line, is_abandoned, is_temporary, write_atomically
+from dfshield.storage.local_files import (
+    LineAppender,
+    files_below,
+    is_abandoned,
+    is_temporary,
+    write_atomically,
+)
 from dfshield.storage.locations import explained_errors, open_store, with_retries
 
 Value = TypeVar("Value")
+Opener = Callable[[str], pa.NativeFile]
 
 LOCK_TIMEOUT_S = 10.0
 
@@ -99,38 +106,60 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of this name exists."""
-        info = self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
-        return bool(info.type != pafs.FileType.NotFound)
+        return bool(self._info(name).type != pafs.FileType.NotFound)
+
+    def size(self, name: str) -> int | None:
+        """Return how many bytes a file has; None if there is no such file."""
+        info = self._info(name)
+        return int(info.size) if info.type == pafs.FileType.File else None
 
     def list(self, name: str = "") -> builtins.list[str]:
         """Return the files at any depth below ``name``, sorted, as names relative to this folder.
 
         Temporary files are left out; a folder that does not exist has no files.
         """
-        return list(self.sizes(name))
+        if self.local is None:
+            return list(self.sizes(name))
+        start = self.local / name
+        found = self._ask(name, lambda: sorted(files_below(start)))
+        prefix = f"{name}/" if name else ""
+        return [f"{prefix}{file}" for file in found if not is_temporary(file)]
+
+    def folders(self) -> builtins.list[str]:
+        """Return the names of the folders right below this one, sorted."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        found = self._ask("", lambda: self.filesystem.get_file_info(selector))
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """Return the same files with how many bytes each has; nothing is opened."""
         return {file: size for file, size in self._files(name).items() if not is_temporary(file)}
 
-    def read_bytes(self, name: str) -> bytes:
-        """Return what the file holds.
+    def read_bytes(self, name: str, *, start: int = 0) -> bytes:
+        """Return what the file holds, from a byte on.
 
         Raises:
             MissingFileError: if there is no such file.
         """
+        if not start:
+            stream = self.filesystem.open_input_stream
+            return self._read(name, stream, lambda file: bytes(file.read()))
 
-        def read() -> bytes | None:
-            try:
-                with self.filesystem.open_input_stream(self._inside(name)) as stream:
-                    return bytes(stream.read())
-            except FileNotFoundError:
-                return None
+        def read(file: pa.NativeFile) -> bytes:
+            file.seek(start)
+            return bytes(file.read())
 
-        data = self._ask(name, read)
-        if data is None:
-            raise MissingFileError(f"{self._shown(name)}: there is no such file")
-        return data
+        return self.read_within(name, read)
+
+    def read_within(self, name: str, action: Callable[[pa.NativeFile], Value]) -> Value:
+        """Return what an action reads of a file, which is opened for reading at any place.
+
+        The action reads and does nothing else: what it raises is taken for the file system's.
+
+        Raises:
+            MissingFileError: if there is no such file.
+        """
+        return self._read(name, self.filesystem.open_input_file, action)
 
     def write_bytes(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write a whole file, or leave what was there untouched; missing parents are created.
@@ -165,42 +194,26 @@ class Folder:
         """
         data = self.read_bytes(name)
         try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
+            return json_value(data)
+        except ValueError as error:
             raise InputError(f"{self._shown(name)}: not a JSON file: {one_line(error)}") from None
 
     def write_json(self, name: str, value: object) -> None:
         """Write a value (NaN and infinity excluded) as JSON, atomically, in one canonical way."""
-        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-        self.write_bytes(name, f"{text}\n".encode())
+        self.write_bytes(name, json_text(value).encode())
 
-    def append_line(self, name: str, line: str) -> None:
-        """Add one line at the end of a text file, starting a new one after a line cut short.
-
-        A line is one append, so several processes may add lines. On a local disk only: nothing can
-        be appended to an object.
-        """
+    def lines(self, name: str) -> LineAppender:
+        """Return what adds lines to a text file, on a local disk only: objects cannot grow."""
         assert self.local is not None
-        with explained_errors(self._shown(name)):
-            append_line(self.local / name, line)
+        return LineAppender(self.local / name)
 
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens when there is none."""
-
-        def delete() -> None:
-            with suppress(FileNotFoundError):
-                self.filesystem.delete_file(self._inside(name))
-
-        self._ask(name, delete)
+        self._delete(name, self.filesystem.delete_file, self._inside(name))
 
     def remove(self) -> None:
         """Delete the folder with all it holds; nothing happens when there is none."""
-
-        def remove() -> None:
-            with suppress(FileNotFoundError):
-                self.filesystem.delete_dir(self.path)
-
-        self._ask("", remove)
+        self._delete("", self.filesystem.delete_dir, self.path)
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -254,6 +267,26 @@ class Folder:
         prefix = len(self.path.rstrip("/")) + 1
         files = {info.path[prefix:]: info.size for info in found if info.type == pafs.FileType.File}
         return dict(sorted(files.items()))
+
+    def _info(self, name: str) -> pafs.FileInfo:
+        return self._ask(name, lambda: self.filesystem.get_file_info(self._inside(name)))
+
+    def _read(self, name: str, opened: Opener, action: Callable[[pa.NativeFile], Value]) -> Value:
+        def read() -> Value:
+            try:
+                with opened(self._inside(name)) as file:
+                    return action(file)
+            except FileNotFoundError:
+                raise MissingFileError(f"{self._shown(name)}: there is no such file") from None
+
+        return self._ask(name, read)
+
+    def _delete(self, name: str, action: Callable[[str], None], path: str) -> None:
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                action(path)
+
+        self._ask(name, delete)
 
     def _inside(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"

@@ -6,21 +6,25 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 import pyarrow as pa
 
+from dfshield.storage.locations import explained_errors
+
 # .<name>.<host>.<process>.<random>.dfshield-tmp: the dot hides it from Parquet readers too.
 _TEMPORARY = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.[0-9a-f]{32}\.dfshield-tmp")
+_ENDING = ".dfshield-tmp"
 _ABANDONED_AFTER_S = 3600.0
 
 
 def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
     """Write under a temporary name beside the file, flush to the disk and rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
-    temporary = path.with_name(f".{path.name}.{writer}.dfshield-tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
@@ -33,23 +37,90 @@ def write_atomically(path: Path, data: bytes | pa.Buffer) -> None:
         raise
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add one line in one append, starting a new one after a line cut short.
+def temporary_beside(path: Path) -> Path:
+    """Return a name beside a file or folder for what this process has not finished of it."""
+    writer = f"{_host()}.{os.getpid()}.{uuid.uuid4().hex}"
+    return path.with_name(f".{path.name}.{writer}{_ENDING}")
 
-    Under a lock, because a line that another process is just adding looks like one cut short.
+
+class LineAppender:
+    """Adds lines at the end of a text file, which stays open between them.
+
+    A line is one append, so several processes may add lines, and it is with the system once it is
+    added, so that nobody who is killed loses it. A file that was deleted meanwhile is begun again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
-        with suppress(OSError):  # a network file system may have no locks
-            fcntl.flock(stream, fcntl.LOCK_EX)  # given back as the file is closed
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - 1))
-        start = b"" if stream.read(1) in (b"", b"\n") else b"\n"
-        stream.write(start + line.encode() + b"\n")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+        self._size = -1  # as this writer left it
+
+    def append(self, line: str) -> int:
+        """Add one line, starting a new one after a line cut short; return the size of the file.
+
+        Under a lock, because a line that another process is just adding looks like one cut short.
+
+        Raises:
+            InputError: when the disk is full or the folder cannot be written.
+        """
+        with explained_errors(str(self._path)):
+            try:
+                file = self._open()
+                with suppress(OSError):  # a network file system may have no locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                size = self._write(file, line)
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_UN)
+            except BaseException:
+                self.close()  # which gives the lock back; the next line opens the file again
+                raise
+        return size
+
+    def _write(self, file: FileIO, line: str) -> int:
+        size = os.fstat(file.fileno()).st_size
+        whole = size in (0, self._size) or os.pread(file.fileno(), 1, size - 1) == b"\n"
+        data = (b"" if whole else b"\n") + line.encode() + b"\n"
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
+        self._size = size + len(data)
+        return self._size
+
+    def close(self) -> None:
+        """Close the file until the next line."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._size = None, -1
+
+    def _open(self) -> FileIO:
+        if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+            self.close()
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = FileIO(self._path, "a+")
+        return self._file
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the names of the files at any depth below a folder, relative to it, by names alone.
+
+    A folder that does not exist has no files.
+    """
+    folders = [""]
+    while folders:
+        below = folders.pop()
+        with suppress(FileNotFoundError), os.scandir(folder / below) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(f"{below}{entry.name}/")
+                elif entry.is_file():
+                    yield f"{below}{entry.name}"
 
 
 def is_temporary(name: str) -> bool:
     """Return whether a file is one that `write_atomically` has not finished."""
+    if not name.endswith(_ENDING):  # as nearly all, and there may be very many
+        return False
     return _TEMPORARY.fullmatch(name.rpartition("/")[2]) is not None
 
 

@@ -1,11 +1,11 @@
 """The manifest of a surrogate data set: what it was made of and which parts it consists of."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -14,8 +14,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import to_json
 
 from dfshield.brief import BriefModel
+from dfshield.canonical import json_text
 from dfshield.errors import InputError
 from dfshield.storage.arrays import ImageDtype
 from dfshield.storage.columns import FORMAT_1, check_columns, is_format_1
@@ -27,8 +29,12 @@ MANIFEST = "manifest.json"
 Split = Literal["data", "holdout"]
 
 
-class Part(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Part:
     """The unit of commit: the images of a few consecutive batches, in one file.
+
+    A set may have a hundred thousand, so it is a plain record, which pydantic checks where a
+    manifest is read.
 
     Attributes:
         split: "data" (trained on) or "holdout" (for selection only).
@@ -39,7 +45,7 @@ class Part(BaseModel):
         num_images: how many images; only the last batch of a hold-out part may be short.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     split: Split
     shard: NonNegativeInt
@@ -106,15 +112,16 @@ class Manifest(BriefModel):
     def _consistent(self) -> "Manifest":
         if len(self.class_names) != self.num_classes:
             raise ValueError(f"{len(self.class_names)} class names for {self.num_classes} classes")
-        for split in ("data", "holdout"):
-            next_batch = 0
-            for part in (part for part in self.parts if part.split == split):
-                if part.first_batch != next_batch:
-                    raise ValueError(f"{part.path} must begin with batch {next_batch}")
-                next_batch = part.batches.stop
-                if -(-part.num_images // self.batch_size) != part.num_batches:
-                    raise ValueError(f"{part.path} cannot hold {part.num_images} images")
-        if len({part.path for part in self.parts}) != len(self.parts):
+        next_batch: dict[Split, int] = {"data": 0, "holdout": 0}
+        names = set()
+        for part in self.parts:
+            if part.first_batch != next_batch[part.split]:
+                raise ValueError(f"{part.path} must begin with batch {next_batch[part.split]}")
+            next_batch[part.split] += part.num_batches
+            if -(-part.num_images // self.batch_size) != part.num_batches:
+                raise ValueError(f"{part.path} cannot hold {part.num_images} images")
+            names.add((part.split, part.shard if part.split == "data" else 0, part.index))
+        if len(names) != len(self.parts):
             raise ValueError("two parts have the same name")
         return self
 
@@ -193,23 +200,18 @@ def plan_parts(
 
     parts = [part for part in existing if part.split == split]
     wanted = num_images - sum(part.num_images for part in parts)
+    last = parts[-1] if parts else None
+    shard, next_batch = (last.shard, last.batches.stop) if last else (0, 0)
+    index = last.index + 1 if last else 0
+    used = sum(part.num_images for part in parts if part.shard == shard)
     while wanted > 0:
-        shard = parts[-1].shard if parts else 0
-        used = sum(part.num_images for part in parts if part.shard == shard)
         if split == "data" and used >= shard_size:
-            shard, used = shard + 1, 0
+            shard, used, index = shard + 1, 0, 0
         room = part_size if split == "holdout" else min(part_size, shard_size - used)
         size = min(room, wanted)
-        parts.append(
-            Part(
-                split=split,
-                shard=shard,
-                index=parts[-1].index + 1 if used else 0,
-                first_batch=parts[-1].batches.stop if parts else 0,
-                num_batches=-(-size // batch_size),
-                num_images=size,
-            )
-        )
+        num_batches = -(-size // batch_size)
+        parts.append(Part(split, shard, index, next_batch, num_batches, size))
+        index, next_batch, used = index + 1, next_batch + num_batches, used + size
         wanted -= size
     return tuple(parts)
 
@@ -249,4 +251,10 @@ def read_manifest(folder: Folder) -> Manifest:
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
     """Write the manifest, atomically; equal manifests give equal bytes."""
-    folder.write_json(MANIFEST, manifest.to_json())
+    value = manifest.to_json()
+    parts = [dict(sorted(part.items())) for part in value["parts"]]
+    text = json_text({**value, "parts": []})
+    if parts:  # of numbers and words, which are the same in any JSON; there may be very many
+        listed = to_json(parts, indent=2).decode().replace("\n", "\n  ")
+        text = text.replace('\n  "parts": []', f'\n  "parts": {listed}', 1)
+    folder.write_bytes(MANIFEST, text.encode())

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder, MissingFileError
 from dfshield.storage.manifest import Manifest, Part
+from dfshield.storage.part_ranges import Commit
 from dfshield.storage.tables import (
+    UNREADABLE,
     PartError,
     damaged,
     part_arrays,
@@ -21,21 +23,18 @@ from dfshield.storage.tables import (
     table_checksum,
 )
 
-# What pyarrow raises for a damaged Parquet file, depending on where the damage is.
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError)
 
+def write_part(folder: Folder, manifest: Manifest, part: Part, arrays: PartArrays) -> Commit:
+    """Commit one part and return its checksum and size.
 
-def write_part(folder: Folder, manifest: Manifest, part: Part, arrays: PartArrays) -> str:
-    """Commit one part and return its checksum.
-
-    A valid part that is there already is kept as it is (and its checksum returned); a broken one is
+    A valid part that is there already is kept as it is (and its own returned); a broken one is
     replaced. The file appears under its name only when it is complete.
 
     Raises:
         InputError: if the arrays are not those of this part, or the folder cannot be written.
     """
     try:
-        return read_part(folder, manifest, part).checksum()
+        return read_commit(folder, manifest, part)[1]
     except PartError:
         pass
     table = part_table(manifest, part, arrays)
@@ -48,8 +47,9 @@ def write_part(folder: Folder, manifest: Manifest, part: Part, arrays: PartArray
         use_dictionary=False,
         write_statistics=False,  # smallest and largest image are of no use to anyone
     )
-    folder.write_bytes(part.path, sink.getvalue())
-    return table_checksum(table)
+    data = sink.getvalue()
+    folder.write_bytes(part.path, data)
+    return Commit(table_checksum(table), data.size)
 
 
 def read_part(folder: Folder, manifest: Manifest, part: Part) -> PartArrays:
@@ -58,16 +58,21 @@ def read_part(folder: Folder, manifest: Manifest, part: Part) -> PartArrays:
     Raises:
         PartError: with the reason, if it is missing, damaged, or belongs elsewhere.
     """
+    return read_commit(folder, manifest, part)[0]
+
+
+def read_commit(folder: Folder, manifest: Manifest, part: Part) -> tuple[PartArrays, Commit]:
+    """Do as `read_part`, and return checksum and size of the part besides."""
     try:
         data = folder.read_bytes(part.path)
     except MissingFileError:
         raise PartError(part, "missing", str(folder)) from None
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise PartError(part, damaged(error), str(folder)) from None
     try:
-        return part_arrays(table, manifest, part)
+        return part_arrays(table, manifest, part), Commit(table_checksum(table), len(data))
     except PartError as error:
         raise PartError(part, error.reason, str(folder)) from None
 

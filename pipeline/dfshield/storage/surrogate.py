@@ -1,12 +1,13 @@
 """Reading a surrogate data set back: tensors for training, and a check of every file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -16,6 +17,7 @@ from dfshield.brief import Brief
 from dfshield.storage.arrays import PartArrays
 from dfshield.storage.filesystem import Folder
 from dfshield.storage.manifest import Manifest, Part, Split, read_manifest
+from dfshield.storage.part_ranges import read_columns, read_images
 from dfshield.storage.parts import check_part, read_part
 from dfshield.storage.tables import part_arrays
 
@@ -71,6 +73,22 @@ class SurrogateReader(ABC):
         if num_images:
             rows[-1] = slice(rows[-1].start, num_images)
         return list(zip(parts, rows, strict=True))
+
+    @abstractmethod
+    def columns(self, part: Part, *names: str) -> tuple[np.ndarray, ...]:
+        """Return columns of a part, ``label`` and ``teacher_logits``, without reading its images.
+
+        Raises:
+            PartError: when it is missing or cannot be read.
+        """
+
+    @abstractmethod
+    def images(self, part: Part, rows: Sequence[int]) -> np.ndarray:
+        """Return single images of a part as stored, (rows, c, h, w), reading little else.
+
+        Raises:
+            PartError: when it is missing or cannot be read.
+        """
 
     def load(
         self,
@@ -141,6 +159,14 @@ class SurrogateDataset(SurrogateReader):
         """Return one part from its file, checked; see `SurrogateReader`."""
         return read_part(self.folder, self.manifest, part)
 
+    def columns(self, part: Part, *names: str) -> tuple[np.ndarray, ...]:
+        """Return columns from the file, not checked against its checksum; see `SurrogateReader`."""
+        return read_columns(self.folder, self.manifest, part, *names)
+
+    def images(self, part: Part, rows: Sequence[int]) -> np.ndarray:
+        """Return images from the file, not checked against its checksum; see `SurrogateReader`."""
+        return read_images(self.folder, self.manifest, part, rows)
+
     def _parts(self, split: Split | None) -> tuple[Part, ...]:
         return self.manifest.parts if split is None else self.manifest.split(split)
 
@@ -160,6 +186,16 @@ class SurrogateTables(SurrogateReader):
     def read(self, part: Part) -> PartArrays:
         """Return one part from its table, checked; see `SurrogateReader`."""
         return part_arrays(self.get_table(part), self.manifest, part)
+
+    def columns(self, part: Part, *names: str) -> tuple[np.ndarray, ...]:
+        """Return columns of the table; see `SurrogateReader`."""
+        arrays = self.read(part)
+        found = {"label": arrays.labels, "teacher_logits": arrays.teacher_logits}
+        return tuple(found[name] for name in names)
+
+    def images(self, part: Part, rows: Sequence[int]) -> np.ndarray:
+        """Return images of the table; see `SurrogateReader`."""
+        return self.read(part).images[list(rows)]
 
 
 @dataclass(frozen=True)
@@ -213,14 +249,22 @@ class VerifyReport(Brief):
         }
 
 
-def verify(location: str | Path | Folder) -> VerifyReport:
+def verify(
+    location: str | Path | Folder,
+    problems_of: Callable[[SurrogateDataset], dict[Part, str]] = SurrogateDataset.problems,
+) -> VerifyReport:
     """Check every part of a data set against its checksum and the manifest. Changes nothing.
+
+    Args:
+        location: the folder that holds its manifest.
+        problems_of: reads every part and returns those that do not verify, with the reason; by
+            default here, one after the other.
 
     Raises:
         InputError: if there is no readable manifest.
     """
     data = SurrogateDataset.open(location)
-    missing, problems = set(data.missing()), data.problems()
+    missing, problems = set(data.missing()), problems_of(data)
 
     def verdict(part: Part) -> PartVerdict:
         if part in missing:

@@ -29,6 +29,8 @@ from dfshield.storage.columns import column_order
 from dfshield.storage.manifest import Manifest, Part
 
 _PREFIX = "dfshield."
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError)
+"""What pyarrow raises for a damaged Parquet file, depending on where the damage is."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,8 +51,12 @@ class PartError(DfshieldError):
 
     def __str__(self) -> str:
         path = self.part.path
-        where = f"{path} in memory" if self.folder is None else f"{self.folder}/{path}"
-        return f"{where}: {self.reason}: run the synthesis again to mend it"
+        if self.folder is None:
+            return f"{path} in memory: {self.reason}: run the synthesis again to mend it"
+        return (
+            f"{self.folder}/{path}: {self.reason}: `dfshield verify RUN --repair`, with the run "
+            "folder that it lies in, makes it again"
+        )
 
 
 def part_table(manifest: Manifest, part: Part, arrays: PartArrays) -> pa.Table:
@@ -64,11 +70,11 @@ def part_table(manifest: Manifest, part: Part, arrays: PartArrays) -> pa.Table:
     misfit = _misfit(manifest, part, arrays)
     if misfit is not None:
         raise InputError(f"{part.path}: the arrays do not belong to this part: {misfit}")
-    pixels = np.ascontiguousarray(arrays.images.astype(_little_endian(manifest), copy=False))
+    pixels = np.ascontiguousarray(arrays.images.astype(little_endian(manifest), copy=False))
     schema = _schema(manifest)
     columns = {
         "image": pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(_image_bytes(manifest)), len(arrays), [None, pa.py_buffer(pixels)]
+            pa.binary(image_bytes(manifest)), len(arrays), [None, pa.py_buffer(pixels)]
         ),
         "label": pa.array(arrays.labels),
         "teacher_logits": pa.FixedSizeListArray.from_arrays(
@@ -97,7 +103,7 @@ def part_arrays(table: pa.Table, manifest: Manifest, part: Part) -> PartArrays:
     Raises:
         PartError: with the reason, if the table is damaged or belongs elsewhere.
     """
-    problem = _foreign(table.schema, manifest, part)
+    problem = foreign(table.schema, manifest, part)
     if problem is not None:
         raise PartError(part, problem)
     try:
@@ -114,7 +120,12 @@ def part_arrays(table: pa.Table, manifest: Manifest, part: Part) -> PartArrays:
 
 def table_checksum(table: pa.Table) -> str:
     """Return the checksum that a part's table carries, which `part_arrays` checks."""
-    return _metadata(table.schema)["sha256"]
+    return recorded_checksum(table.schema)
+
+
+def recorded_checksum(schema: pa.Schema) -> str:
+    """Return the checksum in the metadata of a part that is not foreign."""
+    return _metadata(schema)["sha256"]
 
 
 def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
@@ -123,13 +134,13 @@ def _decode(table: pa.Table, manifest: Manifest) -> PartArrays:
         raise InputError("missing values")
     table = table.combine_chunks()
     pixels = _only_chunk(table, "image")
-    width = _image_bytes(manifest)
+    width = image_bytes(manifest)
     images = np.frombuffer(
         pixels.buffers()[1], np.uint8, count=len(pixels) * width, offset=pixels.offset * width
     )
     logits = _only_chunk(table, "teacher_logits").flatten().to_numpy()
     return PartArrays(
-        images=images.view(_little_endian(manifest))
+        images=images.view(little_endian(manifest))
         .reshape(-1, *manifest.image_shape)
         .astype(manifest.image_dtype, copy=False),
         labels=table["label"].to_numpy(),
@@ -153,7 +164,7 @@ def _only_chunk(table: pa.Table, name: str) -> pa.Array:
 def _schema(manifest: Manifest) -> pa.Schema:
     logits = pa.list_(pa.field("element", pa.float32(), nullable=False), manifest.num_classes)
     types = {
-        "image": pa.binary(_image_bytes(manifest)),
+        "image": pa.binary(image_bytes(manifest)),
         "label": pa.int64(),
         "teacher_logits": logits,
         "batch": pa.int64(),
@@ -164,12 +175,14 @@ def _schema(manifest: Manifest) -> pa.Schema:
     return pa.schema([pa.field(name, types[name], nullable=False) for name in names])
 
 
-def _image_bytes(manifest: Manifest) -> int:
+def image_bytes(manifest: Manifest) -> int:
+    """Return how many bytes an image takes as it is stored."""
     channels, height, width = manifest.image_shape
-    return channels * height * width * _little_endian(manifest).itemsize
+    return channels * height * width * little_endian(manifest).itemsize
 
 
-def _little_endian(manifest: Manifest) -> "np.dtype[np.generic]":
+def little_endian(manifest: Manifest) -> "np.dtype[np.generic]":
+    """Return the dtype of the pixels as they are stored."""
     return np.dtype(manifest.image_dtype).newbyteorder("<")
 
 
@@ -198,7 +211,7 @@ def _metadata(schema: pa.Schema) -> dict[str, str]:
     return {k.removeprefix(_PREFIX): v for k, v in text.items() if k.startswith(_PREFIX)}
 
 
-def _foreign(schema: pa.Schema, manifest: Manifest, part: Part) -> str | None:
+def foreign(schema: pa.Schema, manifest: Manifest, part: Part) -> str | None:
     """Say what about the metadata and column types is not that of this part."""
     found = _metadata(schema)
     version = found.get("format_version", "none")

@@ -2,6 +2,7 @@
 
 from dfshield.divergence import kl_divergence
 from dfshield.results import HoldoutMetrics
+from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.deferrable import require_deferrable
 from dfshield.training.gradrefine import GradRefine
@@ -10,28 +11,41 @@ from dfshield.training.holdout import holdout_metrics
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import (
     OBJECTIVES,
+    ArdObjective,
     Losses,
+    MartObjective,
     Objective,
+    RsladObjective,
     SoftLabelObjective,
+    StandardObjective,
     TradesObjective,
 )
 from dfshield.training.records import UpdateRecord
+from dfshield.training.schedules import SCHEDULES, Schedule
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer
 
 __all__ = [
+    "AVERAGES",
     "OBJECTIVES",
+    "SCHEDULES",
     "AdversarialTrainer",
+    "ArdObjective",
+    "Average",
     "BatchNormRecords",
     "DeferredBatchNorm",
     "GradRefine",
     "HoldoutMetrics",
     "InnerMaximization",
     "Losses",
+    "MartObjective",
     "Objective",
+    "RsladObjective",
+    "Schedule",
     "SingleWorker",
     "SoftLabelObjective",
+    "StandardObjective",
     "SupervisedEpoch",
     "TorchWorkerGroup",
     "TradesObjective",

@@ -122,9 +122,8 @@ class DeferredBatchNorm:
         Args:
             records: what this model or a copy of it in another process recorded, on its device.
         """
-        layers = [self._layers[index] for index in records.layers]
-        pairs = torch.split(records.statistics, [2 * layer.num_features for layer in layers])
-        for layer, pair in zip(layers, pairs, strict=True):
+        for index, pair in self._pairs(records):
+            layer = self._layers[index]
             mean, variance = pair.chunk(2)
             assert layer.running_mean is not None
             assert layer.running_var is not None
@@ -134,6 +133,33 @@ class DeferredBatchNorm:
             if factor != 0.0:
                 layer.running_mean.mul_(1.0 - factor).add_(mean, alpha=factor)
                 layer.running_var.mul_(1.0 - factor).add_(variance, alpha=factor)
+
+    @torch.no_grad()
+    def settle(self, records: Sequence[BatchNormRecords], sizes: Sequence[int]) -> None:
+        """Set the running buffers to the mean of recorded passes; what has no record stays.
+
+        Args:
+            records: of every pass, on the model's device.
+            sizes: images of every pass, by which it counts.
+        """
+        sums: dict[int, Tensor] = {}
+        counts: dict[int, int] = {}
+        for record, size in zip(records, sizes, strict=True):
+            for index, pair in self._pairs(record):
+                sums[index] = sums.get(index, 0.0) + size * pair.double()
+                counts[index] = counts.get(index, 0) + size
+        for index, total in sums.items():
+            layer = self._layers[index]
+            mean, variance = (total / counts[index]).chunk(2)
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
+
+    def _pairs(self, records: BatchNormRecords) -> Iterator[tuple[int, Tensor]]:
+        """Yield the layer of each record, and its mean and variance end to end."""
+        lengths = [2 * self._layers[index].num_features for index in records.layers]
+        yield from zip(records.layers, torch.split(records.statistics, lengths), strict=True)
 
 
 def _averaging_factor(layer: _BatchNorm) -> float:

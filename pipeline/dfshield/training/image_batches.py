@@ -106,6 +106,11 @@ class ImageBatches:
         """Updates in an epoch, that of a short last group included."""
         return -(-self.per_epoch // self._num_batches)
 
+    def stored(self, number: int) -> Shaped[Tensor, "n c h w"]:
+        """Return the images of a mini-batch in the order in which they lie, which is no epoch's."""
+        first = number * self._batch_size
+        return self._columns[0][first : first + self._batch_size]
+
     def passes(self, epoch: int, update: int) -> Iterator[list[ImageBatch]]:
         """Give this worker's mini-batches of an update on the device, those of a pass together."""
         following = (epoch, update + 1) if update + 1 < self.updates_per_epoch else (epoch + 1, 0)

@@ -18,6 +18,7 @@ from dfshield.divergence import kl_divergence
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.pixels import require_images
+from dfshield.training.requirements import require_labels
 
 InnerLoss = Literal["kl", "teacher-kl", "ce"]
 Start = Literal["gaussian", "uniform"]
@@ -187,7 +188,7 @@ class InnerMaximization:
         """Return the loss that is ascended: the mean over the images, one share for each."""
         loss: Callable[[Tensor], Tensor]
         if self.loss == "ce":
-            loss = partial(cross_entropy, y=_given(labels, "labels", self.loss))
+            loss = partial(_cross_entropy, _given(labels, "labels", self.loss))
         else:
             with torch.no_grad():
                 target = (
@@ -207,6 +208,11 @@ class InnerMaximization:
             return loss(logits) / len(images), logits
 
         return objective
+
+
+def _cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
+    require_labels(labels, logits.shape[1])
+    return cross_entropy(logits, labels)
 
 
 def _given(value: Tensor | None, key: str, loss: str) -> Tensor:

@@ -1,9 +1,10 @@
 """What is recorded of an update, and what is kept of its mini-batches until it ends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,6 +30,22 @@ class UpdateRecord:
     terms: Mapping[str, float]
     agreement_rate: float
     ends_epoch: bool
+
+    @classmethod
+    def of(
+        cls,
+        mini_batches: Sequence["MiniBatch"],
+        epoch: int,
+        update: int,
+        rate: float,
+        *,
+        ends_epoch: bool,
+    ) -> "UpdateRecord":
+        """Return the record of an update from those of its mini-batches."""
+        losses = torch.stack([mini_batch.losses for mini_batch in mini_batches])
+        total, *terms = losses.mean(dim=0).tolist()
+        named = dict(zip(mini_batches[0].terms, terms, strict=True))
+        return cls(epoch, update, total, named, rate, ends_epoch=ends_epoch)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as history and events keep it, a key ``loss_NAME`` for each term."""

@@ -101,6 +101,16 @@ def require_surrogate(images: Tensor, teacher_logits: Tensor, labels: Tensor | N
             raise InputError(f"{key}: must be {kind}, but are {values.dtype}")
 
 
+def require_labels(labels: Tensor, num_classes: int) -> None:
+    """Check that labels are classes of the student.
+
+    Raises:
+        InputError: if one is not.
+    """
+    if int(labels.max()) >= num_classes or int(labels.min()) < 0:
+        raise InputError(f"labels: must lie in 0..{num_classes - 1}, the student's classes")
+
+
 def require_training(
     student: nn.Module,
     optimizer: Optimizer,

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
@@ -11,26 +12,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.checks import at_least
-from dfshield.classifiers import (
-    float32_logits,
-    gradients,
-    load_state,
-    modes_kept,
-    require_logits,
-)
+from dfshield.classifiers import gradients, load_state, modes_kept, require_logits
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
-from dfshield.pixels import as_floats
 from dfshield.seeds import RngStream, derived_seed, generator, torch_generators, whole_seed
-from dfshield.training.accelerated import accelerated
-from dfshield.training.batchnorm import DeferredBatchNorm
+from dfshield.training.averages import AVERAGES, Average
+from dfshield.training.averaging import StudentAverage
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.image_batches import ImageBatch, ImageBatches
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.objectives import Losses, Objective
+from dfshield.training.passes import StudentPasses
 from dfshield.training.records import MiniBatch, UpdateRecord
 from dfshield.training.requirements import require_kind, require_training
+from dfshield.training.schedules import LearningRates, Schedule
 
 
 class AdversarialTrainer:
@@ -64,6 +60,8 @@ class AdversarialTrainer:
         batch_size: images per mini-batch.
         num_batches: K, the mini-batches whose gradients are refined together.
         tau: GradRefine's agreement threshold.
+        schedule: of the optimizer's learning rates; None leaves them alone.
+        average: of the students of many updates, which `averaged` gives; None keeps none.
         seed: the run's seed.
         group: the workers that train together; None is this one alone.
         acceleration: how passes of the student may be computed faster; see `AcceleratedStudent`.
@@ -92,6 +90,8 @@ class AdversarialTrainer:
         batch_size: int = 200,
         num_batches: int = 20,
         tau: float = 0.5,
+        schedule: Schedule | None = None,
+        average: Average | None = None,
         seed: int = 0,
         group: WorkerGroup | None = None,
         acceleration: Acceleration | None = None,
@@ -117,8 +117,14 @@ class AdversarialTrainer:
         self.epoch = 0
         self.update = 0  # within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
-        self._batchnorm = DeferredBatchNorm(student)
-        self._device = next(student.parameters()).device
+        self._passes = StudentPasses(
+            student,
+            image_shape=tuple(images.shape[1:]),
+            full_size=batch_size,
+            acceleration=acceleration or Acceleration(),
+        )
+        self.attacked = self._passes.attacked
+        self._device = self._passes.device
         self._batches = ImageBatches(
             images,
             labels,
@@ -131,13 +137,22 @@ class AdversarialTrainer:
             group=self.group,
             device=self._device,
         )
-        self._fast = accelerated(
-            student,
-            image_shape=tuple(images.shape[1:]),
-            full_size=batch_size,
-            acceleration=acceleration or Acceleration(),
+        self._follow(schedule, average or AVERAGES.make("none"))
+
+    def _follow(self, schedule: Schedule | None, average: Average) -> None:
+        """Set up what goes along with the updates."""
+        self._rates = LearningRates(
+            schedule, self.optimizer, num_updates=self.epochs * self.updates_per_epoch
         )
-        self.attacked: nn.Module = self._fast or student
+        self._average = StudentAverage(
+            average,
+            self.student,
+            passes=self._passes,
+            batches=self._batches,
+            epochs=self.epochs,
+            seed=self.seed,
+            group=self.group,
+        )
 
     @property
     def batches_per_epoch(self) -> int:
@@ -178,7 +193,7 @@ class AdversarialTrainer:
                 return self._step()
             except BaseException:
                 self._refine.reset()
-                self._batchnorm.take()
+                self._passes.take()
                 raise
             finally:
                 self.student.zero_grad(set_to_none=True)
@@ -186,28 +201,21 @@ class AdversarialTrainer:
     def _step(self) -> UpdateRecord:
         self.student.train()
         own = self._accumulate()
+        self._rates.set(self.updates_done)
         rate = self._refine.step()
         mini_batches = self._gather(own)
         for mini_batch in mini_batches:
-            self._batchnorm.apply(mini_batch.records.to(self._device))
-        losses = torch.stack([mini_batch.losses for mini_batch in mini_batches])
-        total, *terms = losses.mean(dim=0).tolist()
+            self._passes.apply(mini_batch.records)
+        self._average.update(self.updates_done)
         epoch, update = self.epoch, self.update
         self._advance()
-        return UpdateRecord(
-            epoch,
-            update,
-            total,
-            dict(zip(mini_batches[0].terms, terms, strict=True)),
-            rate,
-            ends_epoch=self.update == 0,
-        )
+        return UpdateRecord.of(mini_batches, epoch, update, rate, ends_epoch=self.update == 0)
 
     def _accumulate(self) -> list[MiniBatch]:
         """Attack the mini-batches, as many together as may be, and add up their gradients."""
         done = []
         for in_pass in self._batches.passes(self.epoch, self.update):
-            images = [self._pixels(batch.images) for batch in in_pass]
+            images = [self._passes.pixels(batch.images) for batch in in_pass]
             place = (self.seed, RngStream.TRAINING, self.epoch)
             with torch_generators(self._torch_seed(in_pass[0].number), self._device):
                 attacked = self.inner.perturb_batches(
@@ -222,22 +230,15 @@ class AdversarialTrainer:
                     losses = self._backward(batch, x, x_adv)
                 self._refine.accumulate()
                 values = torch.stack([losses.total, *losses.terms.values()]).detach()
-                records = self._batchnorm.take()
+                records = self._passes.take()
                 done.append(MiniBatch(batch.number, tuple(losses.terms), values, records))
         return done
-
-    def _pixels(self, stored: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        images = as_floats(stored)
-        if self._fast is None:
-            return images
-        # As its gradients are: arithmetic on two layouts at once is slow.
-        return images.contiguous(memory_format=torch.channels_last)
 
     def _torch_seed(self, batch: int) -> int:
         return derived_seed(self.seed, RngStream.TRAINING, self.epoch, batch)
 
     def _backward(self, batch: ImageBatch, images: Tensor, adversarial: Tensor) -> Losses:
-        clean_logits, adversarial_logits = self._train_passes(images, adversarial)
+        clean_logits, adversarial_logits = map(self._passes.train_pass, (images, adversarial))
         if self.updates_done == 0:  # its answers in eval mode are known to be logits
             require_logits(clean_logits, "student: in train mode it")
         losses = self.objective(
@@ -249,19 +250,6 @@ class AdversarialTrainer:
         torch.autograd.backward(losses.total)
         return losses
 
-    def _train_passes(self, images: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits in train mode of both, clean images first."""
-        if self._fast is None:
-            with self._batchnorm.recording():
-                clean, robust = (float32_logits(self.student, x) for x in (images, adversarial))
-                return clean, robust
-        logits = []
-        for x in (images, adversarial):
-            z, records = self._fast.train_pass(x)
-            self._batchnorm.add(records)
-            logits.append(z)
-        return logits[0], logits[1]
-
     def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""
         sent = [m._replace(losses=m.losses.cpu(), records=m.records.to("cpu")) for m in own]
@@ -272,6 +260,13 @@ class AdversarialTrainer:
         if self.update == self.updates_per_epoch:
             self.epoch, self.update = self.epoch + 1, 0
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Let the student, and `attacked`, be the average in a block, if there is one yet.
+
+        All workers of a group enter the block together. Afterwards the student is as it was.
+        """
+        return self._average.in_student(self.epoch)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on from this update boundary (not a copy)."""
         return {
@@ -279,6 +274,7 @@ class AdversarialTrainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "update": self.update,
+            **({"average": self._average.weights} if self._average.begun else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -291,6 +287,7 @@ class AdversarialTrainer:
             epoch, update = state["epoch"], state["update"]
             load_state(self.student, state["student"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            self._average.load(state.get("average", ()))
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise InputError(
                 "state: is none of a trainer with the same student and optimizer: "

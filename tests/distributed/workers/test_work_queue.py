@@ -1,6 +1,7 @@
 """Which unit goes to whom."""
 
-from collections import Counter
+import random
+from collections import Counter, deque
 
 import pytest
 
@@ -82,3 +83,77 @@ def test_a_try_that_does_not_count_costs_none():
     assert queue.take("a") == (0, 0)
     assert not queue.put_back((0, 0))
     assert queue.unfinished == 0
+
+
+class PlainQueue:
+    """The rules written down plainly: every group and every owner is looked at for each unit."""
+
+    def __init__(self, groups, *, max_retries):
+        self.groups = [deque(group) for group in groups]
+        self.group_of = {unit: i for i, group in enumerate(groups) for unit in group}
+        self.owned, self.tries, self.in_flight = {}, Counter(), set()
+        self.max_retries = max_retries
+
+    def take(self, worker):
+        group = self.owned.get(worker)
+        if group is None or not self.groups[group]:
+            waiting = [i for i, units in enumerate(self.groups) if units]
+            if not waiting:
+                return None
+            untouched = [i for i in waiting if i not in self.owned.values()]
+            if untouched:
+                group = self.owned[worker] = untouched[0]
+            else:
+                group = max(waiting, key=lambda i: len(self.groups[i]))
+        unit = self.groups[group].popleft()
+        self.in_flight.add(unit)
+        self.tries[unit] += 1
+        return unit
+
+    def put_back(self, unit, *, counted=True):
+        self.in_flight.discard(unit)
+        if not counted:
+            self.tries[unit] -= 1
+        elif self.tries[unit] > self.max_retries:
+            return False
+        self.groups[self.group_of[unit]].appendleft(unit)
+        return True
+
+    def done(self, unit):
+        self.in_flight.discard(unit)
+
+    def forget(self, worker):
+        self.owned.pop(worker, None)
+
+    @property
+    def unfinished(self):
+        return len(self.in_flight) + sum(map(len, self.groups))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_units_go_to_whom_the_plain_rules_say(seed):
+    draw = random.Random(seed)
+    groups = shards(*(draw.randint(0, 6) for _ in range(draw.randint(1, 9))))
+    workers = [f"worker-{n}" for n in range(draw.randint(1, 7))]
+    queues = [kind(groups, max_retries=2) for kind in (WorkQueue, PlainQueue)]
+    losses = draw.choice((0.0, 0.1, 0.5))
+    for _ in range(200):
+        at_work = sorted(queues[1].in_flight)
+        if at_work and draw.random() < 0.5:
+            unit, counted = draw.choice(at_work), draw.random() < 0.7
+            if draw.random() < losses:
+                back = [queue.put_back(unit, counted=counted) for queue in queues]
+                assert back[0] == back[1]
+            else:
+                for queue in queues:
+                    queue.done(unit)
+        elif draw.random() < losses:
+            worker = draw.choice(workers)
+            for queue in queues:
+                queue.forget(worker)
+        else:
+            worker = draw.choice(workers)
+            taken = [queue.take(worker) for queue in queues]
+            assert taken[0] == taken[1]
+        assert queues[0].unfinished == queues[1].unfinished
+        assert queues[0].in_flight == queues[1].in_flight

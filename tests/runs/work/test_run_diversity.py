@@ -122,7 +122,7 @@ class Labels(DiversityMetric):
     name = "labels"
     quantities: ClassVar = {"labels": Quantity("Labels", "labels", "as many as there are classes")}
 
-    def measure(self, *, labels, logits, images):
+    def measure(self, *, labels, logits, images, features):
         return {"labels": float(len(torch.unique(labels)))}
 
 

@@ -1,13 +1,17 @@
 """Broken parts: found, named, made again as they were."""
 
+import json
+import shutil
 import socket
 import subprocess
+from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
-from tiny_run import call, events, parts, run_of, stamps, succeed
+from tiny_run import call, contents, events, parts, run_of, stamps, succeed
 
-from dfshield.runs.records import reopen
-from dfshield.storage import Folder
+from dfshield.runs.driver import parts_found
+from dfshield.storage import SurrogateDataset, part_arrays, part_table, read_commit
 
 
 def truncate(file):
@@ -36,14 +40,17 @@ def test_a_part_of_a_finished_set_that_is_lost_or_cut_short_is_made_again(tiny, 
     assert ("broken" if broken else "missing") in report.out
     assert "2 of 3 parts verify" in report.out
     others = {k: v for k, v in stamps(run / "synthetic").items() if k != name}
+    summaries = contents(run / "synthetic" / "summary")
 
     answer = succeed("synthesize", config)
     assert (name in answer.err) == broken
     assert part.read_bytes() == whole
     after = stamps(run / "synthetic")
     for kept in others:
-        if kept != "stage.json":  # says when the stage was done
+        # What says when the stage was done, and what tells of the part that was made again.
+        if kept != "stage.json" and not kept.startswith("summary/"):
             assert after[kept] == others[kept], kept
+    assert contents(run / "synthetic" / "summary") == summaries
     assert succeed("verify", run).out.count("3 of 3 parts verify") == 1
 
 
@@ -62,15 +69,103 @@ def test_damage_within_a_part_of_a_finished_set_is_found_and_mended_by_verify_al
     assert part.read_bytes() == whole
 
 
-def test_every_part_of_an_unfinished_set_is_read_and_checked(tiny):
+def reopened(run):
+    """Take back that the data set is done."""
+    file = run / "synthetic" / "stage.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "done": False}))
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def swap(file):
+    file.write_bytes(file.with_name("part-0000.parquet").read_bytes())
+
+
+def reseal(file):
+    """Make another valid part of it, whose checksum is another one."""
+    table = pq.ParquetFile(file).read()
+    data = SurrogateDataset.open(file.parents[2])
+    (part,) = (part for part in data.manifest.parts if file.match(part.path))
+    arrays = part_arrays(table, data.manifest, part)
+    arrays = replace(arrays, labels=(arrays.labels + 1) % 10)
+    pq.write_table(part_table(data.manifest, part, arrays), file)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, swap, reseal])
+def test_a_part_of_an_unfinished_set_that_does_not_fit_the_log_is_read(tiny, damage, whole_reads):
     config = tiny()
     run = run_of(config)
-    reopen(Folder.at(run / "synthetic"))
+    expected = contents(run / "synthetic")
+    reopened(run)
+    name = "data/shard=00000/part-0001.parquet"
+    damage(run / "synthetic" / name)
+    answer = succeed("synthesize", config)
+    assert whole_reads == [name]
+    if damage is reseal:  # which no log tells from what the engine makes
+        assert "made again" not in answer.err
+        return
+    assert f"{name}: " in answer.err
+    assert contents(run / "synthetic") == expected
+
+
+@pytest.fixture
+def whole_reads(monkeypatch):
+    """The parts that a driver reads whole, by path."""
+    read = []
+
+    def reading(folder, manifest, part):
+        read.append(part.path)
+        return read_commit(folder, manifest, part)
+
+    monkeypatch.setattr(parts_found, "read_commit", reading)
+    return read
+
+
+def test_parts_that_an_earlier_release_has_made_are_read_whole_and_once(tiny, whole_reads):
+    """Its log holds neither sizes nor agreement; damage within such a part is found."""
+    config = tiny()
+    run = run_of(config)
+    expected = contents(run / "synthetic")
+    log = [
+        {key: value for key, value in event.items() if key not in ("bytes", "agreeing")}
+        for event in events(run)
+    ]
+    (run / "events.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in log))
+    reopened(run)
+    tampered, *others = sorted(parts(run))
+    tamper(run / "synthetic" / tampered)
+    assert f"{tampered}: " in succeed("synthesize", config).err
+    assert sorted(whole_reads) == [tampered, *others]
+    assert contents(run / "synthetic") == expected
+    whole_reads.clear()
+    reopened(run)
+    succeed("synthesize", config)
+    assert whole_reads == []
+    assert contents(run / "synthetic") == expected
+
+
+def test_damage_within_a_part_of_an_unfinished_set_is_found_by_the_training(tiny):
+    """And mended by the one command that it names."""
+    config = tiny()
+    run = run_of(config)
+    expected = contents(run / "synthetic")
+    shutil.rmtree(run / "student")
+    reopened(run)
     part = parts(run)["data/shard=00000/part-0001.parquet"]
-    whole = part.read_bytes()
     tamper(part)
-    assert part.name in succeed("synthesize", config).err
-    assert part.read_bytes() == whole
+    damaged = part.read_bytes()
+    assert "made again" not in succeed("synthesize", config).err
+    assert part.read_bytes() == damaged
+    line = call("train", config).refusal(code=3)
+    assert "data/shard=00000/part-0001.parquet: its content does not match its checksum" in line
+    assert "dfshield verify RUN --repair" in line
+    succeed("verify", run, "--repair")
+    assert contents(run / "synthetic") == expected
+    (broken,) = events(run, "part_broken")
+    assert broken["path"].endswith("part-0001.parquet")
+    succeed("train", config)
 
 
 def test_a_finished_run_opens_no_part_and_no_weights(tiny):

@@ -45,7 +45,7 @@ def test_a_part_that_a_lost_worker_had_committed_is_not_made_again(work):
         monitor = Counting()
         engine = Engine.from_json(manifest.engine)
         (done,) = executor.map(task, [[part]], engine=engine, monitor=monitor)
-        return done.result.checksum, monitor.amount
+        return done.result.commit.checksum, monitor.amount
 
     before, expected = stamps(data), file.read_bytes()
     checksum, images = made()

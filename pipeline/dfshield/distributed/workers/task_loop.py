@@ -83,6 +83,8 @@ class TaskLoop:
             if not ready:
                 self.say_if_waiting()
             for ref in ready:
+                if not self.queue.unfinished:  # what is left are workers that have started
+                    break
                 self.last_result = time.monotonic()
                 done = self.finish_call(ref, self.calls.pop(ref))
                 if done is not None:
@@ -94,12 +96,17 @@ class TaskLoop:
         raise_failures(self.failures)
 
     def wait(self) -> "list[ray.ObjectRef[Any]]":
-        """Return the calls that have ended within a second."""
+        """Return all calls that have ended, or the first that does so within a second.
+
+        Ray looks at every call whenever it is asked, so that one at a time would cost the square of
+        the number of workers.
+        """
         if not self.calls:  # every node is about to be taken away
             time.sleep(POLL_S)
             return []
-        ready, _ = ray.wait(list(self.calls), timeout=POLL_S)
-        return ready
+        calls = list(self.calls)
+        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+        return ready or ray.wait(calls, timeout=POLL_S)[0]
 
     def check_cluster(self) -> None:
         """Notify workers whose nodes drain, and start workers where the cluster has grown."""

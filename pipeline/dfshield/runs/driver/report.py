@@ -11,13 +11,13 @@ from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.evaluate import read_results
-from dfshield.runs.driver.teacher import finished_teacher
+from dfshield.runs.driver.teacher import finished_teacher, load_teacher
 from dfshield.runs.driver.train import trained_student
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.names import PAGE
 from dfshield.runs.stages.registry import STAGES
-from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.watching.event_log import digested_events
 from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
@@ -94,7 +94,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
     own = context.layout.synthetic(seed)
     reused = config.training.data
     data = SurrogateDataset.open(expand(reused, key="training.data") if reused else own)
-    summaries = shard_summaries(data.folder, data.manifest)
+    summaries = shard_summaries(data)
     num_images = sum(s["num_images"] for s in summaries)
     counts = zip(*(s["class_counts"] for s in summaries), strict=True)
     method = recorded_synthesis(data.manifest.identity).method
@@ -108,13 +108,18 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         / num_images,
         "class_counts": [sum(of_class) for of_class in counts],
         "seconds": _synthesis_seconds(context.layout.root, seed),
-        "picture": shard_picture(data.folder, data.manifest, 0),
-        "diversity": shown_diversity(config.synthesis.diversity, data),
+        "picture": shard_picture(data, 0),
+        "diversity": shown_diversity(
+            config.synthesis.diversity,
+            data,
+            load_teacher=lambda: load_teacher(context),
+            observer=context.observer,
+        ),
     }
 
 
 def _synthesis_seconds(root: Folder, seed: int) -> float:
-    made = (e for e in read_events(root) if e["event"] in ("part_committed", "fit_done"))
+    made = (e for e in digested_events(root) if e["event"] in ("part_committed", "fit_done"))
     return sum((float(e.get("seconds", 0)) for e in made if e.get("seed") == seed), 0.0)
 
 

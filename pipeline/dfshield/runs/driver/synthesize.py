@@ -1,5 +1,7 @@
 """Making the surrogate data set, part by part."""
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -8,6 +10,7 @@ from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.parts_found import commit_fields, find_parts
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import (
@@ -15,39 +18,43 @@ from dfshield.runs.execution.engine_choice import (
     planned_engine,
     resumed_engine,
 )
+from dfshield.runs.export.card import keep_card
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.names import UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
 from dfshield.runs.work.diversity import measured_diversity
 from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
-from dfshield.runs.work.shard_summaries import summarise_shards, summary_files
+from dfshield.runs.work.shard_summaries import ShardSummaries, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import (
     MANIFEST,
     Folder,
     Manifest,
     Part,
-    PartArrays,
     Split,
-    check_part,
+    SurrogateDataset,
+    SurrogateReader,
+    SurrogateTables,
     format_of,
-    part_arrays,
     plan_parts,
     read_manifest,
-    read_part,
     write_manifest,
 )
 from dfshield.synthesis import FittedSynthesizer
 
+SECONDS_BETWEEN_FLUSHES = 1.0
+"""How often the log goes out at most while parts are committed, where lines are collected."""
+
 
 def make_images(context: RunContext, seed: int) -> None:
-    """Make every planned part that is not there, then the shards' summaries.
+    """Make every planned part that is not there, then the shards' summaries and the card.
 
     A synthesizer with a generator has it fitted first, by one job whose result stays.
 
     Of a set that is done, names and sizes of the files are looked at, and nothing is opened but its
-    record and its manifest. Of one that is not, every part is read and checked. With the sink
+    record and its manifest. Of one that is not, `find_parts` tells which parts are there: of those
+    that the log of the run vouches for, little more than the footer is read. With the sink
     ``object_store`` a set that is not complete in the folder is made whole, and ``context.refs``
     refers to its parts for the training of this run.
 
@@ -68,7 +75,8 @@ def make_images(context: RunContext, seed: int) -> None:
     teacher = load_teacher(context)
     manifest = _planned(context, old, teacher, seed, identity)
     sink = context.config.storage.sink
-    todo = _unfinished(context, folder, record, manifest)
+    found = find_parts(context, folder, record, manifest)
+    todo = found.todo
     if todo and sink == "object_store":
         todo = list(manifest.parts)
     if todo and old is not None:
@@ -82,15 +90,23 @@ def make_images(context: RunContext, seed: int) -> None:
         write_manifest(folder, manifest)
     if todo and isinstance(synthesizer_of(context.config.synthesis), FittedSynthesizer):
         manifest = _with_generator(context, folder, manifest, todo)
+    data = _reader(context, folder, manifest, todo)
+    summaries = ShardSummaries(folder, data, agreeing=found.agreeing, todo=todo)
     if todo:
-        _make(context, folder, manifest, todo)
-    read = _reader(context, folder, manifest)
-    summarise_shards(folder, manifest, read)
+        _make(context, folder, manifest, todo, summaries)
+    summaries.write_others()
+    if sink == "parquet" or not todo:
+        keep_card(folder, manifest)
     if todo or not record["done"]:
-        found = measured_diversity(context.config.synthesis.diversity, manifest, read)
+        diversity = measured_diversity(
+            context.config.synthesis.diversity,
+            data,
+            load_teacher=lambda: teacher,
+            observer=context.observer,
+        )
         present = folder.sizes()
         files = [name for name in _files(manifest) if name in present]
-        finish(folder, record, *files, sink=sink, diversity=found)
+        finish(folder, record, *files, sink=sink, diversity=diversity)
 
 
 def _files(manifest: Manifest) -> list[str]:
@@ -133,23 +149,13 @@ def _with_generator(
     return manifest
 
 
-def _unfinished(
-    context: RunContext, folder: Folder, record: Record, manifest: Manifest
-) -> list[Part]:
-    """Return the planned parts that are not there or are broken, naming the broken ones."""
-    if record["done"]:
-        problems = damage(folder, record, [part.path for part in manifest.parts])
-    else:
-        verdicts = ((part.path, check_part(folder, manifest, part)) for part in manifest.parts)
-        problems = {path: problem for path, problem in verdicts if problem is not None}
-    for path, problem in problems.items():
-        if folder.exists(path):
-            context.log.emit("part_broken", path=path, problem=problem)
-            context.observer.say(f"{path}: {problem}; it is made again")
-    return [part for part in manifest.parts if part.path in problems]
-
-
-def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]) -> None:
+def _make(
+    context: RunContext,
+    folder: Folder,
+    manifest: Manifest,
+    todo: list[Part],
+    summaries: ShardSummaries,
+) -> None:
     observer, log, seed = context.observer, context.log, manifest.seed
     folder.sweep_temporary()  # what a killed process was writing
     engine = Engine.from_json(manifest.engine)
@@ -163,24 +169,25 @@ def _make(context: RunContext, folder: Folder, manifest: Manifest, todo: list[Pa
         synthesis=context.config.synthesis,
         sink=context.config.storage.sink,
     )
-    open_parts = set(todo)
+    whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
+    flushed = time.monotonic() - SECONDS_BETWEEN_FLUSHES
     for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
-        part = made.unit
-        open_parts.discard(part)
+        part, result = made.unit, made.result
         if made.ref is not None:
             refs[part.path] = made.ref
         log.emit(
             "part_committed" if task.sink == "parquet" else "part_made",
-            seed=seed,
-            path=part.path,
-            images=part.num_images,
-            checksum=made.result.checksum,
-            seconds=round(made.result.seconds, 3),
-            **made.result.losses,
+            **commit_fields(manifest, part, result.commit, result.agreeing),
+            seconds=round(result.seconds, 3),
+            **result.losses,
             worker=made.worker,
         )
-        observer.detail(_format_shards(manifest, open_parts))
+        if time.monotonic() - flushed >= SECONDS_BETWEEN_FLUSHES:
+            log.flush()  # a part that the log lacks would be read whole by a resumed driver
+            flushed = time.monotonic()
+        summaries.made(part, result.labels, result.agreeing)
+        observer.detail(whole_shards(part))
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
@@ -191,24 +198,28 @@ def _by_shard(parts: list[Part]) -> list[list[Part]]:
     return [list(group) for _, group in groups]
 
 
-def _format_shards(manifest: Manifest, open_parts: set[Part]) -> str:
-    shards = {part.shard for part in manifest.split("data")}
-    unfinished = {part.shard for part in open_parts if part.split == "data"}
-    return f"{len(shards) - len(unfinished)}/{len(shards)} shards"
+def _shard_counter(manifest: Manifest, todo: list[Part]) -> Callable[[Part], str]:
+    """Return what takes note of a part that is made, and says how many shards are whole."""
+    total = len({part.shard for part in manifest.split("data")})
+    left = Counter(part.shard for part in todo if part.split == "data")
+
+    def count(made: Part) -> str:
+        left[made.shard] -= made.split == "data"
+        if left[made.shard] <= 0:
+            del left[made.shard]
+        return f"{total - len(left)}/{total} shards"
+
+    return count
 
 
 def _reader(
-    context: RunContext, folder: Folder, manifest: Manifest
-) -> Callable[[Part], PartArrays]:
-    """Return how to read a part: from the run's memory if it is there, else from its file."""
-    refs = context.refs.get(manifest.seed, {})
-
-    def read(part: Part) -> PartArrays:
-        if part.path in refs:
-            return part_arrays(context.executor.get(refs[part.path]), manifest, part)
-        return read_part(folder, manifest, part)
-
-    return read
+    context: RunContext, folder: Folder, manifest: Manifest, todo: list[Part]
+) -> SurrogateReader:
+    """Return the reader of the set: of its files, or of the tables that are made in their place."""
+    if not todo or context.config.storage.sink == "parquet":
+        return SurrogateDataset(folder, manifest)
+    refs = context.refs.setdefault(manifest.seed, {})
+    return SurrogateTables(manifest, lambda part: context.executor.get(refs[part.path]))
 
 
 def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:

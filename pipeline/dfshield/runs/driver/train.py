@@ -23,7 +23,7 @@ from dfshield.runs.names import HISTORY, STAGE_FILE
 from dfshield.runs.records import claim, finish, nothing_yet, read_record
 from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder, SurrogateDataset
-from dfshield.training import OBJECTIVES
+from dfshield.training import AVERAGES, OBJECTIVES, SCHEDULES
 
 DEPENDS_ON = (
     "epochs",
@@ -32,9 +32,11 @@ DEPENDS_ON = (
     "momentum",
     "nesterov",
     "weight_decay",
+    "schedule",
     "objective",
     "gradrefine",
     "inner",
+    "average",
     "select",
 )
 """The keys of the section ``training`` that decide what a student comes to."""
@@ -193,7 +195,11 @@ def _identity(
         synthesis["num_holdout"] = config.synthesis.num_holdout
     return identity_of(
         "training",
-        algorithm={"objective": OBJECTIVES[config.training.objective.name].algorithm},
+        algorithm={
+            "objective": OBJECTIVES[config.training.objective.name].algorithm,
+            "schedule": SCHEDULES[config.training.schedule.name].algorithm,
+            "average": AVERAGES[config.training.average.name].algorithm,
+        },
         teacher_fingerprint=teacher,
         surrogate=dict(surrogate),
         synthesis=synthesis,

@@ -21,7 +21,8 @@ class Traces:
     Attributes:
         folder: of the stage.
         seed: which of several, as the folder is called; None for the only one.
-        events: those of the whole run, in order.
+        events: of the whole run, in order, as far as they still tell something; see
+            `dfshield.runs.watching.event_digest.condensed`.
         at_work: whether a driver is at work on the run.
     """
 

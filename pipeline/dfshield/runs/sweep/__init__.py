@@ -1,6 +1,6 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
-from dfshield.runs.sweep.metrics import metric_of, metrics_of_search, scores_of, format_values
+from dfshield.runs.sweep.metrics import format_values, metric_of, metrics_of_search, scores_of
 from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
     TrialRecord,
@@ -28,6 +28,7 @@ __all__ = [
     "Values",
     "agreements",
     "epochs_of",
+    "format_values",
     "in_memory",
     "is_sweep",
     "make_trial",
@@ -43,5 +44,4 @@ __all__ = [
     "sweep_status",
     "training_seeds",
     "trial_folder",
-    "format_values",
 ]

@@ -68,6 +68,8 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     tree["teacher"]["trust_python"] = config.teacher.trust_python  # which no dump holds
     variants = {
         "training.objective": config.training.objective,
+        "training.schedule": config.training.schedule,
+        "training.average": config.training.average,
         "synthesis.method": config.synthesis.method,
     }
     for key, variant in variants.items():

@@ -10,7 +10,7 @@ from dfshield.runs.lease import driver_state
 from dfshield.runs.names import CONFIG_FILE, EVALUATION, INDEX
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.stages.stage import Line, Stage, Traces
-from dfshield.runs.watching.event_log import read_events
+from dfshield.runs.watching.event_log import digested_events
 from dfshield.storage import Folder
 from dfshield.unmeasured import unmeasured
 
@@ -30,7 +30,7 @@ def run_status(location: str) -> dict[str, Any]:
     root = Folder.at(location)
     if not root.exists(CONFIG_FILE):
         raise InputError(f"{root}: not a run folder (it has no {CONFIG_FILE})")
-    events, driver = read_events(root), driver_state(root)
+    events, driver = digested_events(root), driver_state(root)
     at_work = driver["state"] == "at work"
 
     def state_of(stage: Stage, folder: Folder, seed: str | None) -> Any:

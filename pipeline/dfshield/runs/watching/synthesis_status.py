@@ -6,11 +6,8 @@ from typing import Any
 
 from dfshield.runs.records import recorded_state
 from dfshield.runs.stages.stage import Traces
+from dfshield.runs.watching.event_digest import COMMITS, ENDS_OF_A_UNIT, Event, number, unit_of
 from dfshield.storage import MANIFEST, Manifest, Part, SurrogateDataset
-
-Event = dict[str, Any]
-
-ENDS_OF_A_UNIT = {"unit_done", "unit_failed", "unit_retried", "part_committed", "part_made"}
 
 
 def synthesis_state(traces: Traces) -> dict[str, Any]:
@@ -53,8 +50,9 @@ def synthesis_progress(
     """
     missing_paths = {part.path for part in missing}
     sessions = _sessions(events, manifest.seed)
+    retried = [e.get("unit") for s in sessions for e in s if e["event"] == "unit_retried"]
+    paths = {part.path for part in manifest.parts} if retried else set()
     session = sessions[-1] if sessions else []
-    paths = {part.path for part in manifest.parts}
     running = _running(session, missing_paths) if at_work else {}
     workers = _workers(session, running)
     rate = sum(w["images_per_second"] or 0.0 for w in workers if w["state"] == "at work")
@@ -69,9 +67,7 @@ def synthesis_progress(
         "workers": workers,
         "images_per_second": round(rate, 6),
         "eta_seconds": round(remaining / rate, 1) if rate and remaining else None,
-        "retries": sum(
-            e["event"] == "unit_retried" and e.get("unit") in paths for s in sessions for e in s
-        ),
+        "retries": sum(unit in paths for unit in retried),
         "generator": _generator(events, manifest),
     }
 
@@ -84,10 +80,10 @@ def _generator(events: Sequence[Event], manifest: Manifest) -> dict[str, Any] | 
         return None
     steps = [event for event in mine if event["event"] == "fit_step"]
     last = steps[-1] if steps else {}
-    total = int(_number(begun[-1], "total"))
+    total = int(number(begun[-1], "total"))
     return {
         "steps": total,
-        "steps_done": total if manifest.generator else int(_number(last, "step")),
+        "steps_done": total if manifest.generator else int(number(last, "step")),
         "losses": {key: value for key, value in last.items() if key.startswith("loss")},
     }
 
@@ -111,7 +107,7 @@ def _sessions(events: Sequence[Event], seed: int) -> list[list[Event]]:
 def _running(session: Sequence[Event], missing: set[str]) -> dict[str, dict[str, Any]]:
     running: dict[str, dict[str, Any]] = {}
     for event in session:
-        unit = str(event.get("unit", event.get("path")))
+        unit = unit_of(event)
         if event["event"] == "unit_started" and unit in missing:
             running[unit] = {"worker": event.get("worker"), "since": event["time"]}
         elif event["event"] in ENDS_OF_A_UNIT:
@@ -133,9 +129,9 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
             places[worker] = event
         elif event["event"] == "worker_lost":
             gone.add(worker)
-        elif event["event"] in ("part_committed", "part_made"):
-            images[worker] += int(_number(event, "images"))
-            seconds[worker] += _number(event, "seconds")
+        elif event["event"] in COMMITS:
+            images[worker] += int(number(event, "images"))
+            seconds[worker] += number(event, "seconds")
     at_work = {state["worker"]: part for part, state in running.items()}
     return [
         {
@@ -149,8 +145,3 @@ def _workers(session: Sequence[Event], running: dict[str, Any]) -> list[dict[str
         }
         for name, place in places.items()
     ]
-
-
-def _number(event: Event, key: str) -> float:
-    value = event.get(key)
-    return float(value) if isinstance(value, int | float) else 0.0

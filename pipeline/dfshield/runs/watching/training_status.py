@@ -1,11 +1,11 @@
 """How a training goes, told from the event log and the student's folder."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from dfshield.runs.identity import filled
 from dfshield.runs.records import read_record, recorded_state
 from dfshield.runs.stages.stage import Traces
+from dfshield.runs.watching.event_digest import is_update
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.storage import Folder
 
@@ -16,7 +16,7 @@ def training_state(traces: Traces) -> dict[str, Any]:
     seed = traces.seed
     mine = [e for e in traces.events if seed is None or str(e.get("seed")) == seed]
     totals = [e.get("total") for e in mine if e["event"] == "training_started"]
-    updates = [e for e in mine if e["event"] == "update" and _is_update(e)]
+    updates = [e for e in mine if is_update(e)]
     if totals and isinstance(totals[-1], int):
         state["updates"] = totals[-1]
     if updates:
@@ -32,7 +32,3 @@ def _holdout(student: Folder) -> dict[str, Any] | None:
     training = filled(record["identity"]).get("training", {}) if record else {}
     kept = kept_epoch(read_history(student), best=training.get("select") == "holdout")
     return None if kept is None else {"epoch": kept["epoch"], **kept["holdout"]}
-
-
-def _is_update(event: Mapping[str, Any]) -> bool:
-    return isinstance(event.get("epoch"), int) and isinstance(event.get("loss"), int | float)

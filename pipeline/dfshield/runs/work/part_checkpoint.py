@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class PartCheckpoint:
                 "format_version": self._file.version,
                 "identity": manifest.identity,
                 "engine": manifest.engine,
-                "part": part.model_dump(),
+                "part": asdict(part),
             }
         )
         self._state_type = state_type

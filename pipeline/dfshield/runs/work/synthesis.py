@@ -18,6 +18,7 @@ from dfshield.runs.work.generator import generator_weights
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
 from dfshield.seeds import RngStream
 from dfshield.storage import (
+    Commit,
     Folder,
     Manifest,
     Part,
@@ -25,9 +26,10 @@ from dfshield.storage import (
     PartError,
     decode_images,
     encode_images,
+    num_agreeing,
     part_table,
+    read_commit,
     read_manifest,
-    read_part,
     table_checksum,
     write_part,
 )
@@ -42,30 +44,40 @@ from dfshield.synthesis import (
 STREAMS = {"data": RngStream.SYNTHESIS, "holdout": RngStream.HOLDOUT}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartSummary:
     """What is known of a part once it is committed.
 
     Attributes:
-        checksum: over its columns.
+        commit: its checksum and size.
         seconds: what making it took.
+        labels: (n,), the class each of its images was made for.
+        agreeing: how many of its images the teacher assigns to their label.
         losses: means over its images of the synthesizer's columns ``loss_...``; ``loss_total`` is
             called ``loss``.
     """
 
-    checksum: str
+    commit: Commit
     seconds: float
+    labels: np.ndarray
+    agreeing: int
     losses: dict[str, float]
 
     @classmethod
-    def of(cls, arrays: PartArrays, checksum: str, seconds: float) -> "PartSummary":
+    def of(cls, arrays: PartArrays, commit: Commit, seconds: float) -> "PartSummary":
         """Sum up the columns of a part."""
         losses = {
             name.removesuffix("_total"): float(values.mean(dtype=np.float64))
             for name, values in arrays.columns.items()
             if name.startswith("loss_")
         }
-        return cls(checksum, seconds, losses)
+        return cls(
+            commit=commit,
+            seconds=seconds,
+            labels=arrays.labels.copy(),  # not a view, which would keep the images in memory
+            agreeing=num_agreeing(arrays.labels, arrays.teacher_logits),
+            losses=losses,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class SynthesisTask:
             start = time.monotonic()
             committed = _committed(folder, manifest, part) if self.sink == "parquet" else None
             if committed is not None:  # by a worker that was lost before it could say so
-                return PartSummary.of(committed, committed.checksum(), 0.0)
+                return PartSummary.of(*committed, seconds=0.0)
             checkpoint = PartCheckpoint(
                 folder,
                 manifest,
@@ -119,13 +131,13 @@ class SynthesisTask:
                 progress=worker.monitor.advance,
             )
             if self.sink == "parquet":
-                checksum = write_part(folder, manifest, part, arrays)
+                commit = write_part(folder, manifest, part, arrays)
             else:
                 table = part_table(manifest, part, arrays)
-                checksum = table_checksum(table)
+                commit = Commit(table_checksum(table), None)
                 worker.put(table)
             checkpoint.delete()
-            return PartSummary.of(arrays, checksum, time.monotonic() - start)
+            return PartSummary.of(arrays, commit, time.monotonic() - start)
 
         return make
 
@@ -173,9 +185,9 @@ def bound_synthesizer(
     )
 
 
-def _committed(folder: Folder, manifest: Manifest, part: Part) -> PartArrays | None:
+def _committed(folder: Folder, manifest: Manifest, part: Part) -> tuple[PartArrays, Commit] | None:
     try:
-        return read_part(folder, manifest, part)
+        return read_commit(folder, manifest, part)
     except PartError:
         return None
 

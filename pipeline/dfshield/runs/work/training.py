@@ -27,7 +27,9 @@ from dfshield.storage import (
     SurrogateTensors,
 )
 from dfshield.training import (
+    AVERAGES,
     OBJECTIVES,
+    SCHEDULES,
     AdversarialTrainer,
     HoldoutMetrics,
     InnerMaximization,
@@ -89,6 +91,8 @@ def make_trainer(
         batch_size=training.batch_size,
         num_batches=training.gradrefine.num_batches,
         tau=training.gradrefine.tau,
+        schedule=SCHEDULES.make(training.schedule.name, **training.schedule.options),
+        average=AVERAGES.make(training.average.name, **training.average.options),
         seed=seed,
         group=group,
         acceleration=engine.acceleration,
@@ -238,7 +242,20 @@ class _StudentRun:
         return self.trainer.updates_done % every == 0
 
     def _measure(self, record: UpdateRecord) -> dict[str, Any]:
-        metrics = holdout_metrics(
+        with self.trainer.averaged():
+            metrics = self._holdout_metrics(record)
+            if self.job.config.training.select == "holdout":
+                self._keep_if_best(metrics)
+        plain = metrics.model_dump(mode="json")
+        self.history.append({"epoch": record.epoch, "holdout": plain})
+        monitor = self.worker.monitor
+        monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
+        if metrics.collapsed:
+            self._warn_of_collapse(record.epoch)
+        return plain
+
+    def _holdout_metrics(self, record: UpdateRecord) -> HoldoutMetrics:
+        return holdout_metrics(
             self.trainer.attacked,
             self.holdout.images,
             self.holdout.teacher_logits,
@@ -248,21 +265,13 @@ class _StudentRun:
             ),
             group=self.worker.group,
         )
-        plain = metrics.model_dump(mode="json")
-        self.history.append({"epoch": record.epoch, "holdout": plain})
-        monitor = self.worker.monitor
-        monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
-        if metrics.collapsed:
-            self.worker.monitor.emit(
-                "alarm", seed=self.job.seed, epoch=record.epoch, kind="collapsed"
-            )
-            self.worker.monitor.say(
-                f"Alarm: after epoch {record.epoch + 1} the student gives one class to more than "
-                f"{100 * COLLAPSE_SHARE:g} % of the synthetic hold-out; it has collapsed"
-            )
-        if self.job.config.training.select == "holdout":
-            self._keep_if_best(metrics)
-        return plain
+
+    def _warn_of_collapse(self, epoch: int) -> None:
+        self.worker.monitor.emit("alarm", seed=self.job.seed, epoch=epoch, kind="collapsed")
+        self.worker.monitor.say(
+            f"Alarm: after epoch {epoch + 1} the student gives one class to more than "
+            f"{100 * COLLAPSE_SHARE:g} % of the synthetic hold-out; it has collapsed"
+        )
 
     def _keep_if_best(self, metrics: HoldoutMetrics) -> None:
         if metrics.agreement_pgd > self.best["agreement"]:
@@ -270,10 +279,11 @@ class _StudentRun:
             self.best = {"agreement": metrics.agreement_pgd, "student": weights}
 
     def finish(self) -> None:
-        """Write the history and the student that is kept."""
-        if self.worker.group.rank != 0:
-            return
-        if self.best["student"]:
-            load_state(self.student, self.best["student"])
-        self.folder.write_json(HISTORY, self.history)
-        save_classifier(self.student.cpu().eval(), self.folder)
+        """Write the history and the student that is kept; all workers do it together."""
+        with self.trainer.averaged():
+            if self.worker.group.rank != 0:
+                return
+            if self.best["student"]:
+                load_state(self.student, self.best["student"])
+            self.folder.write_json(HISTORY, self.history)
+            save_classifier(copy.deepcopy(self.student).cpu().eval(), self.folder)

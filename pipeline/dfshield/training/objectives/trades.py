@@ -6,8 +6,8 @@ from torch import Tensor
 
 from dfshield.checks import non_negative
 from dfshield.divergence import kl_divergence
-from dfshield.errors import InputError
 from dfshield.training.objectives.base import Objective
+from dfshield.training.requirements import require_labels
 
 
 class TradesObjective(Objective):
@@ -40,8 +40,7 @@ class TradesObjective(Objective):
         Raises:
             InputError: for a label that is none of the classes.
         """
-        if int(labels.max()) >= clean.shape[1] or int(labels.min()) < 0:
-            raise InputError(f"labels: must lie in 0..{clean.shape[1] - 1}, the student's classes")
+        require_labels(labels, clean.shape[1])
         return {
             "clean": F.cross_entropy(clean, labels),
             "smooth": self.beta * kl_divergence(clean, adversarial),
