@@ -109,13 +109,11 @@ class AdversarialTrainer:
         self.optimizer = optimizer
         require_kind(objective, Objective, "objective")
         require_kind(inner, InnerMaximization, "inner")
-        self.objective = objective
-        self.inner = inner
+        self.objective, self.inner = objective, inner
         self.epochs = at_least(1, epochs, "epochs")
         self.seed = whole_seed(seed)
         self.group: WorkerGroup = group or SingleWorker()
-        self.epoch = 0
-        self.update = 0  # within the epoch
+        self.epoch, self.update = 0, 0  # the update within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._passes = StudentPasses(
             student,
