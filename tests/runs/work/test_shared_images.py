@@ -53,7 +53,7 @@ def from_memory(inputs):
         patch.setattr(tensor_file.shutil, "disk_usage", lambda _: full)
         wide_images.train(inputs, "student-memory", SingleWorker(), monitor)
     assert len(monitor.said) == 2  # of the data and of the hold-out
-    assert "No room for 0.09 GiB of images in the temporary folder" in monitor.said[0]
+    assert "No room for 0.19 GiB of images in the temporary folder" in monitor.said[0]
     return contents(inputs / "student-memory")
 
 
