@@ -25,7 +25,10 @@ from dfshield.storage import (
 )
 from dfshield.training import SingleWorker
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc"),
+]
 
 
 class Heard(SilentMonitor):
