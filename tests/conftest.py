@@ -28,7 +28,7 @@ class OneRay(LoadFileScheduling):
     """Processes share the files of tests; the first takes all that start Ray, before any other.
 
     Those watch the clock, and Ray has as many processes as there are cores: the other processes of
-    tests step behind. The examples take long and watch no clock: they are like the others.
+    tests step behind. The examples watch no clock: they are like the others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -52,10 +52,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray comes first, then what takes long."""
+    """What starts Ray comes first, then what takes long; last the examples, which take all cores."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    first = TESTS / "test_examples.py"
-    items.sort(key=lambda i: (not starts_ray(i.path), i.path != first, i.path not in slow))
+    last = TESTS / "test_examples.py"
+    items.sort(key=lambda i: (not starts_ray(i.path), i.path == last, i.path not in slow))
 
 
 @pytest.fixture(scope="session")
