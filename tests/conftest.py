@@ -52,7 +52,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray comes first, then what takes long; last the examples, which take all cores."""
+    """What starts Ray comes first, then what takes long, last the examples: they take all cores."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     last = TESTS / "test_examples.py"
     items.sort(key=lambda i: (not starts_ray(i.path), i.path == last, i.path not in slow))
