@@ -21,14 +21,13 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
-FIRST = "gw0"
 
 
 class OneRay(LoadFileScheduling):
-    """Processes share the files of tests; the first takes all that start Ray, before any other.
+    """Processes share the files of tests; at the end one of them takes all that start Ray, alone.
 
-    Those watch the clock, and Ray has as many processes as there are cores: the other processes of
-    tests step behind. The examples watch no clock: they are like the others.
+    Those watch the clock, and Ray has as many processes as there are cores. The examples take long
+    and watch no clock: they are like the others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -46,16 +45,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
     return OneRay(config, log)
 
 
-def pytest_configure() -> None:
-    if os.environ.get("PYTEST_XDIST_WORKER", FIRST) != FIRST:
-        os.nice(10)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts Ray comes first, then what takes long, last the examples: they take all cores."""
+    """What takes long comes first, what starts Ray last."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    last = TESTS / "test_examples.py"
-    items.sort(key=lambda i: (not starts_ray(i.path), i.path == last, i.path not in slow))
+    first = TESTS / "test_examples.py"
+    items.sort(key=lambda i: (starts_ray(i.path), i.path != first, i.path not in slow))
 
 
 @pytest.fixture(scope="session")
