@@ -117,11 +117,18 @@ def test_fast_passes_are_ordinary_ones(kind, precision):
     check_fast_passes(kind, Acceleration(precision))
 
 
+def answers_to(images):
+    """The labels of images and the teacher's logits of them."""
+    draw = torch.Generator().manual_seed(9)
+    return torch.arange(len(images)) % 4, torch.randn(len(images), 4, generator=draw)
+
+
 def trainer_of(net, images, **changes):
+    labels, teacher_logits = answers_to(images)
     arguments = {
         "images": images,
-        "labels": torch.arange(len(images)) % 4,
-        "teacher_logits": torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9)),
+        "labels": labels,
+        "teacher_logits": teacher_logits,
         "optimizer": torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9),
         "objective": SoftLabelObjective(),
         "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
@@ -146,6 +153,7 @@ def ordinarily_trained(kind, images):
     """Train as `AdversarialTrainer` does, by PyTorch's own train-mode passes, moving buffers."""
     net = make(kind)
     given = trainer_of(net, images)  # for its arguments
+    labels, teacher_logits = answers_to(images)
     for epoch in range(2):
         order = generator(5, RngStream.TRAINING, epoch).permutation(len(images))
         for k in range(-(-len(images) // 8)):
@@ -156,8 +164,8 @@ def ordinarily_trained(kind, images):
             losses = given.objective(
                 clean=net(images[rows]),
                 adversarial=net(adversarial),
-                teacher=given.teacher_logits[rows],
-                labels=given.labels[rows],
+                teacher=teacher_logits[rows],
+                labels=labels[rows],
             )
             given.optimizer.zero_grad()
             losses.total.backward()
