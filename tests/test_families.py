@@ -154,60 +154,23 @@ class OwnAttack(FGSM):
         self.share = positive(share, "share")
 
 
-class OwnObjective(SoftLabelObjective):
-    """The soft-label objective times a share.
+def with_share(base):
+    """A variant that is another one, made with its defaults, and has an option of its own."""
 
-    Args:
-        share: above 0.
-    """
+    class Own(base):
+        """Another variant with a share.
 
-    name = "own"
+        Args:
+            share: above 0.
+        """
 
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
+        name = "own"
 
+        def __init__(self, *, share: float = 0.5) -> None:
+            super().__init__()
+            self.share = positive(share, "share")
 
-class OwnSynthesizer(DSS):
-    """Diversified sample synthesis with a share.
-
-    Args:
-        share: above 0.
-    """
-
-    name = "own"
-
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
-
-
-class OwnSchedule(Constant):
-    """The constant rate with a share.
-
-    Args:
-        share: above 0.
-    """
-
-    name = "own"
-
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
-
-
-class OwnAverage(NoAverage):
-    """No average with a share.
-
-    Args:
-        share: above 0.
-    """
-
-    name = "own"
-
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
+    return Own
 
 
 class OwnTracker(Tracker):
@@ -226,42 +189,30 @@ class OwnTracker(Tracker):
         raise NotImplementedError
 
 
-class OwnDefence(TTE):
-    """TTE with a share.
-
-    Args:
-        share: above 0.
-    """
-
-    name = "own"
-
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
-
-
-class OwnMetric(PredictionEntropy):
-    """The entropy with a share.
-
-    Args:
-        share: above 0.
-    """
-
-    name = "own"
-
-    def __init__(self, *, share: float = 0.5) -> None:
-        super().__init__()
-        self.share = positive(share, "share")
-
-
 OWN = {
     "attacks": (OwnAttack, "evaluation.attacks.0", lambda v: {"evaluation": {"attacks": [v]}}),
-    "averages": (OwnAverage, "training.average", lambda v: {"training": {"average": v}}),
-    "defences": (OwnDefence, "evaluation.defences.0", lambda v: {"evaluation": {"defences": [v]}}),
-    "diversity": (OwnMetric, "synthesis.diversity.0", lambda v: {"synthesis": {"diversity": [v]}}),
-    "objectives": (OwnObjective, "training.objective", lambda v: {"training": {"objective": v}}),
-    "schedules": (OwnSchedule, "training.schedule", lambda v: {"training": {"schedule": v}}),
-    "synthesizers": (OwnSynthesizer, "synthesis.method", lambda v: {"synthesis": {"method": v}}),
+    "averages": (with_share(NoAverage), "training.average", lambda v: {"training": {"average": v}}),
+    "defences": (
+        with_share(TTE),
+        "evaluation.defences.0",
+        lambda v: {"evaluation": {"defences": [v]}},
+    ),
+    "diversity": (
+        with_share(PredictionEntropy),
+        "synthesis.diversity.0",
+        lambda v: {"synthesis": {"diversity": [v]}},
+    ),
+    "objectives": (
+        with_share(SoftLabelObjective),
+        "training.objective",
+        lambda v: {"training": {"objective": v}},
+    ),
+    "schedules": (
+        with_share(Constant),
+        "training.schedule",
+        lambda v: {"training": {"schedule": v}},
+    ),
+    "synthesizers": (with_share(DSS), "synthesis.method", lambda v: {"synthesis": {"method": v}}),
     "trackers": (OwnTracker, "trackers.0", lambda v: {"trackers": [v]}),
 }
 """Of every family a variant, and where a configuration names it."""

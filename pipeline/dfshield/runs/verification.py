@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from dfshield.storage import (
     PartArrays,
     SurrogateDataset,
     VerifyReport,
+    by_shard,
     check_part,
     part_engine,
     verify,
@@ -78,12 +78,11 @@ def verify_run(location: str, *, executor: Executor, observer: Observer) -> list
 
     def problems(data: SurrogateDataset) -> dict[Part, str]:
         parts = data.manifest.parts
-        shards = groupby(parts, key=lambda part: (part.split, part.shard))
         found: dict[Part, str] = {}
         observer.begin("Checking", total=len(parts), done=0, unit="parts")
         for done in executor.map(
             CheckTask(data.folder.uri),
-            [list(of_shard) for _, of_shard in shards],
+            by_shard(parts),
             engine=executor.engine(),
             monitor=SilentMonitor(),
         ):

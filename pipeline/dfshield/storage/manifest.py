@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
@@ -157,6 +157,12 @@ class Manifest(BriefModel):
             raise InputError(f"{num_images} images of {split!r} wanted, but {planned} are planned")
         starts = accumulate((part.num_images for part in parts), initial=0)
         return tuple(part for part, start in zip(parts, starts, strict=False) if start < num_images)
+
+
+def by_shard(parts: Iterable[Part]) -> list[list[Part]]:
+    """Return parts, which are in their order, grouped by split and shard."""
+    groups = groupby(parts, key=lambda part: (part.split, part.shard))
+    return [list(group) for _, group in groups]
 
 
 def format_of(columns: Iterable[str]) -> int:

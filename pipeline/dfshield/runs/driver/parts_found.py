@@ -19,7 +19,7 @@ from dfshield.storage import (
     read_commit,
 )
 
-COMMITS = ("part_committed", "part_checked")
+VOUCHING = ("part_committed", "part_checked")
 """The events that vouch for a part: it was written, or it was read whole and found valid."""
 THREADS = 16
 
@@ -86,7 +86,7 @@ def _logged(context: RunContext, manifest: Manifest) -> dict[str, tuple[Commit, 
     """
     logged = {}
     for event in read_events(context.layout.root):
-        if event["event"] not in COMMITS or event.get("seed") != manifest.seed:
+        if event["event"] not in VOUCHING or event.get("seed") != manifest.seed:
             continue
         path, size, agreeing = event.get("path"), event.get("bytes"), event.get("agreeing")
         if isinstance(path, str) and isinstance(size, int) and isinstance(agreeing, int):

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 from dfshield.classifiers import Classifier
@@ -36,6 +35,7 @@ from dfshield.storage import (
     SurrogateDataset,
     SurrogateReader,
     SurrogateTables,
+    by_shard,
     format_of,
     plan_parts,
     read_manifest,
@@ -172,7 +172,7 @@ def _make(
     whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
     flushed = time.monotonic() - SECONDS_BETWEEN_FLUSHES
-    for made in context.executor.map(task, _by_shard(todo), engine=engine, monitor=context.monitor):
+    for made in context.executor.map(task, by_shard(todo), engine=engine, monitor=context.monitor):
         part, result = made.unit, made.result
         if made.ref is not None:
             refs[part.path] = made.ref
@@ -191,11 +191,6 @@ def _make(
     folder.child(UNFINISHED).remove()  # what was left by workers that died as they were done
     observer.end()
     log.emit("synthesis_done", seed=seed, images=total)
-
-
-def _by_shard(parts: list[Part]) -> list[list[Part]]:
-    groups = groupby(parts, key=lambda part: (part.split, part.shard))
-    return [list(group) for _, group in groups]
 
 
 def _shard_counter(manifest: Manifest, todo: list[Part]) -> Callable[[Part], str]:
