@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfshield.evaluation import EvaluationResult, mean_and_spread
-from dfshield.report import ADVICE, format_eps
+from dfshield.report.scores import ADVICE, format_eps
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 from dfshield.runs.watching.status import status_lines
 from dfshield.runs.watching.wording import format_rate

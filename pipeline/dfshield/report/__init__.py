@@ -1,33 +1,19 @@
 """What a run found, for people: one self-contained HTML page, its figures, and the model card.
 
-Everything here takes plain data and returns bytes or text; whoever calls it writes the files.
+Everything here takes plain data and returns bytes or text; whoever calls it writes the files. What
+stands in `dfshield.report.public` is imported when it is first asked for: it brings matplotlib.
 """
 
-from dfshield.report.audit import curves_figure, landscape_figure, render_audit
-from dfshield.report.figures import accuracy_bars, prediction_histograms, training_curves
-from dfshield.report.grid import grid_rows, image_grid
-from dfshield.report.model_card import render_model_card
-from dfshield.report.outcome import SeedOutcome
-from dfshield.report.page import ReportData, Section, render_page
-from dfshield.report.scores import ADVICE, EvaluationView, format_eps
-from dfshield.report.views import SynthesisView
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ADVICE",
-    "EvaluationView",
-    "ReportData",
-    "Section",
-    "SeedOutcome",
-    "SynthesisView",
-    "accuracy_bars",
-    "curves_figure",
-    "format_eps",
-    "grid_rows",
-    "image_grid",
-    "landscape_figure",
-    "prediction_histograms",
-    "render_audit",
-    "render_model_card",
-    "render_page",
-    "training_curves",
-]
+if TYPE_CHECKING:
+    from dfshield.report.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("__"):
+        public = import_module("dfshield.report.public")
+        if name in public.__all__:
+            return getattr(public, name)
+    raise AttributeError(f"module 'dfshield.report' has no attribute {name!r}")

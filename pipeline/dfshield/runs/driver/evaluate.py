@@ -58,7 +58,7 @@ def measure_models(
         context.config, models[0].architecture, num_images=context.config.evaluation.num_images
     )
     images = disclosed(context.config, images, context.observer)
-    by_model = {model.name: _all_attacks(context, seed, model, images) for model in models}
+    by_model = _all_attacks(context, seed, models, images)
     folder = context.layout.evaluation(seed)
     for model, results in zip(models, by_model.values(), strict=True):
         _write_robustbench(context, folder, model, results)
@@ -90,15 +90,25 @@ def subject_of(context: RunContext, name: str, seed: int) -> Subject:
 
 
 def _all_attacks(
-    context: RunContext, seed: int, model: Subject, images: RealImages
-) -> dict[str, EvaluationResult]:
-    """Measure a model clean and under every attack; return the results by name."""
-    name, clean = measured(context, seed, model, None, images)
+    context: RunContext, seed: int, models: Sequence[Subject], images: RealImages
+) -> dict[str, dict[str, EvaluationResult]]:
+    """Measure models clean and under every attack; return by model the results by name."""
+    clean = measured(context, seed, [(model, None) for model in models], images)
+    rows = [clean]
+    plans = [_plans(context, m, alone) for m, (_, alone) in zip(models, clean, strict=True)]
+    for of_attack in zip(*plans, strict=True):
+        row = list(zip(models, of_attack, strict=True))
+        rows.append(measured(context, seed, row, images))
+    columns = zip(*rows, strict=True)
+    return {model.name: dict(results) for model, results in zip(models, columns, strict=True)}
+
+
+def _plans(context: RunContext, model: Subject, clean: EvaluationResult) -> list[AttackPlan]:
+    """Return the attacks on a model; they average over its draws if it draws."""
     plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
     if clean.randomised or (model.defence is not None and model.defence.randomised):
-        plans = [plan.averaging() for plan in plans]
-    attacked = (measured(context, seed, model, plan, images) for plan in plans)
-    return {name: clean, **dict(attacked)}
+        return [plan.averaging() for plan in plans]
+    return plans
 
 
 def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:

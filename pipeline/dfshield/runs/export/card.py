@@ -1,15 +1,13 @@
 """The cards of surrogate data sets: of the set itself, and of what is exported from it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dfshield.report.data_card import Column, render_data_card
 from dfshield.runs.export.columns import described_columns
 from dfshield.runs.export.source import SPLIT_NAMES
 from dfshield.runs.identity import stripped
 from dfshield.storage import Folder, Manifest, MissingFileError, Split
-
-if TYPE_CHECKING:
-    from dfshield.report.data_card import Column
 
 CARD = "README.md"
 
@@ -33,7 +31,7 @@ image = np.frombuffer(data["train"][0]["image"], "{dtype}").reshape({shape})
 def card(
     manifest: Manifest,
     *,
-    columns: "Sequence[Column]",
+    columns: Sequence[Column],
     splits: Mapping[str, str],
     example: str,
     for_datasets: bool,
@@ -42,8 +40,6 @@ def card(
 
     It tells nothing of the number of images, so that it stays as a set grows.
     """
-    from dfshield.report.data_card import render_data_card  # brings matplotlib
-
     return render_data_card(
         columns=columns,
         splits=splits,

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
+from dfshield.report.data_card import Column
 from dfshield.storage import Manifest, PartArrays
 from dfshield.storage.columns import column_order
-
-if TYPE_CHECKING:
-    from dfshield.report.data_card import Column
 
 _MEANINGS = {
     "label": "the class that the image was made for: 0 to one less than there are classes",
@@ -32,7 +30,7 @@ _MEANINGS = {
 
 def described_columns(
     manifest: Manifest, *, kind: str, meaning: str, feature: Mapping[str, Any]
-) -> "list[Column]":
+) -> list[Column]:
     """Return what cards tell of the columns.
 
     Args:
@@ -41,8 +39,6 @@ def described_columns(
         meaning: what it holds.
         feature: its type as Hugging Face ``datasets`` writes it.
     """
-    from dfshield.report.data_card import Column  # brings matplotlib
-
     classes = {str(label): name for label, name in enumerate(_distinct(manifest.class_names))}
     numbers = {name: manifest.columns.get(name, "int64") for name in column_order(manifest.columns)}
     described = {

@@ -1,23 +1,17 @@
-"""One model under one attack on all test images: slices for the workers, files that are kept."""
+"""Models under one attack on all test images: slices for the workers, files that are kept."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from safetensors.torch import save
-from torch import Tensor
-
 from dfshield.attacks import Attack
 from dfshield.classifiers import Architecture, Classifier, Description
-from dfshield.config import Config, EngineConfig
+from dfshield.config import EngineConfig
 from dfshield.defences import DEFENCES, Defence
-from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
-from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     EvaluationResult,
     SliceResult,
-    evaluate_slice,
     image_records,
     slice_bounds,
     summarise,
@@ -25,14 +19,13 @@ from dfshield.evaluation import (
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
-from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
-from dfshield.runs.inputs.defences import behind, defence_identity, defence_label
-from dfshield.runs.inputs.evaluation_images import RealImages, located_images, real_images
+from dfshield.runs.inputs.defences import defence_identity, defence_label
+from dfshield.runs.inputs.evaluation_images import RealImages, located_images
 from dfshield.runs.names import SLICES
 from dfshield.runs.work.result_files import read_result, result_name, write_result
-from dfshield.seeds import RngStream, derived_seed
+from dfshield.runs.work.slices import Attacked, SliceTask, adversarial_name
 from dfshield.storage import Folder
 
 
@@ -83,67 +76,6 @@ class Subject:
         return replace(self, name=name, surrogate=self.folder, defence=defence)
 
 
-@dataclass(frozen=True)
-class SliceTask:
-    """Attacks slices of the test images; a unit is the index of a slice.
-
-    Attributes:
-        model: the folder of the model.
-        defence: what it is measured behind, or None.
-        adversarial: the folder that takes the adversarial images; None keeps none.
-    """
-
-    config: Config
-    model: str
-    defence: Defence | None
-    attack: AttackPlan | None
-    seed: int
-    adversarial: str | None
-    acceleration: Acceleration
-
-    def prepare(self, worker: Worker) -> Callable[[int], SliceResult]:
-        """Load models and images onto the worker."""
-        classifier = load_classifier(Folder.at(self.model), device=worker.device)
-        evaluation = self.config.evaluation
-        images = real_images(self.config, classifier, num_images=evaluation.num_images).images
-        size = evaluation.slice_size
-        bounds = slice_bounds(len(images), size)
-        model, attacked = behind(classifier, self.defence), None
-        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
-            attacked = AcceleratedModel(
-                model,
-                image_shape=classifier.input_shape,
-                full_size=min(size, len(images)),
-                acceleration=self.acceleration,
-            )
-        attack = self.attack.build(worker.device) if self.attack else None
-
-        def measure(index: int) -> SliceResult:
-            x, y = images.tensors(bounds[index])
-            result = evaluate_slice(
-                model,
-                x,
-                y,
-                attack,
-                seed=derived_seed(self.seed, RngStream.EVALUATION, index),
-                keep=lambda x_adv: self._keep(index, x_adv),
-                attacked=attacked,
-            )
-            worker.monitor.advance(float(len(y)))
-            return result
-
-        return measure
-
-    def _keep(self, index: int, x_adv: Tensor) -> None:
-        if self.adversarial is not None:
-            content = save({"images": x_adv.cpu().contiguous()})
-            Folder.at(self.adversarial).write_bytes(adversarial_name(index), content)
-
-    def label(self, unit: int) -> str:
-        """Return how people call a slice."""
-        return f"slice {unit}"
-
-
 def attack_engine(
     here: Engine, classifier: Classifier, attack: Attack | None, num_images: int
 ) -> Engine:
@@ -159,131 +91,186 @@ def attack_engine(
     return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
 
-def adversarial_name(index: int) -> str:
-    """Return the name of the file that holds the adversarial images of a slice."""
-    return f"{index:05d}.safetensors"
-
-
 def measured(
-    context: RunContext, seed: int, model: Subject, plan: AttackPlan | None, images: RealImages
-) -> tuple[str, EvaluationResult]:
-    """Measure a model under an attack, unless that has been done; return the result and its name.
+    context: RunContext,
+    seed: int,
+    wanted: Sequence[tuple[Subject, AttackPlan | None]],
+    images: RealImages,
+) -> list[tuple[str, EvaluationResult]]:
+    """Measure models, each under an attack, unless that has been done.
 
-    ``NAME.json`` is the result, ``NAME.parquet`` has one row per image, ``slices/NAME`` the slices
-    and, where ``evaluation.keep_adversarial`` asks for them, the adversarial images.
+    They are measured side by side: no worker waits for the last slice of one model before it begins
+    with the next.
+
+    Returns:
+        Results and their names, in the order of ``wanted``. ``NAME.json`` is a result,
+        ``NAME.parquet`` has one row per image, ``slices/NAME`` the slices and, where
+        ``evaluation.keep_adversarial`` asks for them, the adversarial images.
     """
-    folder = context.layout.evaluation(seed)
-    evaluation = context.config.evaluation
-    attack = plan.described() if plan else None
-    identity = {
-        "model_fingerprint": model.fingerprint,
-        "data": images.info.identity(),
-        "attack": attack.identity() if attack else None,
-        "seed": seed,
-        "slice_size": evaluation.slice_size,
-        **defence_identity(model.defence),
-    }
-    name = result_name(folder, model.name, attack, identity)
-    measurement = _Measurement(context, folder.child(SLICES, name), model, plan, attack, seed)
-    complete = folder.exists(f"{name}.json") and folder.exists(f"{name}.parquet")
-    if complete and not (measurement.keeps and measurement.missing(images)):
-        return name, read_result(folder, name)
-    slices = measurement.slices(images)
-    result = summarise(
-        slices,
-        attack=attack,
-        data=images.info,
-        model=model.name,
-        model_fingerprint=model.fingerprint,
-        seed=seed,
-        slice_size=evaluation.slice_size,
+    asked = [_Measurement.of(context, seed, model, plan, images) for model, plan in wanted]
+    missing = [measurement for measurement in asked if not measurement.is_complete]
+    for engine in dict.fromkeys(m.engine for m in missing):
+        _work(context, [m for m in missing if m.engine == engine], engine)
+    return [(m.name, read_result(m.folder, m.name)) for m in asked]
+
+
+def _work(context: RunContext, measurements: Sequence["_Measurement"], engine: Engine) -> None:
+    """Measure the slices that are missing, and write each result when its last slice is there."""
+    done = [measurement.slices_done() for measurement in measurements]
+    todo = [
+        (place, index)
+        for place, measurement in enumerate(measurements)
+        for index in range(len(measurement.bounds))
+        if index not in done[place]
+    ]
+    for place, measurement in enumerate(measurements):
+        if len(done[place]) == len(measurement.bounds):
+            measurement.finish(done[place].values())
+    if not todo:  # do not start workers for nothing
+        return
+    first = measurements[0]
+    context.observer.begin(
+        f"{first.attack_label}, {' and '.join(m.model.name for m in measurements)}",
+        total=len(measurements) * len(first.images.images),
+        done=sum(len(result.labels) for of_one in done for result in of_one.values()),
+        unit="images",
     )
-    if model.defence is not None:
-        notes = (*result.notes, *model.defence.remarks(attack))
-        described = DEFENCES.describe(model.defence)
-        result = result.model_copy(update={"defence": described, "notes": notes})
-    write_result(
-        folder, name, result, image_records(slices, attack=result.label, index=images.index)
+    task = SliceTask(
+        located_images(context.config, first.model.architecture),
+        tuple(measurement.attacked() for measurement in measurements),
+        first.seed,
+        engine.acceleration,
     )
-    context.log.emit(
-        "evaluated", seed=seed, model=model.name, attack=result.label, accuracy=result.accuracy
+    units = context.executor.map(
+        task, [[unit] for unit in todo], engine=engine, monitor=context.monitor
     )
-    return name, result
+    for finished in units:
+        place, index = finished.unit
+        measurement, slices = measurements[place], done[place]
+        measurement.slices.write_json(f"{index:05d}.json", finished.result.to_json())
+        slices[index] = finished.result
+        if len(slices) == len(measurement.bounds):
+            measurement.finish(slices[index] for index in sorted(slices))
+    context.observer.end()
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    """The slices of one model under one attack."""
+    """One model under one attack; its result is called ``name`` in ``folder``."""
 
     context: RunContext
     folder: Folder
+    name: str
     model: Subject
     plan: AttackPlan | None
     attack: Attack | None
     seed: int
+    images: RealImages
+
+    @classmethod
+    def of(
+        cls,
+        context: RunContext,
+        seed: int,
+        model: Subject,
+        plan: AttackPlan | None,
+        images: RealImages,
+    ) -> "_Measurement":
+        attack = plan.described() if plan else None
+        identity = {
+            "model_fingerprint": model.fingerprint,
+            "data": images.info.identity(),
+            "attack": attack.identity() if attack else None,
+            "seed": seed,
+            "slice_size": context.config.evaluation.slice_size,
+            **defence_identity(model.defence),
+        }
+        folder = context.layout.evaluation(seed)
+        name = result_name(folder, model.name, attack, identity)
+        return cls(context, folder, name, model, plan, attack, seed, images)
+
+    @property
+    def slices(self) -> Folder:
+        """The folder of its slices."""
+        return self.folder.child(SLICES, self.name)
 
     @property
     def keeps(self) -> bool:
         """Whether the adversarial images are wanted."""
         return self.context.config.evaluation.keep_adversarial and self.attack is not None
 
-    def missing(self, images: RealImages) -> list[int]:
-        """Return the slices that have not been measured, or whose images are wanted and lost."""
-        bounds = slice_bounds(len(images.images), self.context.config.evaluation.slice_size)
-        return [index for index in range(len(bounds)) if not self._is_done(index)]
+    @property
+    def attack_label(self) -> str:
+        """What people call the attack."""
+        return self.attack.label if self.attack else "Clean"
 
-    def _is_done(self, index: int) -> bool:
-        if self.keeps and not self.folder.exists(adversarial_name(index)):
+    @cached_property
+    def bounds(self) -> Sequence[slice]:
+        """The images of every slice."""
+        size = self.context.config.evaluation.slice_size
+        return slice_bounds(len(self.images.images), size)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the result is there, and the adversarial images where they are wanted."""
+        if not all(self.folder.exists(f"{self.name}.{kind}") for kind in ("json", "parquet")):
             return False
-        return self.folder.exists(f"{index:05d}.json")
+        return not self.keeps or all(map(self._is_done, range(len(self.bounds))))
 
-    def slices(self, images: RealImages) -> list[SliceResult]:
-        """Measure what is missing, and return all slices in order."""
-        total, todo = len(images.images), self.missing(images)
-        slice_size = self.context.config.evaluation.slice_size
-        bounds = slice_bounds(total, slice_size)
-        done = {
-            index: self._read(f"{index:05d}.json")
-            for index in range(len(bounds))
-            if index not in todo
-        }
-        if todo:  # do not start workers for nothing
-            done |= self._work(todo, done, total)
-        return [done[index] for index in sorted(done)]
+    @cached_property
+    def engine(self) -> Engine:
+        """What it is computed with."""
+        here, total = self.context.executor.engine(), len(self.images.images)
+        return attack_engine(here, self.model.classifier, self.attack, total)
 
-    def _work(
-        self, todo: list[int], done: dict[int, SliceResult], total: int
-    ) -> dict[int, SliceResult]:
-        context, made = self.context, dict[int, SliceResult]()
-        here = context.executor.engine()
-        engine = attack_engine(here, self.model.classifier, self.attack, total)
-        context.observer.begin(
-            f"{self.attack.label if self.attack else 'Clean'}, {self.model.name}",
-            total=total,
-            done=sum(len(result.labels) for result in done.values()),
-            unit="images",
-        )
-        task = SliceTask(
-            located_images(context.config, self.model.architecture),
+    def attacked(self) -> Attacked:
+        """Return what a worker is told."""
+        return Attacked(
+            f"{self.attack_label}, {self.model.name}",
             self.model.folder.uri,
             self.model.defence,
             self.plan,
-            self.seed,
-            self.folder.uri if self.keeps else None,
-            engine.acceleration,
+            self.slices.uri if self.keeps else None,
         )
-        units = context.executor.map(
-            task, [[index] for index in todo], engine=engine, monitor=context.monitor
-        )
-        for finished in units:
-            self.folder.write_json(f"{finished.unit:05d}.json", finished.result.to_json())
-            made[finished.unit] = finished.result
-        context.observer.end()
-        return made
+
+    def slices_done(self) -> dict[int, SliceResult]:
+        """Return the slices that have been measured and whose images, where wanted, are there."""
+        return {i: self._read(f"{i:05d}.json") for i in range(len(self.bounds)) if self._is_done(i)}
+
+    def _is_done(self, index: int) -> bool:
+        if self.keeps and not self.slices.exists(adversarial_name(index)):
+            return False
+        return self.slices.exists(f"{index:05d}.json")
 
     def _read(self, name: str) -> SliceResult:
         try:
-            return SliceResult.from_json(self.folder.read_json(name))
+            return SliceResult.from_json(self.slices.read_json(name))
         except InputError as error:
-            text = f"{self.folder}/{name}: {error}; delete the file to measure the slice again"
+            text = f"{self.slices}/{name}: {error}; delete the file to measure the slice again"
             raise InputError(text) from None
+
+    def finish(self, results: Iterable[SliceResult]) -> None:
+        """Write what the slices come to, in their order."""
+        slices = list(results)
+        result = summarise(
+            slices,
+            attack=self.attack,
+            data=self.images.info,
+            model=self.model.name,
+            model_fingerprint=self.model.fingerprint,
+            seed=self.seed,
+            slice_size=self.context.config.evaluation.slice_size,
+        )
+        if (defence := self.model.defence) is not None:
+            notes = (*result.notes, *defence.remarks(self.attack))
+            described = DEFENCES.describe(defence)
+            result = result.model_copy(update={"defence": described, "notes": notes})
+        rows = image_records(slices, attack=result.label, index=self.images.index)
+        write_result(self.folder, self.name, result, rows)
+        self.context.log.emit(
+            "evaluated",
+            seed=self.seed,
+            model=self.model.name,
+            attack=result.label,
+            accuracy=result.accuracy,
+        )

@@ -1,0 +1,110 @@
+"""What a worker does of an evaluation: slices of the test images, each under one attack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from safetensors.torch import save
+from torch import Tensor
+
+from dfshield.config import Config
+from dfshield.defences import Defence
+from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
+from dfshield.engine.acceleration import Acceleration
+from dfshield.evaluation import SliceResult, evaluate_slice, slice_bounds
+from dfshield.runs.execution.protocol import Worker
+from dfshield.runs.inputs.attack_plans import AttackPlan
+from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.defences import behind
+from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.seeds import RngStream, derived_seed
+from dfshield.storage import Folder
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A model under an attack, as a worker is told of it.
+
+    Attributes:
+        title: what people call it.
+        model: the folder of the model.
+        defence: what it is measured behind, or None.
+        attack: None for clean images.
+        adversarial: the folder that takes the adversarial images; None keeps none.
+    """
+
+    title: str
+    model: str
+    defence: Defence | None
+    attack: AttackPlan | None
+    adversarial: str | None
+
+    def keep(self, index: int, x_adv: Tensor) -> None:
+        """Write the adversarial images of a slice, if they are wanted."""
+        if self.adversarial is not None:
+            content = save({"images": x_adv.cpu().contiguous()})
+            Folder.at(self.adversarial).write_bytes(adversarial_name(index), content)
+
+
+@dataclass(frozen=True)
+class SliceTask:
+    """Attacks slices of the test images, of several models side by side.
+
+    A unit is the place of a model in ``attacked`` and the index of a slice.
+    """
+
+    config: Config
+    attacked: tuple[Attacked, ...]
+    seed: int
+    acceleration: Acceleration
+
+    def prepare(self, worker: Worker) -> Callable[[tuple[int, int]], SliceResult]:
+        """Load models and images onto the worker."""
+        measures = [self._measure(attacked, worker) for attacked in self.attacked]
+
+        def measure(unit: tuple[int, int]) -> SliceResult:
+            place, index = unit
+            result = measures[place](index)
+            worker.monitor.advance(float(len(result.labels)))
+            return result
+
+        return measure
+
+    def _measure(self, attacked: Attacked, worker: Worker) -> Callable[[int], SliceResult]:
+        classifier = load_classifier(Folder.at(attacked.model), device=worker.device)
+        evaluation = self.config.evaluation
+        images = real_images(self.config, classifier, num_images=evaluation.num_images).images
+        size = evaluation.slice_size
+        bounds = slice_bounds(len(images), size)
+        model, accelerated = behind(classifier, attacked.defence), None
+        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
+            accelerated = AcceleratedModel(
+                model,
+                image_shape=classifier.input_shape,
+                full_size=min(size, len(images)),
+                acceleration=self.acceleration,
+            )
+        attack = attacked.attack.build(worker.device) if attacked.attack else None
+
+        def measure(index: int) -> SliceResult:
+            x, y = images.tensors(bounds[index])
+            return evaluate_slice(
+                model,
+                x,
+                y,
+                attack,
+                seed=derived_seed(self.seed, RngStream.EVALUATION, index),
+                keep=lambda x_adv: attacked.keep(index, x_adv),
+                attacked=accelerated,
+            )
+
+        return measure
+
+    def label(self, unit: tuple[int, int]) -> str:
+        """Return how people call a slice."""
+        place, index = unit
+        return f"{self.attacked[place].title}, slice {index}"
+
+
+def adversarial_name(index: int) -> str:
+    """Return the name of the file that holds the adversarial images of a slice."""
+    return f"{index:05d}.safetensors"
