@@ -91,7 +91,8 @@ def run_example(name: str, *overrides: str, command: str = "run") -> dict[tuple[
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("suite", [False, pytest.param(True, marks=pytest.mark.drill)])
+@pytest.mark.drill
+@pytest.mark.parametrize("suite", [False, True])
 def test_digits_are_hardened_without_the_digits(suite, tmp_path):
     """As they stand; AutoAttack is the drill's, for its time."""
     pgd = () if suite else ("evaluation.attacks=[{name: pgd, num_steps: 20}]",)
@@ -143,6 +144,7 @@ def test_bfloat16_hardens_the_digits_as_float32_does(tmp_path):
     assert abs(np.mean(robust["plain"]) - np.mean(robust["fast"])) <= 3 * noise
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_published_cifar10_resnet20_falls_to_autoattack(data_folder, tmp_path):

@@ -122,7 +122,11 @@ def cifar(real_file):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("norm", "eps", "step"), [("linf", 0.5 / 255, 0.125 / 255), ("l2", 0.06, 0.015)]
+    ("norm", "eps", "step"),
+    [
+        ("linf", 0.5 / 255, 0.125 / 255),
+        pytest.param("l2", 0.06, 0.015, marks=pytest.mark.drill),
+    ],
 )
 def test_fgsm_and_pgd_agree_with_foolbox_on_resnet20(cifar, norm, eps, step):
     model, x, y = cifar

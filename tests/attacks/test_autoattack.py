@@ -20,11 +20,9 @@ def called_directly(model, x, y, *, eps, norm, seed):
         return adversary.run_standard_evaluation(x, y, batch_size=250)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("norm", "theirs", "eps"),
-    [("linf", "Linf", 0.06), pytest.param("l2", "L2", 0.5, marks=pytest.mark.drill)],
-)
+@pytest.mark.drill
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("norm", "theirs", "eps"), [("linf", "Linf", 0.06), ("l2", "L2", 0.5)])
 def test_ten_classes_equal_pyautoattack(trained_net, digits, norm, theirs, eps):
     x, y = digits[0][:12], digits[1][:12]
     expected, predicted = called_directly(trained_net, x, y, eps=eps, norm=theirs, seed=7)
@@ -62,7 +60,9 @@ def run(num_classes, eps):
     return attack, standing, [str(warning.message) for warning in caught]
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 4, 9, 10, 100])
+@pytest.mark.parametrize(
+    "num_classes", [2, 3, pytest.param(4, marks=pytest.mark.drill), 9, 10, 100]
+)
 def test_any_class_count_works_on_images_that_withstand_everything(num_classes):
     attack, standing, said = run(num_classes, 1e-6)
     assert standing == 1

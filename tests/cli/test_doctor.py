@@ -130,7 +130,7 @@ def doctor(env, *args):
     return ended(start("doctor", *args, "--json", env=env))
 
 
-@pytest.fixture(params=["token", "disabled"])
+@pytest.fixture(params=["token", pytest.param("disabled", marks=pytest.mark.drill)])
 def head(request):
     mode = {"RAY_AUTH_MODE": request.param}
     with running_head(mode) as env:

@@ -170,6 +170,7 @@ def test_the_dashboard_wants_the_token_and_is_not_reached_from_outside(cluster):
     assert "refused" in said
 
 
+@pytest.mark.drill
 def test_a_path_that_only_one_host_has_is_refused(cluster, tmp_path):
     """The hosts share all but /tmp/ray."""
     config = write_config(tmp_path, storage__path="/tmp/ray/runs")

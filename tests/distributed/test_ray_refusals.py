@@ -62,7 +62,10 @@ def refused(env, *args, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "words"),
-    [("other", "is another folder there than here"), ("readonly", "cannot be written there")],
+    [
+        ("other", "is another folder there than here"),
+        pytest.param("readonly", "cannot be written there", marks=pytest.mark.drill),
+    ],
 )
 def test_a_folder_that_a_node_does_not_share_or_cannot_write_is_named(head, shadows, folder, words):
     config = write_config(shadows / folder)
@@ -87,6 +90,7 @@ def test_a_cluster_with_another_dfshield_is_named_with_both_versions(head, tmp_p
     assert "99.0" in line
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_with_another_ray_is_named_with_both_versions(head, tmp_path):
@@ -98,6 +102,7 @@ def test_a_cluster_with_another_ray_is_named_with_both_versions(head, tmp_path):
     assert "1.2.3" in line
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_more_workers_than_cpus_is_one_line_and_ends_its_ray(home, tmp_path):
@@ -109,7 +114,10 @@ def test_more_workers_than_cpus_is_one_line_and_ends_its_ray(home, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["nothing in train mode", "softmax in train mode"])
+@pytest.mark.parametrize(
+    "kind",
+    ["nothing in train mode", pytest.param("softmax in train mode", marks=pytest.mark.drill)],
+)
 def test_a_model_that_cannot_be_trained_is_refused_before_any_part(home, tmp_path, kind):
     config = write_config(tmp_path, teacher=odd_teacher(kind))
     changes = {"PYTHONPATH": f"{ODD_FACTORIES}:{PACKAGE}"}

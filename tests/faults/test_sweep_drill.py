@@ -92,6 +92,7 @@ def test_three_kills_cost_no_trial_and_change_no_figure(tmp_path, undisturbed):
     assert figures(config) == undisturbed
 
 
+@pytest.mark.drill
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     alone, config = (write_config(tmp_path / name, **FEW) for name in ("alone", "disturbed"))
     succeed("sweep", alone)

@@ -29,6 +29,7 @@ def test_digits_are_learnt_with_frozen_statistics_as_without(teacher, data, path
     check_digits(teacher, data, PATHS[path])
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_two_workers_harden_the_frozen_one_as_one_does(teacher, data, tmp_path):
     script = Path(__file__).with_name("frozen_digits.py")

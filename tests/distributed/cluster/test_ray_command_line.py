@@ -110,7 +110,7 @@ def test_the_bar_tells_what_matters_in_80_columns_and_ctrl_c_ends_it(tiny, home)
         ("gcs_server", signal.SIGINT),
         pytest.param("raylet/raylet", signal.SIGTERM, marks=pytest.mark.drill),
         pytest.param("ray::TrainController", signal.SIGINT, marks=pytest.mark.drill),
-        ("ray::RayTrainWorker", signal.SIGTERM),
+        pytest.param("ray::RayTrainWorker", signal.SIGTERM, marks=pytest.mark.drill),
     ],
 )
 def test_ray_and_its_training_group_can_be_stopped_while_they_start(tiny, home, moment, number):

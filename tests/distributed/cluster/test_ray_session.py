@@ -173,7 +173,11 @@ def test_a_node_without_dfshield_is_named(head_without_dfshield, drive, tmp_path
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
-        ("say(ask_nodes(nodes, Probe(uri, 'not-there', b'')))", ".* another folder there"),
+        pytest.param(
+            "say(ask_nodes(nodes, Probe(uri, 'not-there', b'')))",
+            ".* another folder there",
+            marks=pytest.mark.drill,
+        ),
         ("write('m' * 170), say(ask_nodes(nodes, Probe(uri, 'm' * 170, b'x')))", ".*written there"),
         (
             "survey([Node('e' * 56, 'lost-one', 1, 0)], Folder.at(uri), on_gpus=False)",

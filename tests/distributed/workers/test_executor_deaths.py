@@ -152,6 +152,7 @@ def test_workers_that_die_as_they_start_end_the_work_in_one_line(on_cluster, rec
     assert done.result == 9
 
 
+@pytest.mark.drill
 def test_a_full_cluster_is_waited_for_and_said(on_cluster, tmp_path, monkeypatch):
     import ray
 
@@ -213,7 +214,7 @@ def test_a_group_that_loses_a_worker_starts_again(on_cluster, recorder, tmp_path
     assert any("goes on from the last checkpoint" in line for line in recorder.said)
 
 
-@pytest.mark.parametrize("times", [1, 9])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.drill), 9])
 def test_a_group_goes_on_after_an_error_but_not_after_the_same_one(
     on_cluster, recorder, tmp_path, times
 ):

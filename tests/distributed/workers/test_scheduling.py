@@ -77,6 +77,7 @@ def test_a_training_group_takes_whole_gpus_and_more_when_there_are_more(empty, t
     assert contents(run_of(spread) / "student") == contents(run_of(alone) / "student")
 
 
+@pytest.mark.drill
 def test_more_than_there_is_can_be_wanted_of_a_cluster_that_may_grow(cluster, tiny):
     config = tiny(keep=("teacher",))
     address = f"cluster.address={cluster.address}"

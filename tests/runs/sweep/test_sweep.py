@@ -173,6 +173,7 @@ def test_images_that_are_only_in_memory_give_the_same_students(swept, tmp_path):
         assert record["holdout"] == expected[key]["holdout"]
 
 
+@pytest.mark.drill
 def test_a_sweep_lives_on_a_store(swept, s3, tmp_path):
     config = sweep_config(tmp_path, storage__path="s3://bucket/runs")
     succeed("sweep", config)
