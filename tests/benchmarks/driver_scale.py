@@ -24,6 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import ray
 
 from dfshield.config import config_from, dump_config
@@ -33,16 +34,20 @@ from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.runs import Engine, SilentMonitor
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.parts_found import commit_fields
 from dfshield.runs.driver.synthesize import _make
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import SilentObserver
 from dfshield.runs.watching.status import run_status
+from dfshield.runs.work.shard_summaries import ShardSummaries
 from dfshield.runs.work.synthesis import PartSummary
 from dfshield.storage import (
+    Commit,
     Manifest,
     Part,
+    SurrogateDataset,
     format_of,
     plan_parts,
     read_manifest,
@@ -53,8 +58,10 @@ from dfshield.storage.columns import FORMAT_1
 LONGEST_S = 20.0
 PARTS_PER_SHARD, PART_SIZE = 16, 1000
 MADE = PartSummary(
-    checksum="c" * 64,
+    commit=Commit(checksum="c" * 64, num_bytes=12_345_678),
     seconds=61.234,
+    labels=np.arange(PART_SIZE) % 10,
+    agreeing=PART_SIZE - 7,
     losses={"loss": 1.234567, "loss_ce": 0.1234567, "loss_bn": 0.7654321, "loss_tv": 0.0123456},
 )
 ENGINE = Engine(device="cpu", threads=1, torch="2.13.0")
@@ -169,8 +176,9 @@ def delivered(units: int, workers: int) -> Iterator[int]:
         yield unit
 
 
-def events_of(parts: tuple[Part, ...], workers: int, log: EventLog) -> Iterator[Part]:
+def events_of(manifest: Manifest, workers: int, log: EventLog) -> Iterator[Part]:
     """Write what a driver writes of parts, all but the last of every worker done."""
+    parts = manifest.parts
     log.emit("synthesis_started", seed=0, images=0, total=len(parts) * PART_SIZE)
     for n in range(workers):
         place = {"node": "a" * 56, "host": f"node-{n // 8}", "pid": 1000 + n, "gpus": ["H200"]}
@@ -184,10 +192,7 @@ def events_of(parts: tuple[Part, ...], workers: int, log: EventLog) -> Iterator[
         log.emit("unit_done", worker=worker, unit=before.path)
         log.emit(
             "part_committed",
-            seed=0,
-            path=before.path,
-            images=before.num_images,
-            checksum=MADE.checksum,
+            **commit_fields(manifest, before, MADE.commit, MADE.agreeing),
             seconds=MADE.seconds,
             **MADE.losses,
             worker=worker,
@@ -272,8 +277,10 @@ def measured(units: int, workers: int) -> tuple[dict[str, tuple[float, int]], fl
         executor = SimulatedExecutor(workers)
         log = EventLog(root.child("elsewhere"))
         context = RunContext(config, layout, executor, SilentObserver(), log)
-        with spent.on("loop: queue, messages, event log", units):
-            _make(context, data, manifest, list(parts))
+        summaries = ShardSummaries(data, SurrogateDataset(data, manifest), agreeing={}, todo=parts)
+        without_files = mock.patch.object(ShardSummaries, "_write")  # a picture needs images
+        with spent.on("loop: queue, messages, event log", units), without_files:
+            _make(context, data, manifest, list(parts), summaries)
         spent.rows["loop: queue, messages, event log"] = (
             spent.rows["loop: queue, messages, event log"][0],
             executor.done,
@@ -282,7 +289,7 @@ def measured(units: int, workers: int) -> tuple[dict[str, tuple[float, int]], fl
 
         root.write_bytes("config.yaml", dump_config(config).encode())
         log = EventLog(root)
-        spent.on_each("event log", events_of(parts, workers, log))
+        spent.on_each("event log", events_of(manifest, workers, log))
         log.flush()
         made = max(0, spent.rows["event log"][1] - 1)
         for part in islice(parts, made):
