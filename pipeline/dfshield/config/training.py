@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from dfshield.config.families import averages, objectives, schedules
 from dfshield.config.sections import EngineConfig, Section
+from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 
@@ -39,10 +40,32 @@ class InnerConfig(Section):
     )
 
 
+class ReferenceData(DataConfig):
+    """The real images of a reference."""
+
+    split: Literal["train", "val", "test"] = "train"
+
+
+class ReferenceImages(Section):
+    """Real images to train on in place of surrogate ones: a reference, which is not data-free."""
+
+    data: ReferenceData
+    labels: Literal["hard", "teacher"] = Field(
+        description="hard: the data set's own, which must be classes of the teacher, as its "
+        "training set has them (Original). teacher: the classes that the teacher sees in them, of "
+        "any other set (Public), resized to the teacher's size. Both come with its soft outputs."
+    )
+
+
 class TrainingConfig(Section):
     """Surrogate images to student."""
 
     data: Text | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    images: ReferenceImages | None = Field(
+        None,
+        description="Real images to train on instead, as a reference: the student is then not "
+        "data-free, which every output says.",
+    )
     epochs: Count = 100
     batch_size: Count = 200
     learning_rate: LearningRate = 1e-4
@@ -69,6 +92,16 @@ class TrainingConfig(Section):
         "takes 2 % of the time at most.",
     )
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _one_kind_of_images(self) -> "TrainingConfig":
+        if self.images is None:
+            return self
+        if self.data is not None:
+            raise ValueError("images: not beside data, which names surrogate images: give one")
+        if self.select == "holdout":
+            raise ValueError("select: holdout needs synthetic images, but images names real ones")
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingConfig":

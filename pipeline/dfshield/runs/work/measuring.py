@@ -22,6 +22,7 @@ from dfshield.evaluation import (
     slice_bounds,
     summarise,
 )
+from dfshield.results import NOT_DATA_FREE
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
@@ -198,6 +199,9 @@ def measured(
         seed=seed,
         slice_size=evaluation.slice_size,
     )
+    data_free = model.described.data_free
+    said = (NOT_DATA_FREE,) if data_free is False else ()
+    result = result.model_copy(update={"data_free": data_free, "notes": (*result.notes, *said)})
     if model.defence is not None:
         notes = (*result.notes, *model.defence.remarks(attack))
         described = DEFENCES.describe(model.defence)
