@@ -140,6 +140,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _augmentations_leave_something(self) -> "Config":
+        if self.teacher.input_shape is not None:
+            self.training.check_augmentations(self.teacher.input_shape)
+        return self
+
+    @model_validator(mode="after")
     def _test_images_are_not_trained_on(self) -> "Config":
         images, measured = self.training.images, self.evaluation.data
         if images is not None and measured is not None:

@@ -4,15 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dfshield.config.families import averages, objectives, schedules
+from dfshield.config.families import augmentations, averages, objectives, schedules
 from dfshield.config.sections import EngineConfig, Section
 from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
+from dfshield.errors import InputError
 
 ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
 ScheduleConfig = Annotated[VariantConfig, VariantOf(schedules, default="constant")]
 AverageConfig = Annotated[VariantConfig, VariantOf(averages, default="none")]
+AugmentationConfig = Annotated[VariantConfig, VariantOf(augmentations)]
 
 
 class GradRefineConfig(Section):
@@ -83,6 +85,16 @@ class TrainingConfig(Section):
         VariantConfig(name="none"),
         description="Whether the student that is measured and kept is an average over updates.",
     )
+    augmentations: tuple[AugmentationConfig, ...] = Field(
+        (),
+        description="Random changes of the images whenever they are trained on, one after the "
+        "other; the teacher is asked again for its logits of what they change.",
+    )
+    weight_perturbation: Annotated[float, Field(gt=0, le=0.1)] | None = Field(
+        None,
+        description="Radius of the adversarial weight perturbation at which gradients are taken, "
+        "as a share of the norm of each layer's weights; 0.005 is usual. None: at the weights.",
+    )
     select: Literal["last", "holdout"] = Field(
         "last", description="Keep the last epoch, or the best on the synthetic hold-out."
     )
@@ -92,6 +104,19 @@ class TrainingConfig(Section):
         "takes 2 % of the time at most.",
     )
     engine: EngineConfig = EngineConfig()
+
+    def check_augmentations(self, image_shape: tuple[int, int, int]) -> None:
+        """Check that the augmentations leave something of images of a shape (c, h, w).
+
+        Raises:
+            InputError: naming the key, if one does not.
+        """
+        for position, augmentation in enumerate(self.augmentations):
+            made = augmentations().make(augmentation.name, **augmentation.options)
+            try:
+                made.require_fits(image_shape)
+            except InputError as error:
+                raise InputError(f"training.augmentations.{position}.{error}") from None
 
     @model_validator(mode="after")
     def _one_kind_of_images(self) -> "TrainingConfig":

@@ -1,5 +1,6 @@
 """What a stage would do on this machine, and how long it would take: measured, nothing written."""
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -181,7 +182,8 @@ def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     endless = training.model_copy(update={"gradrefine": one_pass, "epochs": 1000})
     trainer = make_trainer(
         config.model_copy(update={"training": endless}),
-        teacher.requires_grad_(True),
+        copy.deepcopy(teacher).requires_grad_(True),
+        teacher,
         SurrogateTensors(images, logits.argmax(dim=1), logits),
         seed=config.all_seeds[0],
         engine=engine,

@@ -23,7 +23,7 @@ from dfshield.runs.names import HISTORY, STAGE_FILE
 from dfshield.runs.records import claim, finish, nothing_yet, read_record
 from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder
-from dfshield.training import AVERAGES, OBJECTIVES, SCHEDULES
+from dfshield.training import AUGMENTATIONS, AVERAGES, OBJECTIVES, SCHEDULES
 
 DEPENDS_ON = (
     "epochs",
@@ -37,6 +37,8 @@ DEPENDS_ON = (
     "gradrefine",
     "inner",
     "average",
+    "augmentations",
+    "weight_perturbation",
     "select",
 )
 """The keys of the section ``training`` that decide what a student comes to."""
@@ -62,6 +64,7 @@ def make_student(context: RunContext, seed: int) -> None:
         trained_student(context, seed)  # refuses other settings
         return
     teacher = load_teacher(context)
+    context.config.training.check_augmentations(teacher.input_shape)
     source = training_source(context, teacher, seed)
     num_images = source.num_images
     folder = context.layout.student(seed)
@@ -145,6 +148,9 @@ def _identity(config: Config, teacher: str, images: Mapping[str, Any], seed: int
             "objective": OBJECTIVES[config.training.objective.name].algorithm,
             "schedule": SCHEDULES[config.training.schedule.name].algorithm,
             "average": AVERAGES[config.training.average.name].algorithm,
+            **{
+                one.name: AUGMENTATIONS[one.name].algorithm for one in config.training.augmentations
+            },
         },
         teacher_fingerprint=teacher,
         **images,

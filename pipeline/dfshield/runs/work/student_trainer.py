@@ -7,6 +7,7 @@ from dfshield.config import Config
 from dfshield.runs.execution.engine import Engine
 from dfshield.storage import SurrogateTensors
 from dfshield.training import (
+    AUGMENTATIONS,
     AVERAGES,
     OBJECTIVES,
     SCHEDULES,
@@ -19,13 +20,14 @@ from dfshield.training import (
 def make_trainer(
     config: Config,
     student: Classifier,
+    teacher: Classifier,
     data: SurrogateTensors,
     *,
     seed: int,
     engine: Engine,
     group: WorkerGroup | None = None,
 ) -> AdversarialTrainer:
-    """Return the trainer of a student under an engine."""
+    """Return the trainer of a student under an engine; the teacher is on the student's device."""
     training = config.training
     objective = OBJECTIVES.make(training.objective.name, **training.objective.options)
     inner = training.inner
@@ -56,6 +58,11 @@ def make_trainer(
         tau=training.gradrefine.tau,
         schedule=SCHEDULES.make(training.schedule.name, **training.schedule.options),
         average=AVERAGES.make(training.average.name, **training.average.options),
+        augmentations=[
+            AUGMENTATIONS.make(one.name, **one.options) for one in training.augmentations
+        ],
+        teacher=teacher,
+        weight_perturbation=training.weight_perturbation,
         seed=seed,
         group=group,
         acceleration=engine.acceleration,

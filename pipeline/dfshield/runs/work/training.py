@@ -112,7 +112,13 @@ class _StudentRun:
         self.holdout = training_images(dataset, "holdout", worker=worker)
         self.student = copy.deepcopy(teacher).requires_grad_(True)
         self.trainer = make_trainer(
-            job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
+            job.config,
+            self.student,
+            teacher,
+            data,
+            seed=job.seed,
+            engine=job.engine,
+            group=worker.group,
         )
         # The same for every objective, so that its figures mean the same.
         inner = job.config.training.inner
