@@ -36,7 +36,8 @@ class Config(Section):
     preset: str | None = Field(
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "
-        "paper's, official/... those of its authors' code.",
+        "paper's, official/... those of its authors' code, robust/... the paper's with ingredients "
+        "that should make a more robust student.",
         json_schema_extra=_presets,
     )
     seed: Seed = 0

@@ -115,10 +115,7 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
-        self.student = student
-        self.optimizer = optimizer
-        require_kind(objective, Objective, "objective")
-        require_kind(inner, InnerMaximization, "inner")
+        self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
         self.epochs = at_least(1, epochs, "epochs")
         self.seed = whole_seed(seed)
@@ -132,7 +129,6 @@ class AdversarialTrainer:
             acceleration=acceleration or Acceleration(),
         )
         self.attacked = self._passes.attacked
-        self._device = self._passes.device
         self._batches = ImageBatches(
             images,
             labels,
@@ -143,17 +139,20 @@ class AdversarialTrainer:
             batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
             seed=self.seed,
             group=self.group,
-            device=self._device,
+            device=self._passes.device,
         )
-        self._gradients = self._gradients_of(augmentations, teacher, weight_perturbation)
-        self._follow(schedule, average or AVERAGES.make("none"))
+        self._prepare(augmentations, teacher, weight_perturbation)
+        self._follow(schedule, average)
 
-    def _gradients_of(
+    def _prepare(
         self,
         augmentations: Sequence[Augmentation],
         teacher: nn.Module | None,
         radius: float | None,
-    ) -> GroupGradients:
+    ) -> None:
+        """Set up what computes the gradients of an update."""
+        require_kind(self.objective, Objective, "objective")
+        require_kind(self.inner, InnerMaximization, "inner")
         augmenter, perturbation = None, None
         if augmentations:
             shape = tuple(self._batches.stored(0).shape[1:])
@@ -161,7 +160,7 @@ class AdversarialTrainer:
         if radius is not None:
             weights = [w for group in self.optimizer.param_groups for w in group["params"]]
             perturbation = WeightPerturbation(weights, radius, group=self.group)
-        return GroupGradients(
+        self._gradients = GroupGradients(
             self._passes,
             self._batches,
             self._refine,
@@ -172,13 +171,13 @@ class AdversarialTrainer:
             seed=self.seed,
         )
 
-    def _follow(self, schedule: Schedule | None, average: Average) -> None:
+    def _follow(self, schedule: Schedule | None, average: Average | None) -> None:
         """Set up what goes along with the updates."""
         self._rates = LearningRates(
             schedule, self.optimizer, num_updates=self.epochs * self.updates_per_epoch
         )
         self._average = StudentAverage(
-            average,
+            average or AVERAGES.make("none"),
             self.student,
             passes=self._passes,
             batches=self._batches,
