@@ -78,6 +78,28 @@ def test_paper_and_code_differ_where_they_do(
     assert training.objective.reduction == reduction
 
 
+@pytest.mark.parametrize(
+    ("family", "source", "epochs"),
+    [
+        ("cifar10", "pytorchcv:resnet20_cifar10", 200),
+        ("svhn", "pytorchcv:wrn28_10_svhn", 100),
+        ("medical", "medmnist:resnet50", 100),
+        ("l2", "dfshield:resnet20", 200),
+    ],
+)
+def test_robust_is_the_paper_with_three_ingredients(family, source, epochs):
+    paper, robust = (with_preset(f"{name}/{family}", source) for name in ("paper", "robust"))
+    training = robust.training
+    assert training.epochs == epochs
+    assert (training.objective.lambda1, training.objective.lambda2) == (0.1, 1)
+    assert training.average.model_dump() == {"name": "ema", "decay": 0.99}
+    assert training.weight_perturbation == 0.005
+    kept = ("objective", "average", "weight_perturbation")
+    same = training.model_copy(update={key: getattr(paper.training, key) for key in kept})
+    assert robust.model_copy(update={"preset": paper.preset, "training": same}) == paper
+    assert "Evidence pending" in PRESETS[f"robust/{family}"]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_the_file_says_wins_over_the_preset(preset):
     config = with_preset(preset, training={"epochs": 7}, threat={"eps": "1/255"})

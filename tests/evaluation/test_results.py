@@ -130,7 +130,7 @@ def test_json_round_trip(model, images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 5}, "format version 5 is newer"),
+        ({"format_version": 6}, "format version 6 is newer"),
         ({"acuracy": 1}, "acuracy: Extra inputs"),
         ({"accuracy": "high"}, "accuracy: "),
     ],

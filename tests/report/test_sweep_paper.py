@@ -112,6 +112,12 @@ def test_another_place_has_no_cells(make_sweep, changes):
         (K, 4),
         (EPS, "8/255"),
         ("training.objective.name", "trades"),
+        ("training.schedule.name", "cosine"),
+        ("training.schedule.warmup", 0.1),
+        ("training.average.name", "ema"),
+        ("training.augmentations", [{"name": "flip", "probability": 0.5}]),
+        ("training.weight_perturbation", 0.005),
+        ("training.images.labels", "hard"),
         ("teacher.options.width", 8),
     ],
 )

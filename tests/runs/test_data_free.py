@@ -1,5 +1,6 @@
-"""Nothing between `teacher` and `evaluate` touches a real image."""
+"""Nothing between `teacher` and `evaluate` touches a real image in what claims to be data-free."""
 
+import json
 import sys
 
 import numpy as np
@@ -35,7 +36,9 @@ def test_synthesis_and_training_need_no_real_image(tmp_path):
     for stage in ("synthesize", "train"):
         answer = ended(start(stage, config, command=[sys.executable, "-c", WITHOUT_LOADERS]))
         assert answer.code == 0, answer
-    assert (tmp_path / "runs" / "tiny" / "student" / "model.safetensors").is_file()
+    student = tmp_path / "runs" / "tiny" / "student"
+    assert (student / "model.safetensors").is_file()
+    assert json.loads((student / "config.json").read_text())["data_free"] is True
 
     line = call("evaluate", config).refusal()
     assert "evaluation.data" in line
@@ -44,3 +47,7 @@ def test_synthesis_and_training_need_no_real_image(tmp_path):
     broken = ended(start("evaluate", config, command=[sys.executable, "-c", WITHOUT_LOADERS]))
     assert "a real data set was asked for" in broken.err  # the loaders really were taken away
     succeed("evaluate", config)
+
+    real = f"training.images={{data: {{name: npz, path: {file}, split: train}}, labels: hard}}"
+    reference = ended(start("train", config, real, command=[sys.executable, "-c", WITHOUT_LOADERS]))
+    assert "a real data set was asked for" in reference.err

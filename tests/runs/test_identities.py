@@ -180,7 +180,7 @@ def test_what_is_left_out_is_filled_in():
     [
         (TeacherConfig, TEACHER, {"weights", "train", "trust_python"}),
         (TeacherTraining, TRAINING, {"data"}),
-        (TrainingConfig, STUDENT, {"data", "checkpoint_every", "engine"}),
+        (TrainingConfig, STUDENT, {"data", "images", "checkpoint_every", "engine"}),
     ],
 )
 def test_every_key_is_listed_or_known_to_change_nothing(section, listed, others):

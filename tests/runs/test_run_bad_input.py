@@ -75,6 +75,21 @@ def state():
             {"training__average": {"name": "swa", "start": 99}},
             ["training.average.start: 99 is after the last of"],
         ),
+        (
+            {"training__augmentations": ["flip", "cutout"]},
+            ["training.augmentations.1.size: 8 leaves nothing of 8x8 images"],
+        ),
+        (
+            {"training__augmentations": [{"name": "crop", "padding": 8}]},
+            ["training.augmentations.0.padding: 8 leaves nothing of 8x8 images"],
+        ),
+        ({"training__augmentations": ["mixup"]}, ["training.augmentations.0.name", "'mixup'"]),
+        (
+            {"training__augmentations": [{"name": "flip", "probability": 2}]},
+            ["training.augmentations.0.probability", "[0, 1]"],
+        ),
+        ({"training__weight_perturbation": 0}, ["training.weight_perturbation", "0"]),
+        ({"training__weight_perturbation": 0.2}, ["training.weight_perturbation", "0.1"]),
         ({"training__average": "emma"}, ["training.average.name", "'ema'"]),
         (
             {"training__schedule": {"name": "piecewise", "milestones": [0.9, 0.1]}},

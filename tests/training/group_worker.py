@@ -23,6 +23,7 @@ from dfshield.training import (
     WorkerGroup,
     holdout_metrics,
 )
+from dfshield.training.augmentations import Crop, Cutmix, Cutout, Flip
 from dfshield.training.averages import Ema, Swa
 from dfshield.training.schedules import Cosine, Piecewise
 
@@ -40,6 +41,11 @@ INGREDIENTS = {
     "convolutional, K = 5, l2": {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)},
     "dropout, K = 6, l2": {"schedule": Piecewise(), "average": Swa(start=1)},
     "frozen, K = 6, l2": {"average": Ema(decay=0.5)},
+    "convolutional, K = 2, l2": {"weight_perturbation": 0.05},
+    "dropout, K = 5, linf": {
+        "augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()],
+        "weight_perturbation": 0.01,
+    },
 }
 """What these runs have beside that."""
 # What stands still in training, by network: a layer of two names.
@@ -132,6 +138,7 @@ def make_trainer(run: str, group: WorkerGroup | None, **changes: object) -> Adve
         "num_batches": num_batches,
         "seed": SEED,
         "group": group,
+        "teacher": make_student(network),
     }
     return AdversarialTrainer(student, **(arguments | INGREDIENTS.get(run, {}) | changes))
 

@@ -15,6 +15,7 @@ from dfshield.training import (
     SoftLabelObjective,
 )
 from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.augmentations import Cutmix, Flip
 from dfshield.training.averages import Ema
 
 
@@ -125,14 +126,40 @@ def test_mini_batches_of_every_objective_are_attacked_together(make_student, ima
     assert_same(alone, together, tolerance=1e-9)
 
 
+INGREDIENTS = {"augmentations": [Flip(), Cutmix()], "weight_perturbation": 0.01}
+
+
+def test_mini_batches_with_all_ingredients_are_attacked_together(make_student, images):
+    teacher = make_student(seed=3).double()
+    alone, together = (
+        trained(
+            make_student().double(),
+            images.double(),
+            batches_per_pass=n,
+            teacher=teacher,
+            **INGREDIENTS,
+        )
+        for n in (1, 2)
+    )
+    assert_same(alone, together, tolerance=1e-9)
+
+
 @pytest.mark.parametrize(
-    ("seed", "objective"),
-    [(1, "soft-label"), (2, "soft-label"), *((0, name) for name in OBJECTIVES)],
+    ("seed", "objective", "ingredients"),
+    [
+        (1, "soft-label", {}),
+        (2, "soft-label", {}),
+        (1, "soft-label", INGREDIENTS),
+        *((0, name, {}) for name in OBJECTIVES),
+    ],
 )
-def test_bfloat16_training_goes_where_float32_goes(make_student, images, seed, objective):
+def test_bfloat16_training_goes_where_float32_goes(
+    make_student, images, seed, objective, ingredients
+):
     start = make_student(seed=seed).state_dict()
     # One mini-batch an update: GradRefine's vote can turn on the last bit of a gradient.
-    changes = {"epochs": 2, "num_batches": 1, **of_objective(objective)}
+    changes = {"epochs": 2, "num_batches": 1, **of_objective(objective), **ingredients}
+    changes["teacher"] = make_student(seed=3)
     plain, _ = trained(make_student(seed=seed), images, **changes)
     fast, records = trained(
         make_student(seed=seed), images, acceleration=Acceleration("bfloat16"), **changes

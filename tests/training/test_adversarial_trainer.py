@@ -20,6 +20,7 @@ from dfshield.training import (
     InnerMaximization,
     SoftLabelObjective,
 )
+from dfshield.training.augmentations import Crop, Cutmix, Cutout, Flip
 from dfshield.training.averages import Ema, Swa
 from dfshield.training.schedules import Cosine, Piecewise
 
@@ -214,13 +215,15 @@ def of_objective(name, norm):
         ("soft-label", "l2", {}),
         ("soft-label", "l2", {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)}),
         ("soft-label", "l2", {"schedule": Piecewise(), "average": Swa(start=1)}),
+        ("soft-label", "l2", {"weight_perturbation": 0.05}),
+        ("trades", "linf", {"augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()]}),
         *((name, "linf", {}) for name in OBJECTIVES),
     ],
 )
 def test_goes_on_from_every_update_boundary_bit_for_bit(
     make_student, images, objective, norm, ingredients
 ):
-    changes = {**of_objective(objective, norm), **ingredients}
+    changes = {**of_objective(objective, norm), **ingredients, "teacher": make_student(seed=3)}
     whole = make_trainer(make_student(), images, **changes)
     states, records = [], []
     while not whole.done:

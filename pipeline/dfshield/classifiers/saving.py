@@ -24,7 +24,13 @@ CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 
 
-def save(classifier: Classifier, folder: str | Path, *, card: str | None = None) -> None:
+def save(
+    classifier: Classifier,
+    folder: str | Path,
+    *,
+    card: str | None = None,
+    data_free: bool | None = None,
+) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a folder, made if need be.
 
     Each file appears whole or not at all, the config last; equal classifiers give equal bytes.
@@ -34,6 +40,7 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
         classifier: what to save, on any device.
         folder: where to.
         card: text of the model card, written as ``README.md``.
+        data_free: whether it was hardened without a real image; None says nothing of that.
 
     Raises:
         InputError: if the folder cannot be written, nothing is left half-written; for what is no
@@ -41,7 +48,7 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
     """
     folder = Path(folder)
     files = {} if card is None else {CARD_FILE: card.encode()}
-    files |= serialised(classifier)
+    files |= serialised(classifier, data_free=data_free)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, files)
@@ -49,8 +56,12 @@ def save(classifier: Classifier, folder: str | Path, *, card: str | None = None)
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def serialised(classifier: Classifier) -> dict[str, bytes]:
+def serialised(classifier: Classifier, *, data_free: bool | None = None) -> dict[str, bytes]:
     """Return the files that `save` writes, by name, in the order in which they are written.
+
+    Args:
+        classifier: what to save.
+        data_free: as `save` takes it.
 
     Raises:
         InputError: for a classifier that cannot be built again; see `save`.
@@ -73,6 +84,8 @@ def serialised(classifier: Classifier) -> dict[str, bytes]:
     }
     if behaviour is not None:
         config["behaviour"] = behaviour.to_json()
+    if data_free is not None:
+        config["data_free"] = data_free
     text = json.dumps(config, indent=2) + "\n"
     return {WEIGHTS_FILE: weights, CONFIG_FILE: text.encode()}
 
@@ -112,6 +125,8 @@ class Description:
         std: of its normalisation.
         fingerprint: which tells it from all others; `load` checks it.
         behaviour: as `Behaviour.to_json` gave it; None where none was saved.
+        data_free: whether it was hardened without a real image; None where that is not known, or
+            it was not hardened.
     """
 
     architecture: Architecture
@@ -119,6 +134,7 @@ class Description:
     std: tuple[float, ...]
     fingerprint: str
     behaviour: object = None
+    data_free: bool | None = None
 
 
 def describe(folder: str | Path) -> Description:
@@ -134,7 +150,9 @@ def describe(folder: str | Path) -> Description:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     mean, std = (tuple(map(float, cast("list[float]", config[key]))) for key in ("mean", "std"))
-    return Description(architecture, mean, std, str(config["fingerprint"]), config.get("behaviour"))
+    fingerprint, free = str(config["fingerprint"]), config.get("data_free")
+    data_free = free if isinstance(free, bool) else None
+    return Description(architecture, mean, std, fingerprint, config.get("behaviour"), data_free)
 
 
 def load(

@@ -31,7 +31,7 @@ from dfshield.config.sections import (
 )
 from dfshield.config.sweep import AxisConfig, SweepConfig
 from dfshield.config.teacher import DataConfig, TeacherConfig, TeacherTraining, names_folder
-from dfshield.config.training import TrainingConfig
+from dfshield.config.training import ReferenceImages, TrainingConfig
 from dfshield.config.values import NAME
 from dfshield.config.variants import VariantConfig
 
@@ -48,6 +48,7 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "EvaluationData",
+    "ReferenceImages",
     "StorageConfig",
     "SweepConfig",
     "SynthesisConfig",

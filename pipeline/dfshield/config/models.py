@@ -36,7 +36,8 @@ class Config(Section):
     preset: str | None = Field(
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "
-        "paper's, official/... those of its authors' code.",
+        "paper's, official/... those of its authors' code, robust/... the paper's with ingredients "
+        "that should make a more robust student.",
         json_schema_extra=_presets,
     )
     seed: Seed = 0
@@ -60,6 +61,11 @@ class Config(Section):
     def all_seeds(self) -> tuple[int, ...]:
         """The seeds of the run, one or more."""
         return self.seeds or (self.seed,)
+
+    @property
+    def data_free(self) -> bool:
+        """Whether nothing but the teacher makes the student: no real image is trained on."""
+        return self.training.images is None
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> "Config":
@@ -118,7 +124,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _group_fits_epoch(self) -> "Config":
-        if self.training.data is not None:
+        if self.training.data is not None or self.training.images is not None:
             return self  # known only when the data set is read
         batches = -(-self.synthesis.num_images // self.training.batch_size)
         check_group(self.training.gradrefine.num_batches, batches)
@@ -132,6 +138,25 @@ class Config(Section):
             averages().make(average.name, **average.options).require_begun(self.training.epochs)
         except InputError as error:
             raise ValueError(f"training.average.{error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _augmentations_leave_something(self) -> "Config":
+        if self.teacher.input_shape is not None:
+            self.training.check_augmentations(self.teacher.input_shape)
+        return self
+
+    @model_validator(mode="after")
+    def _test_images_are_not_trained_on(self) -> "Config":
+        images, measured = self.training.images, self.evaluation.data
+        if images is not None and measured is not None:
+            kept = {"name", "path", "split"}
+            if images.data.model_dump(include=kept) == measured.model_dump(include=kept):
+                raise ValueError(
+                    f"training.images.data: is the split that evaluation.data measures on "
+                    f"({measured.name}, {measured.split}): a student is never trained on test "
+                    "images; name another split"
+                )
         return self
 
     @model_validator(mode="after")

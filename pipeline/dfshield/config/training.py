@@ -4,14 +4,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dfshield.config.families import averages, objectives, schedules
+from dfshield.config.families import augmentations, averages, objectives, schedules
 from dfshield.config.sections import EngineConfig, Section
+from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
+from dfshield.errors import InputError
 
 ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
 ScheduleConfig = Annotated[VariantConfig, VariantOf(schedules, default="constant")]
 AverageConfig = Annotated[VariantConfig, VariantOf(averages, default="none")]
+AugmentationConfig = Annotated[VariantConfig, VariantOf(augmentations)]
 
 
 class GradRefineConfig(Section):
@@ -39,10 +42,32 @@ class InnerConfig(Section):
     )
 
 
+class ReferenceData(DataConfig):
+    """The real images of a reference."""
+
+    split: Literal["train", "val", "test"] = "train"
+
+
+class ReferenceImages(Section):
+    """Real images to train on in place of surrogate ones: a reference, which is not data-free."""
+
+    data: ReferenceData
+    labels: Literal["hard", "teacher"] = Field(
+        description="hard: the data set's own, which must be classes of the teacher, as its "
+        "training set has them (Original). teacher: the classes that the teacher sees in them, of "
+        "any other set (Public), resized to the teacher's size. Both come with its soft outputs."
+    )
+
+
 class TrainingConfig(Section):
     """Surrogate images to student."""
 
     data: Text | None = Field(None, description="A surrogate data set to reuse instead of our own.")
+    images: ReferenceImages | None = Field(
+        None,
+        description="Real images to train on instead, as a reference: the student is then not "
+        "data-free, which every output says.",
+    )
     epochs: Count = 100
     batch_size: Count = 200
     learning_rate: LearningRate = 1e-4
@@ -60,6 +85,16 @@ class TrainingConfig(Section):
         VariantConfig(name="none"),
         description="Whether the student that is measured and kept is an average over updates.",
     )
+    augmentations: tuple[AugmentationConfig, ...] = Field(
+        (),
+        description="Random changes of the images whenever they are trained on, one after the "
+        "other; the teacher is asked again for its logits of what they change.",
+    )
+    weight_perturbation: Annotated[float, Field(gt=0, le=0.1)] | None = Field(
+        None,
+        description="Radius of the adversarial weight perturbation at which gradients are taken, "
+        "as a share of the norm of each layer's weights; 0.005 is usual. None: at the weights.",
+    )
     select: Literal["last", "holdout"] = Field(
         "last", description="Keep the last epoch, or the best on the synthetic hold-out."
     )
@@ -69,6 +104,29 @@ class TrainingConfig(Section):
         "takes 2 % of the time at most.",
     )
     engine: EngineConfig = EngineConfig()
+
+    def check_augmentations(self, image_shape: tuple[int, int, int]) -> None:
+        """Check that the augmentations leave something of images of a shape (c, h, w).
+
+        Raises:
+            InputError: naming the key, if one does not.
+        """
+        for position, augmentation in enumerate(self.augmentations):
+            made = augmentations().make(augmentation.name, **augmentation.options)
+            try:
+                made.require_fits(image_shape)
+            except InputError as error:
+                raise InputError(f"training.augmentations.{position}.{error}") from None
+
+    @model_validator(mode="after")
+    def _one_kind_of_images(self) -> "TrainingConfig":
+        if self.images is None:
+            return self
+        if self.data is not None:
+            raise ValueError("images: not beside data, which names surrogate images: give one")
+        if self.select == "holdout":
+            raise ValueError("select: holdout needs synthetic images, but images names real ones")
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainingConfig":

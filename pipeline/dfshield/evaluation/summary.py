@@ -130,7 +130,12 @@ def summarise_worst_case(
     )
     attack = {"name": WORST_CASE, "attacks": ", ".join(labels)}
     label = f"Worst of {len(labels)} attacks"
-    of_all = {"norm": first.norm, "eps": first.eps, "defence": first.defence}
+    of_all = {
+        "norm": first.norm,
+        "eps": first.eps,
+        "defence": first.defence,
+        "data_free": first.data_free,
+    }
     return summary.model_copy(update={"attack": attack, "label": label, **of_all})
 
 

@@ -16,7 +16,8 @@ from dfshield.report.scores import (
     said_of_data,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import Synthesis, Teacher, Threat, checked
+from dfshield.report.views import Teacher, Threat, checked
+from dfshield.results import NOT_DATA_FREE
 from dfshield.unmeasured import UNMEASURED
 
 
@@ -48,17 +49,20 @@ def render_model_card(
     scores = read_scores(outcome.evaluations)
     comparisons = compare(scores)
     raised = {flag for c in comparisons for score in c.scores for flag in score.flags}
+    synthesis, reference = outcome.images()
     return (
         environment()
         .get_template("model_card.md.j2")
         .render(
-            front_matter=_front_matter(name, comparisons),
+            front_matter=_front_matter(name, comparisons, data_free=outcome.data_free),
             name=name,
             seed=outcome.seed,
             created=created,
             teacher=checked(Teacher, teacher, "teacher"),
             threat=checked(Threat, threat, "threat"),
-            synthesis=checked(Synthesis, outcome.synthesis, "synthesis"),
+            synthesis=synthesis,
+            reference=reference,
+            said_of_reference=NOT_DATA_FREE,
             training=training_of(outcome),
             said_if_unmeasured=UNMEASURED,
             config_yaml=config_yaml,
@@ -73,7 +77,7 @@ def render_model_card(
     )
 
 
-def _front_matter(name: str, comparisons: Sequence[Comparison]) -> str:
+def _front_matter(name: str, comparisons: Sequence[Comparison], *, data_free: bool) -> str:
     """Return the YAML head. It names no licence: the student's follows from the teacher's."""
     head: dict[str, Any] = {
         "library_name": "dfshield",
@@ -81,11 +85,12 @@ def _front_matter(name: str, comparisons: Sequence[Comparison]) -> str:
         "tags": [
             "image-classification",
             "adversarial-robustness",
-            "data-free",
+            *(["data-free"] if data_free else []),
             "knowledge-distillation",
             "pytorch",
             "safetensors",
         ],
+        "data_free": data_free,
     }
     results = [_result(c, c.student) for c in comparisons if c.student]
     if results:

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfshield.report.scores import EvaluationView
-from dfshield.report.views import Epoch, SynthesisView, Update, split_history
+from dfshield.report.views import (
+    Epoch,
+    Reference,
+    ReferenceView,
+    Synthesis,
+    SynthesisView,
+    Update,
+    checked,
+    split_history,
+)
 
 
 @dataclass(frozen=True)
@@ -17,14 +26,35 @@ class SeedOutcome:
         evaluations: of teacher and student on real images; empty where none was measured.
         history: of the training: records of updates and of epochs, in their order.
         kept_epoch: the epoch, counted from 0, that the student is of; None without a hold-out.
-        synthesis: how its surrogate images were made.
+        synthesis: how its surrogate images were made; None for a reference.
+        reference: the real images that a reference was trained on in their place; None for a
+            student that is data-free.
     """
 
     seed: int
     evaluations: tuple[EvaluationView, ...]
     history: tuple[Mapping[str, Any], ...]
     kept_epoch: int | None
-    synthesis: SynthesisView
+    synthesis: SynthesisView | None
+    reference: ReferenceView | None = None
+
+    @property
+    def data_free(self) -> bool:
+        """Whether the student was made without a real image."""
+        return self.reference is None
+
+    def images(self) -> tuple[Synthesis | None, Reference | None]:
+        """Return what is said of the surrogate, or of the real, images that it was trained on.
+
+        Raises:
+            InputError: a field is missing or out of range.
+        """
+        of_seed = f"of seed {self.seed}"
+        made, given = self.synthesis, self.reference
+        return (
+            None if made is None else checked(Synthesis, made, f"synthesis {of_seed}"),
+            None if given is None else checked(Reference, given, f"reference {of_seed}"),
+        )
 
 
 @dataclass(frozen=True)

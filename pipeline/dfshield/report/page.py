@@ -21,7 +21,8 @@ from dfshield.report.scores import (
     strongest,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import Synthesis, Teacher, Threat, checked
+from dfshield.report.views import Reference, Synthesis, Teacher, Threat, checked
+from dfshield.results import NOT_DATA_FREE
 from dfshield.unmeasured import unmeasured
 
 
@@ -72,7 +73,8 @@ class _SeedView:
     """One seed, typed and with its figure drawn."""
 
     seed: int
-    synthesis: Synthesis
+    synthesis: Synthesis | None
+    reference: Reference | None
     training: Training
     measured: bool
     curves: tuple[bytes, bytes] | None  # for light and for dark pages
@@ -105,7 +107,9 @@ def render_page(data: ReportData) -> str:
             defences={s.model: s.defence for s in scores if s.defence},
             clean=clean,
             strongest=strongest(comparisons),
+            data_free=all(outcome.data_free for outcome in data.seeds),
             alarms=[
+                *([] if all(outcome.data_free for outcome in data.seeds) else [NOT_DATA_FREE]),
                 *([warning] if warning else []),
                 *fallen,
                 *_alarms_of_data(scores),
@@ -156,8 +160,8 @@ def _seed_view(outcome: SeedOutcome) -> _SeedView:
     curves = None
     if training.updates or training.epochs:
         curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
-    synthesis = checked(Synthesis, outcome.synthesis, f"synthesis of seed {outcome.seed}")
-    return _SeedView(outcome.seed, synthesis, training, bool(outcome.evaluations), curves)
+    measured = bool(outcome.evaluations)
+    return _SeedView(outcome.seed, *outcome.images(), training, measured, curves)
 
 
 def _mean_agreements(seeds: Iterable[_SeedView]) -> list[tuple[float, float]]:

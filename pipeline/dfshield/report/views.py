@@ -1,7 +1,7 @@
 """The plain mappings that the report is given, checked once and typed from there on."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -11,6 +11,10 @@ from dfshield.results import HoldoutMetrics, Share
 
 SynthesisView: TypeAlias = Mapping[str, Any]
 """The fields of :class:`Synthesis`; further ones are ignored."""
+
+
+ReferenceView: TypeAlias = Mapping[str, Any]
+"""The fields of :class:`Reference`, likewise."""
 
 
 class View(BaseModel):
@@ -67,6 +71,20 @@ class Synthesis(View):
     seconds: float
     picture: bytes = b""
     diversity: tuple[Diversity, ...] = ()
+
+
+class Reference(View):
+    """The real images that a student was trained on in place of surrogate ones.
+
+    ``labels`` is ``hard`` for the data set's own, ``teacher`` for the classes that the teacher saw;
+    ``remarks`` are what was done to the images.
+    """
+
+    name: str
+    split: str
+    num_images: int
+    labels: Literal["hard", "teacher"]
+    remarks: tuple[str, ...] = ()
 
 
 class Update(View):

@@ -9,7 +9,7 @@ from dfshield.brief import BriefModel, Shown, brief
 from dfshield.epsilon import Norm
 from dfshield.results.kept_json import read_kept
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 WORST_CASE = "worst-case"
 """Name of the attack that stands for several together."""
 
@@ -54,6 +54,8 @@ class EvaluationResult(BriefModel):
     Attributes:
         model: what the model is called, such as ``student``.
         model_fingerprint: of architecture and weights; None for a model that has none.
+        data_free: whether the model was hardened without a real image; None if it was not hardened,
+            or that is not known, as in results of formats 1 to 4.
         defence: name and options of the test-time defence that the model stood behind; None
             without one, and in results of formats 1 to 3, which had none.
         data: name, split, fingerprint and size of the set.
@@ -92,6 +94,7 @@ class EvaluationResult(BriefModel):
     format_version: int = FORMAT_VERSION
     model: str
     model_fingerprint: str | None
+    data_free: bool | None = None
     defence: dict[str, Any] | None = None
     data: DataInfo
     attack: dict[str, str | int | float | bool] | None

@@ -1,5 +1,6 @@
 """What a stage would do on this machine, and how long it would take: measured, nothing written."""
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +19,12 @@ from dfshield.runs.driver.train import training_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.inputs.teacher_source import imported_teacher
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.records import nothing_yet, read_record
-from dfshield.runs.work.training import make_trainer
+from dfshield.runs.work.student_trainer import make_trainer
 from dfshield.storage import SurrogateTensors
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
@@ -165,6 +167,8 @@ def _wait_for(engine: Engine) -> None:
 def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     training = config.training
     num_images = config.synthesis.num_images
+    if training.images is not None:
+        num_images = len(reference_set(training.images, teacher))
     engine = training_engine(training, teacher, here, num_images=num_images)
     engine.bind()
     begun = time.perf_counter()
@@ -178,7 +182,8 @@ def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     endless = training.model_copy(update={"gradrefine": one_pass, "epochs": 1000})
     trainer = make_trainer(
         config.model_copy(update={"training": endless}),
-        teacher.requires_grad_(True),
+        copy.deepcopy(teacher).requires_grad_(True),
+        teacher,
         SurrogateTensors(images, logits.argmax(dim=1), logits),
         seed=config.all_seeds[0],
         engine=engine,

@@ -74,21 +74,23 @@ class SurrogateReader(ABC):
             rows[-1] = slice(rows[-1].start, num_images)
         return list(zip(parts, rows, strict=True))
 
-    @abstractmethod
     def columns(self, part: Part, *names: str) -> tuple[np.ndarray, ...]:
-        """Return columns of a part, ``label`` and ``teacher_logits``, without reading its images.
+        """Return columns of a part, ``label`` and ``teacher_logits``; from a file, nothing else.
 
         Raises:
             PartError: when it is missing or cannot be read.
         """
+        arrays = self.read(part)
+        found = {"label": arrays.labels, "teacher_logits": arrays.teacher_logits}
+        return tuple(found[name] for name in names)
 
-    @abstractmethod
     def images(self, part: Part, rows: Sequence[int]) -> np.ndarray:
-        """Return single images of a part as stored, (rows, c, h, w), reading little else.
+        """Return single images of a part as stored, (rows, c, h, w); from a file, little else.
 
         Raises:
             PartError: when it is missing or cannot be read.
         """
+        return self.read(part).images[list(rows)]
 
     def load(
         self,
@@ -186,16 +188,6 @@ class SurrogateTables(SurrogateReader):
     def read(self, part: Part) -> PartArrays:
         """Return one part from its table, checked; see `SurrogateReader`."""
         return part_arrays(self.get_table(part), self.manifest, part)
-
-    def columns(self, part: Part, *names: str) -> tuple[np.ndarray, ...]:
-        """Return columns of the table; see `SurrogateReader`."""
-        arrays = self.read(part)
-        found = {"label": arrays.labels, "teacher_logits": arrays.teacher_logits}
-        return tuple(found[name] for name in names)
-
-    def images(self, part: Part, rows: Sequence[int]) -> np.ndarray:
-        """Return images of the table; see `SurrogateReader`."""
-        return self.read(part).images[list(rows)]
 
 
 @dataclass(frozen=True)

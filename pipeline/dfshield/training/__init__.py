@@ -2,6 +2,7 @@
 
 from dfshield.divergence import kl_divergence
 from dfshield.results import HoldoutMetrics
+from dfshield.training.augmentations import AUGMENTATIONS, Augmentation
 from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
 from dfshield.training.deferrable import require_deferrable
@@ -25,13 +26,16 @@ from dfshield.training.schedules import SCHEDULES, Schedule
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer
+from dfshield.training.weight_perturbation import WeightPerturbation
 
 __all__ = [
+    "AUGMENTATIONS",
     "AVERAGES",
     "OBJECTIVES",
     "SCHEDULES",
     "AdversarialTrainer",
     "ArdObjective",
+    "Augmentation",
     "Average",
     "BatchNormRecords",
     "DeferredBatchNorm",
@@ -50,6 +54,7 @@ __all__ = [
     "TorchWorkerGroup",
     "TradesObjective",
     "UpdateRecord",
+    "WeightPerturbation",
     "WorkerGroup",
     "holdout_metrics",
     "kl_divergence",

@@ -1,32 +1,35 @@
 """Images to student: the epoch loop of the adversarial training, one update at a time."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dfshield.checks import at_least
-from dfshield.classifiers import gradients, load_state, modes_kept, require_logits
+from dfshield.classifiers import gradients, load_state, modes_kept
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
-from dfshield.seeds import RngStream, derived_seed, generator, torch_generators, whole_seed
+from dfshield.seeds import whole_seed
+from dfshield.training.augmentations import Augmentation
+from dfshield.training.augmenting import Augmenter
 from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.averaging import StudentAverage
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, WorkerGroup
-from dfshield.training.image_batches import ImageBatch, ImageBatches
+from dfshield.training.group_gradients import GroupGradients
+from dfshield.training.image_batches import ImageBatches
 from dfshield.training.inner_maximization import InnerMaximization
-from dfshield.training.objectives import Losses, Objective
+from dfshield.training.objectives import Objective
 from dfshield.training.passes import StudentPasses
 from dfshield.training.records import MiniBatch, UpdateRecord
 from dfshield.training.requirements import require_kind, require_training
 from dfshield.training.schedules import LearningRates, Schedule
+from dfshield.training.weight_perturbation import WeightPerturbation
 
 
 class AdversarialTrainer:
@@ -62,6 +65,10 @@ class AdversarialTrainer:
         tau: GradRefine's agreement threshold.
         schedule: of the optimizer's learning rates; None leaves them alone.
         average: of the students of many updates, which `averaged` gives; None keeps none.
+        augmentations: change the images of every mini-batch, one after the other.
+        teacher: is asked for its logits of images that these have changed, on the student's device.
+        weight_perturbation: radius in (0, 0.1] of the `WeightPerturbation` at which gradients are
+            taken; None takes them at the weights.
         seed: the run's seed.
         group: the workers that train together; None is this one alone.
         acceleration: how passes of the student may be computed faster; see `AcceleratedStudent`.
@@ -92,6 +99,9 @@ class AdversarialTrainer:
         tau: float = 0.5,
         schedule: Schedule | None = None,
         average: Average | None = None,
+        augmentations: Sequence[Augmentation] = (),
+        teacher: nn.Module | None = None,
+        weight_perturbation: float | None = None,
         seed: int = 0,
         group: WorkerGroup | None = None,
         acceleration: Acceleration | None = None,
@@ -105,10 +115,7 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
-        self.student = student
-        self.optimizer = optimizer
-        require_kind(objective, Objective, "objective")
-        require_kind(inner, InnerMaximization, "inner")
+        self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
         self.epochs = at_least(1, epochs, "epochs")
         self.seed = whole_seed(seed)
@@ -122,7 +129,6 @@ class AdversarialTrainer:
             acceleration=acceleration or Acceleration(),
         )
         self.attacked = self._passes.attacked
-        self._device = self._passes.device
         self._batches = ImageBatches(
             images,
             labels,
@@ -133,17 +139,45 @@ class AdversarialTrainer:
             batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
             seed=self.seed,
             group=self.group,
-            device=self._device,
+            device=self._passes.device,
         )
-        self._follow(schedule, average or AVERAGES.make("none"))
+        self._prepare(augmentations, teacher, weight_perturbation)
+        self._follow(schedule, average)
 
-    def _follow(self, schedule: Schedule | None, average: Average) -> None:
+    def _prepare(
+        self,
+        augmentations: Sequence[Augmentation],
+        teacher: nn.Module | None,
+        radius: float | None,
+    ) -> None:
+        """Set up what computes the gradients of an update."""
+        require_kind(self.objective, Objective, "objective")
+        require_kind(self.inner, InnerMaximization, "inner")
+        augmenter, perturbation = None, None
+        if augmentations:
+            shape = tuple(self._batches.stored(0).shape[1:])
+            augmenter = Augmenter(augmentations, teacher, image_shape=shape, seed=self.seed)
+        if radius is not None:
+            weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+            perturbation = WeightPerturbation(weights, radius, group=self.group)
+        self._gradients = GroupGradients(
+            self._passes,
+            self._batches,
+            self._refine,
+            objective=self.objective,
+            inner=self.inner,
+            augmenter=augmenter,
+            perturbation=perturbation,
+            seed=self.seed,
+        )
+
+    def _follow(self, schedule: Schedule | None, average: Average | None) -> None:
         """Set up what goes along with the updates."""
         self._rates = LearningRates(
             schedule, self.optimizer, num_updates=self.epochs * self.updates_per_epoch
         )
         self._average = StudentAverage(
-            average,
+            average or AVERAGES.make("none"),
             self.student,
             passes=self._passes,
             batches=self._batches,
@@ -190,15 +224,14 @@ class AdversarialTrainer:
             try:
                 return self._step()
             except BaseException:
-                self._refine.reset()
-                self._passes.take()
+                self._gradients.reset()
                 raise
             finally:
                 self.student.zero_grad(set_to_none=True)
 
     def _step(self) -> UpdateRecord:
         self.student.train()
-        own = self._accumulate()
+        own = self._gradients.accumulate(self.epoch, self.update)
         self._rates.set(self.updates_done)
         rate = self._refine.step()
         mini_batches = self._gather(own)
@@ -208,45 +241,6 @@ class AdversarialTrainer:
         epoch, update = self.epoch, self.update
         self._advance()
         return UpdateRecord.of(mini_batches, epoch, update, rate, ends_epoch=self.update == 0)
-
-    def _accumulate(self) -> list[MiniBatch]:
-        """Attack the mini-batches, as many together as may be, and add up their gradients."""
-        done = []
-        for in_pass in self._batches.passes(self.epoch, self.update):
-            images = [self._passes.pixels(batch.images) for batch in in_pass]
-            place = (self.seed, RngStream.TRAINING, self.epoch)
-            with torch_generators(self._torch_seed(in_pass[0].number), self._device):
-                attacked = self.inner.perturb_batches(
-                    self.attacked,
-                    images,
-                    generators=[generator(*place, batch.number) for batch in in_pass],
-                    teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
-                    labels=torch.cat([batch.labels for batch in in_pass]),
-                )
-            for batch, x, x_adv in zip(in_pass, images, attacked, strict=True):
-                with torch_generators(self._torch_seed(batch.number), self._device):
-                    losses = self._backward(batch, x, x_adv)
-                self._refine.accumulate()
-                values = torch.stack([losses.total, *losses.terms.values()]).detach()
-                records = self._passes.take()
-                done.append(MiniBatch(batch.number, tuple(losses.terms), values, records))
-        return done
-
-    def _torch_seed(self, batch: int) -> int:
-        return derived_seed(self.seed, RngStream.TRAINING, self.epoch, batch)
-
-    def _backward(self, batch: ImageBatch, images: Tensor, adversarial: Tensor) -> Losses:
-        clean_logits, adversarial_logits = map(self._passes.train_pass, (images, adversarial))
-        if self.updates_done == 0:  # its answers in eval mode are known to be logits
-            require_logits(clean_logits, "student: in train mode it")
-        losses = self.objective(
-            clean=clean_logits,
-            adversarial=adversarial_logits,
-            teacher=batch.teacher_logits,
-            labels=batch.labels,
-        )
-        torch.autograd.backward(losses.total)
-        return losses
 
     def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""

@@ -17,6 +17,15 @@ _MODELS = {
     "wrn28_10": r"(wrn|wide[-_]?resnet)[-_]?28[-_]10",
 }
 _OPTIONS = "teacher.options"  # another width makes it another model
+_REAL_IMAGES = "training.images."  # of a reference, which the paper has no such table for
+_INGREDIENTS = {
+    "training.schedule.name": "constant",
+    "training.schedule.warmup": 0.0,
+    "training.average.name": "none",
+    "training.augmentations": [],
+    "training.weight_perturbation": None,
+}
+"""What the paper's training does not have, with what stands for its absence."""
 _RECIPE = {
     "synthesis.num_images": 60_000,
     "synthesis.method.iterations": 2000,
@@ -60,8 +69,8 @@ def paper_cells(data: SweepData) -> tuple[PaperCell | None, ...]:
     """Return the paper's cell for every setting, in the order of ``settings_of``.
 
     A cell is the same when data set, model and norm are, and λ1, λ2, τ, K and ε stand where a table
-    has them: all but those that it moves at the paper's defaults. Nothing else may be swept;
-    ``recipe_differences`` tells what else is not as in the paper. Where two tables have the cell,
+    has them: all but those that it moves at the paper's defaults. Nothing else may be swept, nor
+    may the training have an ingredient that the paper's has not; ``recipe_differences`` tells what else is not as in the paper. Where two tables have the cell,
     that of the swept keys is taken.
     """
     settings = settings_of(data)
@@ -95,8 +104,18 @@ def _place(data: SweepData) -> tuple[str, str] | None:
         return None
     if trained_on and trained_on[1] != data.data_name:
         return None
-    other = data.settings.get("training.objective.name", "soft-label") != "soft-label"
-    return None if other or data.threat.get("norm") != "linf" else (data.data_name, found[0])
+    if not _trains_as_the_paper(data.settings) or data.threat.get("norm") != "linf":
+        return None
+    return data.data_name, found[0]
+
+
+def _trains_as_the_paper(settings: Mapping[str, Any]) -> bool:
+    """Return whether it is the paper's objective, on surrogate images, with nothing added."""
+    return (
+        settings.get("training.objective.name", "soft-label") == "soft-label"
+        and not any(key.startswith(_REAL_IMAGES) for key in settings)
+        and all(settings.get(key, absent) == absent for key, absent in _INGREDIENTS.items())
+    )
 
 
 def _point(data: SweepData, values: Mapping[str, Any]) -> dict[str, float] | None:

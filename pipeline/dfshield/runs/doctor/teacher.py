@@ -11,10 +11,11 @@ from dfshield.evaluation import evaluate
 from dfshield.runs.context import RunContext
 from dfshield.runs.doctor.machine import HERE, Check, check
 from dfshield.runs.driver.teacher import TeacherJob, is_finished
-from dfshield.runs.driver.train import images_of_training
+from dfshield.runs.driver.training_source import images_of_training
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images, require_evaluation_data
+from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.inputs.teacher_checks import (
     CHECKS,
     require_last_batch,
@@ -160,7 +161,9 @@ def _last_batch(config: Config, teacher: Classifier) -> Check:
 
     def tried() -> str:
         num_images = config.synthesis.num_images
-        if training.data is not None:
+        if training.images is not None:
+            num_images = len(reference_set(training.images, teacher))
+        elif training.data is not None:
             data = SurrogateDataset.open(expand(training.data, key="training.data"))
             num_images = images_of_training(config, data)
         require_mini_batches(config, teacher)

@@ -21,6 +21,7 @@ from dfshield.runs.driver.train import student_is_done, trained_student
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
 from dfshield.runs.inputs.defences import defences_of
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images
+from dfshield.runs.inputs.reference_images import require_unseen
 from dfshield.runs.inputs.training_overlap import disclosed
 from dfshield.runs.names import INDEX
 from dfshield.runs.work.measuring import Subject, measured
@@ -57,6 +58,7 @@ def measure_models(
     images = real_images(
         context.config, models[0].architecture, num_images=context.config.evaluation.num_images
     )
+    require_unseen(context.config, images.images)
     images = disclosed(context.config, images, context.observer)
     by_model = _all_attacks(context, seed, models, images)
     folder = context.layout.evaluation(seed)

@@ -16,6 +16,7 @@ from dfshield.runs.driver.train import trained_student
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.names import PAGE
+from dfshield.runs.records import read_record
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.watching.event_log import digested_events
 from dfshield.runs.work.diversity import shown_diversity
@@ -65,12 +66,15 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
     results = read_results(context, seed)
     history = read_history(student)
     kept = kept_epoch(history, best=context.config.training.select == "holdout")
+    record = read_record(student)
+    reference = (record or {}).get("summary", {}).get("reference")
     return SeedOutcome(
         seed=seed,
         evaluations=tuple(result.model_dump(mode="json") for result in results),
         history=tuple(history),
         kept_epoch=None if kept is None else kept["epoch"],
-        synthesis=_synthesis(context, seed),
+        synthesis=_synthesis(context, seed) if reference is None else None,
+        reference=reference,
     )
 
 

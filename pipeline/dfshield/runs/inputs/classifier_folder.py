@@ -110,11 +110,18 @@ def load_classifier(
             raise type(error)(str(error).replace(str(path), str(folder))) from None
 
 
-def save_classifier(classifier: Classifier, folder: Folder) -> None:
+def save_classifier(
+    classifier: Classifier, folder: Folder, *, data_free: bool | None = None
+) -> None:
     """Write a classifier into a folder, so that `load` finds it there.
+
+    Args:
+        classifier: what to write.
+        folder: where to.
+        data_free: whether it was hardened without a real image; None for what was not hardened.
 
     Raises:
         InputError: if the folder cannot be written.
     """
-    for name, content in serialised(classifier).items():
+    for name, content in serialised(classifier, data_free=data_free).items():
         folder.write_bytes(name, content)

@@ -100,7 +100,7 @@ def require_mini_batches(config: Config, teacher: Classifier) -> None:
         InputError: if it cannot.
     """
     training, key = config.training, "training.batch_size"
-    if training.data is None:  # else the data set tells
+    if training.data is None and training.images is None:  # else the data set tells
         num_images = config.synthesis.num_images
         require_last_batch(teacher, num_images, training.batch_size, key=key)
 

@@ -38,7 +38,7 @@ def _check(config: "Config", asked: Sequence[str]) -> None:
 def _wanted(context: "RunContext", seed: int) -> bool:
     from dfshield.runs.driver.train import student_is_done
 
-    if context.config.training.data is not None:
+    if context.config.training.data is not None or context.config.training.images is not None:
         return False
     # Images that no file holds are made for the training alone.
     in_memory = context.config.storage.sink == "object_store"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from dfshield.config import Config, config_from, dump_config, expand, parse_yaml
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.driver.train import images_of_training
+from dfshield.runs.driver.training_source import images_of_training
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import filled
 from dfshield.runs.inputs.attack_plans import attacks_of

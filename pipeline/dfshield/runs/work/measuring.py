@@ -16,6 +16,7 @@ from dfshield.evaluation import (
     slice_bounds,
     summarise,
 )
+from dfshield.results import NOT_DATA_FREE
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
@@ -261,6 +262,9 @@ class _Measurement:
             seed=self.seed,
             slice_size=self.context.config.evaluation.slice_size,
         )
+        data_free = self.model.described.data_free
+        said = (NOT_DATA_FREE,) if data_free is False else ()
+        result = result.model_copy(update={"data_free": data_free, "notes": (*result.notes, *said)})
         if (defence := self.model.defence) is not None:
             notes = (*result.notes, *defence.remarks(self.attack))
             described = DEFENCES.describe(defence)

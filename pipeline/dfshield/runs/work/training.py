@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from dfshield.classifiers import Classifier, load_state
 from dfshield.config import Config
 from dfshield.errors import InputError
@@ -16,25 +14,23 @@ from dfshield.results import COLLAPSE_SHARE
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
+from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.names import CHECKPOINT, HISTORY
+from dfshield.runs.work.reference_parts import ReferenceReader
+from dfshield.runs.work.student_trainer import make_trainer
 from dfshield.runs.work.training_images import training_images
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Checkpoint,
     Folder,
     SurrogateDataset,
+    SurrogateReader,
     SurrogateTables,
-    SurrogateTensors,
 )
 from dfshield.training import (
-    AVERAGES,
-    OBJECTIVES,
-    SCHEDULES,
-    AdversarialTrainer,
     HoldoutMetrics,
     InnerMaximization,
     UpdateRecord,
-    WorkerGroup,
     holdout_metrics,
 )
 
@@ -53,53 +49,6 @@ def training_checkpoint(student: Folder) -> Checkpoint:
     )
 
 
-def make_trainer(
-    config: Config,
-    student: Classifier,
-    data: SurrogateTensors,
-    *,
-    seed: int,
-    engine: Engine,
-    group: WorkerGroup | None = None,
-) -> AdversarialTrainer:
-    """Return the trainer of a student under an engine."""
-    training = config.training
-    objective = OBJECTIVES.make(training.objective.name, **training.objective.options)
-    inner = training.inner
-    return AdversarialTrainer(
-        student,
-        images=data.images,
-        labels=data.labels,
-        teacher_logits=data.teacher_logits,
-        optimizer=torch.optim.SGD(
-            student.parameters(),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            nesterov=training.nesterov,
-            weight_decay=training.weight_decay,
-        ),
-        objective=objective,
-        inner=InnerMaximization(
-            eps=config.threat.eps,
-            norm=config.threat.norm,
-            num_steps=inner.num_steps,
-            step_size=inner.step_size,
-            loss=inner.loss or objective.inner_loss,
-            start=inner.start or objective.inner_start,
-        ),
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-        num_batches=training.gradrefine.num_batches,
-        tau=training.gradrefine.tau,
-        schedule=SCHEDULES.make(training.schedule.name, **training.schedule.options),
-        average=AVERAGES.make(training.average.name, **training.average.options),
-        seed=seed,
-        group=group,
-        acceleration=engine.acceleration,
-        batches_per_pass=engine.batches_per_pass,
-    )
-
-
 @dataclass(frozen=True)
 class StudentJob:
     """Trains one student; writes its checkpoints, its history and itself.
@@ -108,7 +57,7 @@ class StudentJob:
         config: the run's.
         seed: which of its seeds.
         teacher: the folder of the teacher.
-        data: the folder of the surrogate data set.
+        data: the folder of the surrogate data set; None for a reference on real images.
         refs: object references of those of its parts that no file holds, by path.
         num_images: how many of its images are trained on.
         student: the folder that is written to.
@@ -118,7 +67,7 @@ class StudentJob:
     config: Config
     seed: int
     teacher: str
-    data: str
+    data: str | None
     refs: Mapping[str, object]
     num_images: int
     student: str
@@ -158,12 +107,18 @@ class _StudentRun:
         self.worker = worker
         self.folder = Folder.at(job.student)
         teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
-        dataset = self._dataset()
+        dataset = self._dataset(teacher)
         data = training_images(dataset, "data", num_images=job.num_images, worker=worker)
         self.holdout = training_images(dataset, "holdout", worker=worker)
         self.student = copy.deepcopy(teacher).requires_grad_(True)
         self.trainer = make_trainer(
-            job.config, self.student, data, seed=job.seed, engine=job.engine, group=worker.group
+            job.config,
+            self.student,
+            teacher,
+            data,
+            seed=job.seed,
+            engine=job.engine,
+            group=worker.group,
         )
         # The same for every objective, so that its figures mean the same.
         inner = job.config.training.inner
@@ -180,8 +135,11 @@ class _StudentRun:
         self.hurried = False
         self._resume()
 
-    def _dataset(self) -> SurrogateDataset | SurrogateTables:
-        job = self.job
+    def _dataset(self, teacher: Classifier) -> SurrogateReader:
+        job, reference = self.job, self.job.config.training.images
+        if job.data is None:
+            assert reference is not None
+            return ReferenceReader(reference_set(reference, teacher), teacher, seed=job.seed)
         dataset = SurrogateDataset.open(job.data)
         if not job.refs:
             return dataset
@@ -286,4 +244,5 @@ class _StudentRun:
             if self.best["student"]:
                 load_state(self.student, self.best["student"])
             self.folder.write_json(HISTORY, self.history)
-            save_classifier(copy.deepcopy(self.student).cpu().eval(), self.folder)
+            student = copy.deepcopy(self.student).cpu().eval()
+            save_classifier(student, self.folder, data_free=self.job.config.data_free)
