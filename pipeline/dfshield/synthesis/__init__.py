@@ -13,7 +13,13 @@ from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Ru
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
 from dfshield.synthesis.dss import DSS, Inversion
 from dfshield.synthesis.fit import GeneratorFit
-from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+from dfshield.synthesis.intraq import IntraQ
+from dfshield.synthesis.losses import (
+    FeatureStatistics,
+    SquaredStatistics,
+    class_prior_loss,
+    total_variation,
+)
 from dfshield.synthesis.plain import InversionState, optimise
 from dfshield.synthesis.registry import SYNTHESIZERS
 
@@ -29,11 +35,13 @@ __all__ = [
     "FeatureStatistics",
     "FittedSynthesizer",
     "GeneratorFit",
+    "IntraQ",
     "Inversion",
     "InversionState",
     "LabelRule",
     "OnIteration",
     "Rule",
+    "SquaredStatistics",
     "SynthesizedBatch",
     "Synthesizer",
     "class_prior_loss",

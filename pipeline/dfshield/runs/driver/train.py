@@ -8,7 +8,7 @@ from dfshield.config import Config, TrainingConfig, check_group, check_last_batc
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
-from dfshield.runs.driver.synthesize import synthesis_identity
+from dfshield.runs.driver.synthesis_plan import synthesis_identity
 from dfshield.runs.driver.teacher import FILES as CLASSIFIER_FILES
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint, whole
 from dfshield.runs.execution.engine import Engine
