@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from formulas import softmax, statistics_of
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import RngStream, generator
@@ -15,30 +15,10 @@ from dfshield.synthesis.crops import Crops, cropped, draw_crops
 from dfshield.synthesis.intraq_descent import class_means, marginal_distance, soft_inception_loss
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
 def expected_margin(features, centres, lower, upper):
     norms = np.linalg.norm(features, axis=1) * np.linalg.norm(centres, axis=1)
     distances = 1 - (features * centres).sum(1) / norms
     return np.mean(np.maximum(lower - distances, 0) + np.maximum(distances - upper, 0))
-
-
-def statistics_of(network, x):
-    """The distance of BatchNorm statistics from its formula, on a plain sequence of layers."""
-    distances = []
-    for layer in network:
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            values = x.detach().double().numpy()
-            axes = (0,) if values.ndim == 2 else (0, 2, 3)
-            mean, variance = layer.running_mean.double(), layer.running_var.double()
-            offset = values.mean(axes) - mean.numpy()
-            spread = values.var(axes) - variance.numpy()
-            distances.append(np.mean(offset**2) + np.mean(spread**2))
-        x = layer(x)
-    return np.mean(distances)
 
 
 def test_the_losses_are_those_of_the_formulas():
