@@ -13,6 +13,13 @@ def attacks() -> Family[Any]:
     return ATTACKS
 
 
+def augmentations() -> Family[Any]:
+    """Return the family of ``synthesis.augment``."""
+    from dfshield.synthesis.augmentations import AUGMENTATIONS
+
+    return AUGMENTATIONS
+
+
 def averages() -> Family[Any]:
     """Return the family of ``training.average``."""
     from dfshield.training.averages import AVERAGES
@@ -78,6 +85,7 @@ def trackers() -> Family[Any]:
 
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
+    "augmentations": augmentations,
     "averages": averages,
     "defences": defences,
     "diversity": diversity,

@@ -9,12 +9,21 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.identity import differences, identity_of, keys_of
+from dfshield.runs.inputs.derived_images import require_source, source_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.storage import Manifest, Part, Split, format_of, plan_parts
 
 
 def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:
-    """Return everything that the surrogate images depend on."""
+    """Return everything that the surrogate images depend on.
+
+    Raises:
+        InputError: if they are to be derived from a set that they cannot be derived from.
+    """
+    if config.synthesis.augment is not None:
+        require_source(
+            source_of(config.synthesis), config.synthesis, teacher_fingerprint=teacher_fingerprint
+        )
     return identity_of(
         "synthesis",
         teacher_fingerprint=teacher_fingerprint,
@@ -93,6 +102,7 @@ def planned_manifest(
         shard_size=old.shard_size if old else storage.shard_size,
         columns=columns,
         generator=old.generator if old else None,
+        source=source_of(synthesis).folder.uri if synthesis.augment is not None else None,
         engine=engine,
         parts=planned_parts(context.config, old),
     )

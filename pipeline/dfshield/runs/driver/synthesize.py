@@ -162,7 +162,7 @@ def _make(
     task = SynthesisTask(
         teacher=context.layout.teacher.uri,
         data=folder.uri,
-        synthesis=context.config.synthesis,
+        synthesis=context.config.synthesis.model_copy(update={"data": manifest.source}),
         sink=context.config.storage.sink,
     )
     whole_shards = _shard_counter(manifest, todo)
