@@ -20,6 +20,7 @@ from dfshield.defences import TTE
 from dfshield.diversity import PredictionEntropy
 from dfshield.errors import InputError
 from dfshield.synthesis import DSS
+from dfshield.synthesis.augmentations import Mixup
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
 from dfshield.training.averages import NoAverage
@@ -190,6 +191,11 @@ class OwnTracker(Tracker):
 
 
 OWN = {
+    "augment": (
+        with_share(Mixup),
+        "synthesis.augment",
+        lambda v: {"synthesis": {"augment": v, "data": "runs/other"}},
+    ),
     "attacks": (OwnAttack, "evaluation.attacks.0", lambda v: {"evaluation": {"attacks": [v]}}),
     "averages": (with_share(NoAverage), "training.average", lambda v: {"training": {"average": v}}),
     "defences": (

@@ -44,6 +44,7 @@ class RngStream(IntEnum):
     GENERATOR = 7
     DEFENCE = 8
     DIVERSITY = 9
+    AUGMENTATION = 10
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

@@ -1,5 +1,8 @@
 """Teachers for the tests of the synthesis: a small hand-made one and one trained on real digits."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,8 @@ from torch import nn
 from dfshield.classifiers import Architecture, Classifier, build
 from dfshield.datasets import load_images
 from dfshield.training import train_supervised
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

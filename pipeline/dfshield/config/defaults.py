@@ -36,7 +36,11 @@ def _defaults(fields: Mapping[str, FieldInfo], tree: Mapping[str, Any]) -> Tree:
         given = tree.get(key)
         below = given if isinstance(given, Mapping) else None
         if variant := next((m for m in field.metadata if isinstance(m, VariantOf)), None):
-            found[key] = _of_variant(variant.family(), default.name, below or {})
+            found[key] = (
+                None
+                if default is None and below is None
+                else _of_variant(variant.family(), default and default.name, below or {})
+            )
         elif (section := _section_in(field)) and (below is not None or default is not None):
             found[key] = _defaults(section.model_fields, below or {})
         elif not field.is_required():

@@ -13,6 +13,13 @@ def attacks() -> Family[Any]:
     return ATTACKS
 
 
+def augment() -> Family[Any]:
+    """Return the family of ``synthesis.augment``."""
+    from dfshield.synthesis.augmentations import AUGMENTATIONS
+
+    return AUGMENTATIONS
+
+
 def augmentations() -> Family[Any]:
     """Return the family of ``training.augmentations``."""
     from dfshield.training.augmentations import AUGMENTATIONS
@@ -85,6 +92,7 @@ def trackers() -> Family[Any]:
 
 FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "attacks": attacks,
+    "augment": augment,
     "augmentations": augmentations,
     "averages": averages,
     "defences": defences,

@@ -160,6 +160,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _augment_has_images(self) -> "Config":
+        augment, data = self.synthesis.augment, self.synthesis.data
+        if augment is not None and data is None:
+            raise ValueError("synthesis.data: name the set whose images synthesis.augment changes")
+        if data is not None and augment is None:
+            raise ValueError(
+                "synthesis.augment: say how the images of synthesis.data are changed; "
+                "training.data trains on those of a set as they are"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _holdout_exists(self) -> "Config":
         if self.training.select == "holdout" and self.synthesis.num_holdout == 0:
             raise ValueError("training.select: holdout needs synthesis.num_holdout above 0")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dfshield.config.families import diversity, synthesizers
+from dfshield.config.families import augment, diversity, synthesizers
 from dfshield.config.values import Count, NonNegative, Size, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 
@@ -48,6 +48,7 @@ class EngineConfig(Section):
 DEFAULT_SYNTHESIZER = "dss"
 
 SynthesizerConfig = Annotated[VariantConfig, VariantOf(synthesizers, default=DEFAULT_SYNTHESIZER)]
+AugmentConfig = Annotated[VariantConfig | None, VariantOf(augment, optional=True)]
 DiversityConfig = Annotated[VariantConfig, VariantOf(diversity)]
 
 
@@ -59,6 +60,16 @@ class SynthesisConfig(Section):
         description="How images are made: a synthesizer with its options. The options of dss may "
         "also stand beside it, as in earlier releases: synthesis.iterations is read as "
         "synthesis.method.iterations.",
+    )
+    augment: AugmentConfig = Field(
+        None,
+        description="Change the images of another set, synthesis.data, instead of making some: an "
+        "augmentation with its options. synthesis.method then has no part in it.",
+    )
+    data: Text | None = Field(
+        None,
+        description="The set whose images synthesis.augment changes: a run, or the folder of a "
+        "set, made from the same teacher.",
     )
     num_images: Count = 60_000
     num_holdout: Annotated[int, Field(ge=0)] = Field(

@@ -38,12 +38,14 @@ class VariantOf:
     Attributes:
         family: returns the family; called when a value is read, since algorithms load slowly.
         default: the variant of a value that names none.
+        optional: whether the key may be null, which names none.
         build: whether a value is checked by building it, and told with all its options. Otherwise
             that is left to those who know what the pipeline supplies.
     """
 
     family: Callable[[], Family[Any]]
     default: str | None = None
+    optional: bool = False
     build: bool = True
 
     def __get_pydantic_core_schema__(
@@ -56,9 +58,12 @@ class VariantOf:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Return the schema of every variant, from the code."""
-        return self.family().schema(self.default)
+        of_family = self.family().schema(self.default)
+        return {"if": {"type": "null"}, "else": of_family} if self.optional else of_family
 
     def _read(self, value: Any) -> Any:
+        if value is None and self.optional:
+            return None
         if isinstance(value, str):
             value = {"name": value}
         if isinstance(value, VariantConfig):

@@ -14,7 +14,7 @@ import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
-from dfshield.runs.driver.synthesize import synthesis_engine
+from dfshield.runs.driver.synthesis_plan import synthesis_engine
 from dfshield.runs.driver.train import training_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor

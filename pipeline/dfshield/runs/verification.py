@@ -228,7 +228,8 @@ def _made_again(
 
 def _settings(data: SurrogateDataset) -> SynthesisConfig:
     try:
-        return recorded_synthesis(data.manifest.identity)
+        settings = recorded_synthesis(data.manifest.identity)
+        return settings.model_copy(update={"data": data.manifest.source})
     except InputError as error:
         raise InputError(f"{data.folder}: {error}") from None
 

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from dfshield.brief import BriefModel
-from dfshield.canonical import json_text
+from dfshield.canonical import identity_hash, json_text
 from dfshield.errors import InputError
 from dfshield.storage.arrays import ImageDtype
 from dfshield.storage.columns import FORMAT_1, check_columns, is_format_1
@@ -86,6 +86,7 @@ class Manifest(BriefModel):
         columns: the synthesizer's own columns, NumPy dtypes by name.
         generator: fingerprint of the generator that images are sampled from; None if there is none
             or none has been fitted yet.
+        source: where the set lies whose images these were derived from; None if there is none.
         engine: what ran the optimisation (device type, precision, threads, versions).
         parts: the plan, in the order of the images.
     """
@@ -105,6 +106,7 @@ class Manifest(BriefModel):
     shard_size: PositiveInt
     columns: dict[str, str] = FORMAT_1
     generator: str | None = None
+    source: str | None = None
     engine: dict[str, JsonValue]
     parts: tuple[Part, ...]
 
@@ -135,9 +137,13 @@ class Manifest(BriefModel):
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in its file, which in format 1 names no columns."""
         left_out = {"columns"} if self.format_version == 1 else set()
-        if self.generator is None:
-            left_out.add("generator")
+        left_out |= {key for key in ("generator", "source") if getattr(self, key) is None}
         return self.model_dump(mode="json", exclude=left_out)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of all that these very images depend on, the plan included."""
+        told = self.model_dump(mode="json", include={"identity", "engine", "generator", "parts"})
+        return identity_hash(told)
 
     def split(self, split: Split) -> tuple[Part, ...]:
         """Return the planned parts of one split, in the order of the images."""

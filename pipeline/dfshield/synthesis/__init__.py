@@ -13,12 +13,23 @@ from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Ru
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
 from dfshield.synthesis.dss import DSS, Inversion
 from dfshield.synthesis.fit import GeneratorFit
-from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+from dfshield.synthesis.generated import GeneratorSampler, NetworkFit
+from dfshield.synthesis.generator_network import GeneratorNetwork
+from dfshield.synthesis.intraq import IntraQ
+from dfshield.synthesis.losses import (
+    FeatureStatistics,
+    SquaredStatistics,
+    class_prior_loss,
+    total_variation,
+)
 from dfshield.synthesis.plain import InversionState, optimise
+from dfshield.synthesis.qimera import Qimera
+from dfshield.synthesis.rdskd import RDSKD
 from dfshield.synthesis.registry import SYNTHESIZERS
 
 __all__ = [
     "DSS",
+    "RDSKD",
     "SYNTHESIZERS",
     "BatchDraws",
     "BatchState",
@@ -29,11 +40,17 @@ __all__ = [
     "FeatureStatistics",
     "FittedSynthesizer",
     "GeneratorFit",
+    "GeneratorNetwork",
+    "GeneratorSampler",
+    "IntraQ",
     "Inversion",
     "InversionState",
     "LabelRule",
+    "NetworkFit",
     "OnIteration",
+    "Qimera",
     "Rule",
+    "SquaredStatistics",
     "SynthesizedBatch",
     "Synthesizer",
     "class_prior_loss",

@@ -76,7 +76,7 @@ class BoundSynthesizer(ABC):
     """
 
     def __init__(self, teacher: Classifier, *, iterations: int = 0) -> None:
-        self.teacher = _frozen_copy(teacher)
+        self.teacher = frozen_copy(teacher)
         self.iterations = iterations
 
     def synthesize(
@@ -166,10 +166,13 @@ class Synthesizer(Variant, ABC):
             (``float32``, ``float64``, ``int64``) by name. The means of those called ``loss_...``
             are drawn as curves while the work goes on; ``loss_total`` as ``loss``.
         state_type: the state of an unfinished pass; None for what makes its images in one piece.
+        accelerated: whether it can be compiled and computed in lower precision. What cannot is
+            given the plain acceleration alone.
     """
 
     columns: ClassVar[Mapping[str, str]] = {}
     state_type: ClassVar[type[BatchState] | None] = None
+    accelerated: ClassVar[bool] = False
 
     @abstractmethod
     def bind(
@@ -238,8 +241,8 @@ class FittedSynthesizer(Synthesizer):
         return self._weights
 
 
-def _frozen_copy(teacher: Classifier) -> Classifier:
-    """Return a copy in eval mode, its weights frozen.
+def frozen_copy(teacher: Classifier) -> Classifier:
+    """Return a copy of a teacher in eval mode, its weights frozen.
 
     Raises:
         InputError: for what is no classifier, or cannot be copied.

@@ -55,6 +55,7 @@ class DSS(Synthesizer):
         **dict.fromkeys(LOSSES, "float32"),
     }
     state_type: ClassVar[type[BatchState] | None] = InversionState
+    accelerated: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -55,10 +55,15 @@ class FeatureStatistics:
         features = inputs[0].float()  # a network may choose autocast for itself
         axes = [axis for axis in range(features.ndim) if axis != 1]
         variance, mean = torch.var_mean(features, dim=axes, correction=0)
-        self._distances.append(
-            torch.linalg.vector_norm(mean - layer.running_mean)
-            + torch.linalg.vector_norm(variance - layer.running_var)
-        )
+        offset, spread = mean - layer.running_mean, variance - layer.running_var
+        self._distances.append(self._distance(offset, spread))
+
+    def _distance(
+        self, offset: Float[Tensor, " c"], spread: Float[Tensor, " c"]
+    ) -> Float[Tensor, ""]:
+        """Return the distance of a layer from the differences of its means and variances."""
+        distance: Tensor = torch.linalg.vector_norm(offset) + torch.linalg.vector_norm(spread)
+        return distance
 
     def loss(self) -> Float[Tensor, "*groups"]:
         """Return the sum over the layers of the forward pass since the last call.
@@ -73,6 +78,28 @@ class FeatureStatistics:
                 "no statistics to match (eq. 4)"
             )
         return torch.stack(distances).sum(dim=0)
+
+
+class SquaredStatistics(FeatureStatistics):
+    """The distance of statistics of GDFQ, Qimera and IntraQ, used as `FeatureStatistics` is.
+
+    ``(1/L) sum_l MSE(mean_l, running_mean_l) + MSE(var_l, running_var_l)``: squared, averaged over
+    the channels of a layer and over the L layers that ran, with biased variances.
+    """
+
+    def _distance(
+        self, offset: Float[Tensor, " c"], spread: Float[Tensor, " c"]
+    ) -> Float[Tensor, ""]:
+        return offset.square().mean() + spread.square().mean()
+
+    def loss(self) -> Float[Tensor, "*groups"]:
+        """Return the mean over the layers of the forward pass since the last call.
+
+        Raises:
+            InputError: if no layer has run.
+        """
+        layers = len(self._distances)
+        return super().loss() / layers
 
 
 def total_variation(images: Float[Tensor, "n c h w"]) -> Float[Tensor, ""]:

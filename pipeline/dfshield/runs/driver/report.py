@@ -14,7 +14,7 @@ from dfshield.runs.driver.evaluate import read_results
 from dfshield.runs.driver.teacher import finished_teacher, load_teacher
 from dfshield.runs.driver.train import trained_student
 from dfshield.runs.inputs.classifier_folder import describe
-from dfshield.runs.inputs.synthesizer import recorded_synthesis
+from dfshield.runs.inputs.synthesizer import making_of
 from dfshield.runs.names import PAGE
 from dfshield.runs.records import read_record
 from dfshield.runs.stages.registry import STAGES
@@ -23,7 +23,6 @@ from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
 from dfshield.storage import Folder, SurrogateDataset
-from dfshield.synthesis import SYNTHESIZERS
 
 if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
     from dfshield.report import Section, SeedOutcome
@@ -101,12 +100,12 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
     summaries = shard_summaries(data)
     num_images = sum(s["num_images"] for s in summaries)
     counts = zip(*(s["class_counts"] for s in summaries), strict=True)
-    method = recorded_synthesis(data.manifest.identity).method
+    making = making_of(data.manifest.identity)
     return {
         "num_images": num_images,
-        "method": method.name,
-        "description": SYNTHESIZERS.summary(method.name),
-        "options": method.options,
+        "method": making.name,
+        "description": making.summary,
+        "options": dict(making.options),
         "generator": data.manifest.generator,
         "teacher_agreement": sum(s["teacher_agreement"] * s["num_images"] for s in summaries)
         / num_images,

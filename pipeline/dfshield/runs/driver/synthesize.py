@@ -3,23 +3,22 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
-from dfshield.classifiers import Classifier
-from dfshield.config import Config, SynthesisConfig
+from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.parts_found import commit_fields, find_parts
+from dfshield.runs.driver.synthesis_plan import (
+    planned_manifest,
+    planned_parts,
+    synthesis_engine,
+    synthesis_identity,
+)
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import (
-    multiply_adds,
-    planned_engine,
-    resumed_engine,
-)
+from dfshield.runs.execution.engine_choice import resumed_engine
 from dfshield.runs.export.card import keep_card
-from dfshield.runs.identity import differences, identity_of, keys_of
-from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
+from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.names import UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
 from dfshield.runs.work.diversity import measured_diversity
@@ -31,13 +30,10 @@ from dfshield.storage import (
     Folder,
     Manifest,
     Part,
-    Split,
     SurrogateDataset,
     SurrogateReader,
     SurrogateTables,
     by_shard,
-    format_of,
-    plan_parts,
     read_manifest,
     write_manifest,
 )
@@ -73,7 +69,7 @@ def make_images(context: RunContext, seed: int) -> None:
     if old is not None and _is_complete(context.config, folder, record, old):
         return
     teacher = load_teacher(context)
-    manifest = _planned(context, old, teacher, seed, identity)
+    manifest = planned_manifest(context, old, teacher, seed, identity)
     sink = context.config.storage.sink
     found = find_parts(context, folder, record, manifest)
     todo = found.todo
@@ -118,7 +114,7 @@ def _is_complete(config: Config, folder: Folder, record: Record, manifest: Manif
     """Return whether a data set is done, holds what is wanted now, and has its files."""
     return (
         record["done"]
-        and _parts_for(config, manifest) == manifest.parts
+        and planned_parts(config, manifest) == manifest.parts
         and not damage(folder, record, _files(manifest))
     )
 
@@ -166,7 +162,7 @@ def _make(
     task = SynthesisTask(
         teacher=context.layout.teacher.uri,
         data=folder.uri,
-        synthesis=context.config.synthesis,
+        synthesis=context.config.synthesis.model_copy(update={"data": manifest.source}),
         sink=context.config.storage.sink,
     )
     whole_shards = _shard_counter(manifest, todo)
@@ -215,80 +211,3 @@ def _reader(
         return SurrogateDataset(folder, manifest)
     refs = context.refs.setdefault(manifest.seed, {})
     return SurrogateTables(manifest, lambda part: context.executor.get(refs[part.path]))
-
-
-def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:
-    """Return everything that the surrogate images depend on."""
-    return identity_of(
-        "synthesis",
-        teacher_fingerprint=teacher_fingerprint,
-        seed=seed,
-        **image_settings(config.synthesis),
-        storage=keys_of(config.storage, ("image_dtype",)),
-    )
-
-
-def synthesis_engine(
-    synthesis: SynthesisConfig,
-    teacher: Classifier,
-    here: Engine,
-    *,
-    bound: dict[str, Any] | None = None,
-) -> Engine:
-    """Return the engine that images are made with here, or were begun with."""
-    passes = synthesizer_of(synthesis).work(synthesis.num_images + synthesis.num_holdout)
-    work = passes * multiply_adds(teacher)
-    return planned_engine(here, synthesis.engine, work=work, bound=bound)
-
-
-def _planned(
-    context: RunContext,
-    old: Manifest | None,
-    teacher: Classifier,
-    seed: int,
-    identity: dict[str, Any],
-) -> Manifest:
-    synthesis, storage = context.config.synthesis, context.config.storage
-    if old is not None:
-        engine = old.engine
-        if not differences(old.identity, identity):
-            identity = old.identity  # by which its parts know where they belong
-    else:  # the executor, which may start a cluster for it, is asked only where it has to be
-        engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
-    columns = dict(synthesizer_of(synthesis).columns)
-    return Manifest(
-        format_version=format_of(columns),
-        identity=identity,
-        teacher_fingerprint=teacher.fingerprint(),
-        image_shape=teacher.input_shape,
-        image_dtype=storage.image_dtype,
-        num_classes=teacher.num_classes,
-        class_names=teacher.class_names,
-        seed=seed,
-        batch_size=synthesis.batch_size,
-        part_size=old.part_size if old else storage.part_size,
-        shard_size=old.shard_size if old else storage.shard_size,
-        columns=columns,
-        generator=old.generator if old else None,
-        engine=engine,
-        parts=_parts_for(context.config, old),
-    )
-
-
-def _parts_for(config: Config, old: Manifest | None) -> tuple[Part, ...]:
-    """Return the plan of a data set: what it has, and what is still wanted."""
-    synthesis, storage = config.synthesis, config.storage
-    sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
-    parts = [
-        part
-        for split, num_images in sizes.items()
-        for part in plan_parts(
-            old.parts if old else (),
-            split=split,
-            num_images=num_images,
-            batch_size=synthesis.batch_size,
-            part_size=old.part_size if old else storage.part_size,
-            shard_size=old.shard_size if old else storage.shard_size,
-        )
-    ]
-    return tuple(parts)

@@ -9,7 +9,7 @@ from dfshield.config import Config, check_group, check_last_batch, expand
 from dfshield.errors import InputError
 from dfshield.results import NOT_DATA_FREE
 from dfshield.runs.context import RunContext
-from dfshield.runs.driver.synthesize import synthesis_identity
+from dfshield.runs.driver.synthesis_plan import synthesis_identity
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.evaluation_images import real_images
 from dfshield.runs.inputs.reference_images import (

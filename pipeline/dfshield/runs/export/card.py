@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfshield.canonical import canonical_json, json_value
 from dfshield.report.data_card import Column, render_data_card
 from dfshield.runs.export.columns import described_columns
 from dfshield.runs.export.source import SPLIT_NAMES
@@ -52,13 +53,17 @@ def card(
 
 
 def _made(manifest: Manifest) -> dict[str, Any]:
-    """Return what the images depend on beside the classifier; sets of any age tell it alike."""
+    """Return what the images depend on beside the classifier; sets of any age tell it alike.
+
+    Keys are sorted, since a manifest that was read has them so.
+    """
     depends_on = stripped(manifest.identity)
-    return {
-        key: value
-        for key, value in sorted(depends_on.items())
-        if value != {} and key != "teacher_fingerprint"
-    }
+    told: dict[str, Any] = json_value(
+        canonical_json(
+            {k: v for k, v in depends_on.items() if v != {} and k != "teacher_fingerprint"}
+        ).encode()
+    )
+    return told
 
 
 def keep_card(folder: Folder, manifest: Manifest) -> None:

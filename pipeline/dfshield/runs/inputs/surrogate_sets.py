@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from dfshield.config import DEFAULT_SYNTHESIZER
 from dfshield.errors import InputError
-from dfshield.runs.inputs.synthesizer import recorded_synthesis
+from dfshield.runs.inputs.synthesizer import making_of
 from dfshield.runs.layout import surrogate_folders
 from dfshield.runs.names import SEED, SYNTHETIC
 from dfshield.storage import Folder, Manifest, SurrogateDataset
-from dfshield.synthesis import SYNTHESIZERS
-from dfshield.variant_options import plain
 
 FIXED = "fixed"
 """The rule of coefficients that draws none."""
@@ -94,19 +92,13 @@ def _opened(name: str, folder: Folder) -> SurrogateSet:
 
 
 def _method(manifest: Manifest) -> tuple[str, bool]:
-    """Return how images were made, in words, and whether by diversified sample synthesis.
-
-    The words are the synthesizer's name and those coefficients that are not at their defaults.
-    """
+    """Return how images were made, in words, and whether by diversified sample synthesis."""
     try:
-        method = recorded_synthesis(manifest.identity).method
+        making = making_of(manifest.identity)
     except InputError:
         return "not recorded", False
-    coefficients = method.options.get("coefficients") or {}
-    usual = plain(SYNTHESIZERS.defaults(method.name).get("coefficients")) or {}
-    changed = [f"{k} {v}" for k, v in coefficients.items() if v != usual.get(k)]
-    drawn = coefficients.get("rule") != FIXED
-    return ", ".join([method.name, *changed]), method.name == DEFAULT_SYNTHESIZER and drawn
+    drawn = (making.options.get("coefficients") or {}).get("rule") != FIXED
+    return making.words, making.name == DEFAULT_SYNTHESIZER and drawn
 
 
 def _sides(of: SurrogateSet) -> str:

@@ -21,7 +21,7 @@ def _run(context: "RunContext", seed: int) -> None:
 
 
 def _identity(context: "RunContext", seed: int) -> Mapping[str, Any]:
-    from dfshield.runs.driver.synthesize import synthesis_identity
+    from dfshield.runs.driver.synthesis_plan import synthesis_identity
     from dfshield.runs.driver.teacher import teacher_fingerprint
 
     return synthesis_identity(context.config, teacher_fingerprint(context), seed)

@@ -71,9 +71,10 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
         "training.schedule": config.training.schedule,
         "training.average": config.training.average,
         "synthesis.method": config.synthesis.method,
+        "synthesis.augment": config.synthesis.augment,
     }
     for key, variant in variants.items():
-        if values.get(f"{key}.name") not in (None, variant.name):
+        if variant and values.get(f"{key}.name") not in (None, variant.name):
             set_key(tree, key, {})  # options of one mean nothing to another
     for key, value in values.items():
         set_key(tree, key, value)

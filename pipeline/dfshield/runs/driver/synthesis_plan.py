@@ -1,0 +1,127 @@
+"""What a surrogate data set is to be: its identity, its engine, its manifest with all parts."""
+
+from typing import Any
+
+from dfshield.classifiers import Classifier
+from dfshield.config import Config, EngineConfig, SynthesisConfig
+from dfshield.errors import InputError
+from dfshield.runs.context import RunContext
+from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
+from dfshield.runs.identity import differences, identity_of, keys_of
+from dfshield.runs.inputs.derived_images import require_source, source_of
+from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
+from dfshield.storage import Manifest, Part, Split, format_of, plan_parts
+
+
+def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:
+    """Return everything that the surrogate images depend on.
+
+    Raises:
+        InputError: if they are to be derived from a set that they cannot be derived from.
+    """
+    if config.synthesis.augment is not None:
+        require_source(
+            source_of(config.synthesis), config.synthesis, teacher_fingerprint=teacher_fingerprint
+        )
+    return identity_of(
+        "synthesis",
+        teacher_fingerprint=teacher_fingerprint,
+        seed=seed,
+        **image_settings(config.synthesis),
+        storage=keys_of(config.storage, ("image_dtype",)),
+    )
+
+
+def synthesis_engine(
+    synthesis: SynthesisConfig,
+    teacher: Classifier,
+    here: Engine,
+    *,
+    bound: dict[str, Any] | None = None,
+) -> Engine:
+    """Return the engine that images are made with here, or were begun with.
+
+    Raises:
+        InputError: if a faster way is asked for that the synthesizer does not have.
+    """
+    synthesizer, options = synthesizer_of(synthesis), synthesis.engine
+    if not synthesizer.accelerated:
+        options = _without_acceleration(options, synthesizer.name)
+    passes = synthesizer.work(synthesis.num_images + synthesis.num_holdout)
+    work = passes * multiply_adds(teacher)
+    return planned_engine(here, options, work=work, bound=bound)
+
+
+def _without_acceleration(options: EngineConfig, name: str) -> EngineConfig:
+    plain = {"precision": "float32", "compile": False}
+    for key, value in plain.items():
+        if getattr(options, key) not in ("auto", value):
+            raise InputError(
+                f"synthesis.engine.{key}: {name} is computed in float32 and is not compiled: leave "
+                "it at auto"
+            )
+    return options.model_copy(update=plain)
+
+
+def planned_manifest(
+    context: RunContext,
+    old: Manifest | None,
+    teacher: Classifier,
+    seed: int,
+    identity: dict[str, Any],
+) -> Manifest:
+    """Return the manifest of a data set with all that is wanted now.
+
+    Args:
+        context: the run.
+        old: the manifest that there is; None if the set begins.
+        teacher: of the run.
+        seed: which of its seeds.
+        identity: of the images.
+    """
+    synthesis, storage = context.config.synthesis, context.config.storage
+    if old is not None:
+        engine = old.engine
+        if not differences(old.identity, identity):
+            identity = old.identity  # by which its parts know where they belong
+    else:  # the executor, which may start a cluster for it, is asked only where it has to be
+        engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
+    columns = dict(synthesizer_of(synthesis).columns)
+    return Manifest(
+        format_version=format_of(columns),
+        identity=identity,
+        teacher_fingerprint=teacher.fingerprint(),
+        image_shape=teacher.input_shape,
+        image_dtype=storage.image_dtype,
+        num_classes=teacher.num_classes,
+        class_names=teacher.class_names,
+        seed=seed,
+        batch_size=synthesis.batch_size,
+        part_size=old.part_size if old else storage.part_size,
+        shard_size=old.shard_size if old else storage.shard_size,
+        columns=columns,
+        generator=old.generator if old else None,
+        source=source_of(synthesis).folder.uri if synthesis.augment is not None else None,
+        engine=engine,
+        parts=planned_parts(context.config, old),
+    )
+
+
+def planned_parts(config: Config, old: Manifest | None) -> tuple[Part, ...]:
+    """Return the plan of a data set: what it has, and what is still wanted."""
+    synthesis, storage = config.synthesis, config.storage
+    sizes: dict[Split, int] = {"data": synthesis.num_images, "holdout": synthesis.num_holdout}
+    parts = [
+        part
+        for split, num_images in sizes.items()
+        for part in plan_parts(
+            old.parts if old else (),
+            split=split,
+            num_images=num_images,
+            batch_size=synthesis.batch_size,
+            part_size=old.part_size if old else storage.part_size,
+            shard_size=old.shard_size if old else storage.shard_size,
+        )
+    ]
+    return tuple(parts)
