@@ -116,7 +116,9 @@ class RayExecutor:
         started.pool.release()  # the group needs their GPUs
         started.capacity.head.wait()
         least = min(self._min_workers, job.max_workers)
-        plan = started.capacity.group_plan(least=least, most=job.max_workers)
+        plan = started.capacity.group_plan(
+            least=least, most=job.max_workers, without=started.pool.gpus_kept_out
+        )
         self._say(f"Starting {plan.format_workers()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
