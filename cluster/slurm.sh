@@ -18,7 +18,8 @@
 #SBATCH --signal=B:TERM@180               # three minutes to stop in, before the time limit
 set -uo pipefail
 
-environment=CHANGE_ME_ENVIRONMENT   # the virtual environment with dfshield, on a shared file system
+environment=CHANGE_ME_ENVIRONMENT   # the virtual environment with dfshield, on a shared file system;
+                                    # torch.compile wants a C++ compiler (module load gcc) and Python.h
 config=CHANGE_ME_CONFIG             # the YAML file; its storage.path must be shared, too
 command=(dfshield run "$config" cluster.address=auto)
 port=6379

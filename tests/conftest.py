@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray's workers step behind everything else (15), and would starve beside another process of tests.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Clusters of the tests have GPUs that are only counted.
+os.environ.setdefault("DFSHIELD_COUNTED_GPUS", "1")
 
 import torch  # noqa: F401 - before the hook, under which a library's bytecode is not found
 from jaxtyping import install_import_hook

@@ -23,6 +23,16 @@ class ChangedCodeError(InputError):
     """The code that builds a saved classifier has changed: what is built is another classifier."""
 
 
+class UnfitDeviceError(DfshieldError):
+    """A GPU that is busy, full or faulty: nothing is wrong with the work, and another one may do.
+
+    Attributes:
+        gpu: its name, where several are told apart by it.
+    """
+
+    gpu: str = ""
+
+
 class DfshieldWarning(UserWarning):
     """Something the user should know that does not stop the job."""
 

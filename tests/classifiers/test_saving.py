@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import dfshield
 from dfshield.classifiers import Classifier, build, load, save
-from dfshield.errors import InputError
+from dfshield.errors import InputError, UnfitDeviceError
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +230,27 @@ def test_missing_weights(folder: Path) -> None:
 def test_a_device_that_is_not_there(folder: Path) -> None:
     for device in ("cuda:99", "gpu"):
         assert device in refusal(folder, device=device)
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "cuda", UnfitDeviceError),
+        (torch.AcceleratorError("CUDA error: busy"), "cuda:1", UnfitDeviceError),
+        (torch.AcceleratorError("CUDA error: invalid device ordinal"), "cuda:2", InputError),
+        (RuntimeError("No CUDA GPUs are available"), "cuda", InputError),
+    ],
+)
+def test_a_device_that_is_there_but_busy_is_no_wrong_input(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, device: str, expected: type
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(Classifier, "to", fail)
+    with pytest.raises(expected) as raised:
+        load(folder, device=device)
+    assert type(raised.value) is expected
+    assert device in str(raised.value)
+    assert "\n" not in str(raised.value)

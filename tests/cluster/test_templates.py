@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from launch_templates import CLUSTER, PLACEHOLDER, ROOT, TEMPLATES
+from launch_templates import CLUSTER, PLACEHOLDER, ROOT, TEMPLATES, read
 
 CONTAINERFILE = (CLUSTER / "Containerfile").read_text().replace("\\\n", " ")
 INSTRUCTIONS = re.findall(r"(?m)^([A-Z]+) (.+)$", CONTAINERFILE)
@@ -55,7 +55,20 @@ def test_the_image_is_of_an_unprivileged_user_and_takes_nothing_but_the_package(
     copied = [source for kind, line in INSTRUCTIONS if kind == "COPY" for source in line.split()]
     assert set(copied) == {"pyproject.toml", "README.md", "LICENSE", "pipeline", "./"}
     (packages,) = [line for kind, line in INSTRUCTIONS if "apt-get" in line]
-    assert {"bash", "procps", "wget"} <= set(packages.split())
+    assert {"bash", "procps", "wget", "g++"} <= set(packages.split())
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_machines_can_compile(name):
+    """A C++ compiler and Python's headers are installed before dfshield is."""
+    (install,) = [line for line in read(name)["setup_commands"] if "install --yes" in line]
+    assert {"python3-venv", "python3-dev", "g++"} <= set(install.split())
+
+
+def test_an_image_and_a_machine_by_hand_have_what_compiles():
+    assert re.search(r"^FROM python:", CONTAINERFILE, re.MULTILINE)  # whose headers are there
+    for page in ("onpremise.yaml", "README.md"):
+        assert {"python3-dev", "g++"} <= set(re.findall(r"[\w+-]+", (CLUSTER / page).read_text()))
 
 
 def test_the_image_has_the_torch_that_the_package_asks_for():

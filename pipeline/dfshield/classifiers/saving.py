@@ -15,7 +15,7 @@ from dfshield.classifiers.base import WRAPPED, Classifier
 from dfshield.classifiers.behaviour import Behaviour
 from dfshield.classifiers.sources import assemble
 from dfshield.classifiers.weights import Weights, decimals, fit_weights, read_weights
-from dfshield.errors import ChangedCodeError, InputError, one_line
+from dfshield.errors import ChangedCodeError, InputError, UnfitDeviceError, one_line
 
 FORMAT_VERSION = 2
 """Version 2 has ``behaviour``; a classifier without one is written as version 1."""
@@ -171,6 +171,7 @@ def load(
         InputError: if a file is missing, damaged, of a newer format or changed since it was saved,
             or if the device is not there.
         ChangedCodeError: if the factory builds a network that answers otherwise than the saved one.
+        UnfitDeviceError: if the device is there, but busy, full or faulty.
     """
     folder = Path(folder)
     saved = describe(folder)
@@ -201,7 +202,13 @@ def load(
     try:
         return classifier.to(device)
     except (RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError) and _is_there(device):
+            raise UnfitDeviceError(f"{device} cannot be used now: {one_line(error)}") from None
         raise InputError(f"device: {str(device)!r} cannot be used: {one_line(error)}") from None
+
+
+def _is_there(device: str | torch.device) -> bool:
+    return (torch.device(device).index or 0) < torch.accelerator.device_count()
 
 
 def _give_dtypes(classifier: Classifier, weights: Weights) -> None:

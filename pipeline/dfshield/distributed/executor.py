@@ -9,9 +9,10 @@ import torch
 
 from dfshield.distributed.cluster.address import AUTO
 from dfshield.distributed.cluster.session import Node, RaySession
-from dfshield.distributed.cluster.survey import survey
+from dfshield.distributed.cluster.survey import require_usable, survey
 from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
 from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
+from dfshield.runs.doctor.gpus import why_no_cuda
 from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
 
@@ -116,7 +117,9 @@ class RayExecutor:
         started.pool.release()  # the group needs their GPUs
         started.capacity.head.wait()
         least = min(self._min_workers, job.max_workers)
-        plan = started.capacity.group_plan(least=least, most=job.max_workers)
+        plan = started.capacity.group_plan(
+            least=least, most=job.max_workers, without=started.pool.gpus_kept_out
+        )
         self._say(f"Starting {plan.format_workers()} for the training")
         scratch = self._folder.child(".ray-train")
         try:
@@ -194,7 +197,9 @@ class RayExecutor:
     def _plan_and_engine(self) -> tuple[WorkerPlan, Engine]:
         nodes, plan = self._nodes_and_plan(self._gpus_per_worker)
         if self._session.local:
-            device = "cuda" if plan.num_gpus and torch.cuda.is_available() else "cpu"
+            unusable = why_no_cuda() if plan.num_gpus else ""
+            require_usable("on this machine", sum(node.gpus for node in nodes), unusable)
+            device = "cuda" if plan.num_gpus and not unusable else "cpu"
             torch_version = str(torch.__version__)
         else:
             found = survey(nodes, self._folder, on_gpus=plan.num_gpus > 0)

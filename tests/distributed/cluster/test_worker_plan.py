@@ -2,6 +2,8 @@
 
 import pytest
 
+from dfshield.distributed.cluster import capacity as capacity_module
+from dfshield.distributed.cluster.capacity import Capacity
 from dfshield.distributed.cluster.session import Node
 from dfshield.distributed.cluster.worker_plan import NoCapacityError, plan_workers
 
@@ -102,3 +104,12 @@ def test_a_cluster_that_grows_has_room_for_more_of_the_same():
     on_slots = plan_workers([node(8)])  # four, of two CPUs each
     assert on_slots.capacity_of([node(8), node(3), node(1)]) == 5
     assert on_slots.capacity_of([]) == 0
+
+
+@pytest.mark.parametrize(("without", "workers"), [(0, 4), (1, 3), (4, 1)])
+def test_a_group_takes_the_gpus_that_are_not_kept_out(monkeypatch, without, workers):
+    monkeypatch.setattr(capacity_module, "draining_nodes", frozenset)
+    nodes = [node(16, 4)]
+    plan = plan_workers(nodes, gpus_per_worker=0.5)
+    capacity = Capacity(plan, lambda: nodes, fixed=False, head=None)
+    assert capacity.group_plan(least=1, most=8, without=without).num_workers == workers

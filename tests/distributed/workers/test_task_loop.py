@@ -8,14 +8,17 @@ from unittest.mock import Mock
 
 import pytest
 import ray
+import torch
 from ray.actor import ActorHandle
 
-from dfshield.distributed.workers import task_loop
+from dfshield.distributed.workers import task_loop, worker_handles
+from dfshield.distributed.workers.code_errors import CodeError
+from dfshield.distributed.workers.gpu_record import GpuRecord
 from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
 from dfshield.distributed.workers.worker_handles import PoolWorkerHandle, PoolWorkers
-from dfshield.errors import DfshieldError
+from dfshield.errors import DfshieldError, UnfitDeviceError
 from dfshield.runs import Engine, SilentMonitor
 
 ENGINE = Engine(device="cpu", threads=1, torch="2")
@@ -32,7 +35,7 @@ class SimulatedRay(PoolWorkers):
         self.numbers, self.results, self.waits = count(), {}, 0
         head = SimpleNamespace(answers=lambda: True)
         self.capacity = SimpleNamespace(head=head, num_workers=lambda: workers)
-        self._handles = []
+        self._handles, self.benched, self.gpus = [], [], GpuRecord()
         for _ in range(workers):
             self.add()
 
@@ -105,7 +108,8 @@ class Log(SilentMonitor):
 
 
 def looped(monkeypatch, simulated, groups, max_retries):
-    monkeypatch.setattr(task_loop, "ray", simulated)
+    for module in (task_loop, worker_handles):
+        monkeypatch.setattr(module, "ray", simulated)
     monkeypatch.setattr(task_loop, "draining_nodes", frozenset)
     log = Log()
     queue = WorkQueue(groups, max_retries=max_retries)
@@ -155,3 +159,160 @@ def test_calls_that_have_ended_are_asked_for_together(monkeypatch):
     loop, _ = looped(monkeypatch, simulated, [range(n, n + 10) for n in range(0, 2000, 10)], 0)
     assert len(list(loop.run())) == 2000
     assert simulated.waits < 200
+
+
+# ---------------------------------------------------------------- GPUs that fail
+
+POISON = "poison"
+
+
+def raised(cause):
+    """A call's error, as Ray hands it out."""
+    return ray.exceptions.RayTaskError("do", "a traceback", cause)
+
+
+class SimulatedGpus(SimulatedRay):
+    """A worker is placed on the first free GPU, and holds it until it is dropped.
+
+    Args:
+        gpus: how each does: ``good``; ``crashes``: it takes the process of every unit along;
+            ``fails``: it raises an error that leaves the process alive; ``unfit``: workers cannot
+            use it.
+    """
+
+    def __init__(self, **gpus):
+        self.kinds, self.free, self.waiting = gpus, list(gpus), []
+        self.tried = []  # unit and GPU
+        super().__init__(random.Random(0), len(gpus))
+
+    def add(self, *, failed_starts=0, late=True):
+        worker = super().add(failed_starts=failed_starts, late=late)
+        worker.actor.prepare = SimpleNamespace(remote=lambda task, engine: self.start(worker))
+        does = SimpleNamespace(remote=lambda unit: [self.put(self.ended(worker, unit)), None])
+        worker.actor.do = SimpleNamespace(options=lambda num_returns: does)
+        return worker
+
+    def start(self, worker):
+        ref = self.put(None)
+        del self.results[ref]
+        self.waiting.append((worker, ref))
+        return ref
+
+    def wait(self, refs, **options):
+        while self.free and self.waiting:
+            worker, ref = self.waiting.pop(0)
+            worker.on = self.free.pop(0)
+            unfit = UnfitDeviceError("busy")
+            unfit.gpu = worker.on
+            fine = WorkerInfo("node", "host", 1, ("0",), uuid=worker.on)
+            self.results[ref] = raised(unfit) if self.kinds[worker.on] == "unfit" else fine
+        return super().wait([ref for ref in refs if ref in self.results], **options)
+
+    def drop(self, worker):
+        super().drop(worker)
+        self.free.append(worker.on)
+
+    def kill(self, actor):
+        """A worker on the bench lets go of its GPU."""
+        (worker,) = [worker for worker in self.benched if worker.actor is actor]
+        self.free.append(worker.on)
+
+    def ended(self, worker, unit):
+        self.tried.append((unit, worker.on))
+        kind = self.kinds[worker.on]
+        if unit == POISON or kind == "crashes":
+            return ray.exceptions.WorkerCrashedError()
+        if kind == "fails":
+            return raised(CodeError("CUDA error: unspecified launch failure", None))
+        return (unit, False)
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """The cluster is looked at whenever it may be."""
+    monkeypatch.setattr(task_loop, "CLUSTER_CHECK_S", 0.0)
+    monkeypatch.setattr(task_loop.time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.parametrize("kind", ["crashes", "fails", "unfit"])
+@pytest.mark.parametrize("max_retries", [1, 3])
+def test_a_gpu_that_fails_twice_gets_no_more_work_and_no_try_counts(
+    monkeypatch, no_waiting, kind, max_retries
+):
+    simulated = SimulatedGpus(bad=kind, good="good", other="good")
+    groups = [[(i, n) for n in range(8)] for i in range(4)]
+    loop, log = looped(monkeypatch, simulated, groups, max_retries=max_retries)
+    done = Counter(made.unit for made in loop.run())
+    assert done == Counter(unit for group in groups for unit in group)
+    assert sum(gpu == "bad" for _, gpu in simulated.tried) == (0 if kind == "unfit" else 2)
+    (told,) = [fields for event, fields in log.events if event == "gpu_kept_out"]
+    assert told["gpu"] == "bad"
+    assert not loop.queue._tries or max(loop.queue._tries.values()) <= 1
+    # Its worker holds it, so that Ray gives it to no other; and the next task knows.
+    assert [worker.on for worker in simulated.benched] == ["bad"]
+    assert simulated.num_wanted() == 2
+
+
+def test_a_unit_that_kills_its_workers_everywhere_does_not_cost_the_gpus(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="good", b="good", c="good")
+    groups = [[POISON, *range(4)], range(10, 20), range(20, 30)]
+    loop, _ = looped(monkeypatch, simulated, groups, max_retries=2)
+    done = []
+    with pytest.raises(DfshieldError, match="poison: given up after 2 retries"):
+        done.extend(made.unit for made in loop.run())
+    assert sorted(done) == [*range(4), *range(10, 20), *range(20, 30)]
+    assert simulated.benched == []
+    assert 3 <= sum(unit == POISON for unit, _ in simulated.tried) <= 5
+
+
+def test_where_every_gpu_fails_the_work_ends_in_one_line(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="unfit", b="unfit")
+    loop, _ = looped(monkeypatch, simulated, [[1, 2], [3]], max_retries=2)
+    with pytest.raises(DfshieldError, match="workers die as they start: busy") as raised:
+        list(loop.run())
+    assert "\n" not in str(raised.value)
+
+
+def test_a_busy_gpu_is_taken_when_it_is_free_again(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="unfit")
+    starts = count()
+    usual = simulated.start
+
+    def start(worker):
+        if next(starts) == 2:
+            simulated.kinds["a"] = "good"
+        return usual(worker)
+
+    simulated.start = start
+    loop, log = looped(monkeypatch, simulated, [[1, 2]], max_retries=3)
+    assert [made.unit for made in loop.run()] == [1, 2]
+    assert sum(event == "worker_lost" for event, _ in log.events) == 2
+
+
+def test_a_unit_that_twice_needs_more_memory_is_given_up_with_the_remedy(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="good", b="good")
+    full = CodeError.of(caught(torch.OutOfMemoryError("CUDA out of memory. Tried 9 GiB. GPU 0")))
+    usual = simulated.ended
+
+    def ended(worker, unit):
+        result = usual(worker, unit)
+        return raised(full) if unit == 1 else result
+
+    simulated.ended = ended
+    loop, _ = looped(monkeypatch, simulated, [[0, 1, 2], [3, 4]], max_retries=5)
+    done = []
+    with pytest.raises(DfshieldError, match=r"^1: twice out of GPU memory .*Tried 9 GiB") as told:
+        done.extend(made.unit for made in loop.run())
+    assert "cluster.gpus_per_worker=1" in str(told.value)
+    assert "two workers" not in str(told.value)
+    assert sorted(done) == [0, 2, 3, 4]
+    assert sum(unit == 1 for unit, _ in simulated.tried) == 2
+    assert simulated.benched == []
+
+
+def caught(error):
+    """The error with a traceback."""
+    try:
+        raise error
+    except type(error) as raised:
+        return raised

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 from tiny_run import call, contents, events, run_of, stamps, succeed, write_config
 
+from dfshield.errors import UnfitDeviceError
 from dfshield.runs.sweep import trial as trial_module
 from dfshield.storage import Folder
 
@@ -223,6 +224,25 @@ def test_memory_that_runs_out_is_a_result(tmp_path, monkeypatch):
     succeed("sweep", config)
     assert {r["state"] for r in records(config).values()} == {"failed"}
     assert {r["reason"] for r in records(config).values()} == {"out of memory"}
+
+
+def test_a_gpu_that_is_full_is_none_and_the_next_command_goes_on(tmp_path, monkeypatch):
+    config, usual, calls = sweep_config(tmp_path), trial_module._train_and_measure, []
+
+    def full_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            raise UnfitDeviceError("out of GPU memory (Tried to allocate 2 GiB): do this")
+        return usual(*args, **kwargs)
+
+    monkeypatch.setattr(trial_module, "_train_and_measure", full_once)
+    answer = succeed("sweep", config)
+    assert "out of GPU memory (Tried to allocate 2 GiB): do this; the next command" in answer.err
+    states = sorted(record["state"] for record in records(config).values())
+    assert states == ["done"] * (len(states) - 1) + ["running"]
+    succeed("sweep", config)
+    assert {record["state"] for record in records(config).values()} == {"done"}
+    assert len(calls) == len(states) + 1
 
 
 def test_selecting_by_test_images_is_asked_for_and_told(tmp_path):

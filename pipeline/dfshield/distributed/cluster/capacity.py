@@ -34,7 +34,13 @@ class Capacity:
         draining = draining_nodes()
         return self.plan.capacity_of([node for node in self.nodes() if node.id not in draining])
 
-    def group_plan(self, *, least: int, most: int) -> WorkerPlan:
-        """Return the plan of a training group on whole GPUs, of ``least`` to ``most`` workers."""
+    def group_plan(self, *, least: int, most: int, without: int = 0) -> WorkerPlan:
+        """Return the plan of a training group on whole GPUs.
+
+        Args:
+            least: the fewest workers.
+            most: the most.
+            without: how many GPUs are not for it.
+        """
         whole = replace(self.plan, num_workers=self.num_workers()).whole_gpus()
-        return replace(whole, num_workers=min(max(whole.num_workers, least), most))
+        return replace(whole, num_workers=min(max(whole.num_workers - without, least), most))

@@ -14,6 +14,7 @@ from dfshield.distributed.cluster.node_report import NodeReport, ask_nodes
 from dfshield.distributed.cluster.session import RaySession
 from dfshield.distributed.cluster.survey import other_version, probing
 from dfshield.errors import DfshieldError, counted
+from dfshield.runs.doctor.gpus import only_counted
 from dfshield.runs.doctor.machine import HERE, Check, check, disk
 from dfshield.storage import Folder
 
@@ -146,11 +147,13 @@ def _node(
 
 
 def _gpus(where: str, report: NodeReport) -> Check:
-    by_ray = report.node.gpus
-    text = f"Ray counts {counted(by_ray, 'GPU')}, torch sees {counted(report.gpus, 'GPU')}"
-    if report.gpus:
-        text += f" (CUDA {report.cuda})"
-    remedy = "give `ray start` the right --num-gpus"
-    if by_ray and not report.gpus:
-        remedy = "install a torch for CUDA and its driver; as it is, they are only counted"
-    return check("GPUs", where, text, warning=f"{text}: {remedy}" if by_ray != report.gpus else "")
+    by_ray, cuda = report.node.gpus, report.cuda
+    text = f"Ray counts {counted(by_ray, 'GPU')}, torch sees {counted(len(cuda.gpus), 'GPU')}"
+    if cuda.gpus:
+        text += f": {cuda.format()}"
+    unusable = f"{text}: {cuda.unusable}" if by_ray and cuda.unusable else ""
+    if unusable and not only_counted():
+        return check("GPUs", where, "", problem=unusable)
+    others = by_ray != len(cuda.gpus) or cuda.usable < len(cuda.gpus)
+    remedy = f"{text}: give `ray start` the right --num-gpus, of those that can be used"
+    return check("GPUs", where, text, warning=unusable or (remedy if others else ""))

@@ -13,16 +13,19 @@ from ray.train.torch import TorchConfig
 
 
 def choose_interface() -> None:
-    """Let gloo use the interface by which Ray knows this machine, unless the user has chosen one.
+    """Let gloo and NCCL use the interface by which Ray knows this machine, unless the user chose.
 
     By itself gloo takes that of the machine's own name, which is the loopback where ``/etc/hosts``
-    says so, and waits in vain for workers elsewhere. (NCCL passes over the loopback.)
+    says so, and waits in vain for workers elsewhere; NCCL takes the first that is not the loopback,
+    which may be one of a container bridge.
     """
     own_address: Callable[[], str] = ray.util.get_node_ip_address
     address = own_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(a.family == socket.AF_INET and a.address == address for a in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            if name != "lo":  # all are on this machine, where NCCL needs no network
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
             return
 
 

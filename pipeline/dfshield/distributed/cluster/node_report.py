@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, no_type_check
 
 from dfshield import __version__
 from dfshield.distributed.cluster.session import Node
+from dfshield.runs.doctor.gpus import CudaReport
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -38,8 +39,7 @@ class NodeReport:
         unusable: why dfshield cannot work there; the fields below are then empty.
         lost: whether that is because the node did not answer.
         versions: of python (major.minor), torch, dfshield and ray.
-        gpus: how many torch sees there.
-        cuda: version of CUDA that torch was built for, or an empty string.
+        cuda: whether torch can use CUDA there, and the GPUs that it sees.
         skew: seconds by which its clock surely differs from the driver's.
         free_bytes: on the disk where Ray keeps its files.
         storage: why the folder cannot be used from there; empty if it can.
@@ -49,8 +49,7 @@ class NodeReport:
     unusable: str = ""
     lost: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
-    gpus: int = 0
-    cuda: str = ""
+    cuda: CudaReport = field(default_factory=CudaReport)
     skew: float = 0.0
     free_bytes: int = 0
     storage: str = ""
@@ -86,7 +85,7 @@ def _look_task() -> object:
     """Return the remote function that looks at the node it runs on."""
     import ray
 
-    @ray.remote
+    @ray.remote(max_calls=1)  # a process that lived on would hold memory of the GPUs
     @no_type_check  # a run-time type checker would wrap it in an object that cannot be pickled
     def look(version: str, probe: tuple[str, str, bytes] | None) -> dict[str, object]:
         # Pickled by value, since it is a function inside a function: a node without dfshield, or
@@ -110,13 +109,16 @@ def _look_task() -> object:
                 "torch": str(torch.__version__),
                 "ray": ray.__version__,
             },
-            "gpus": torch.cuda.device_count(),
-            "cuda": str(torch.version.cuda or ""),
             "free_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
             "clock": time.time(),
         }
-        if probe is None or dfshield.__version__ != version:
+        if dfshield.__version__ != version:
             return found  # its storage may be another
+        from dfshield.runs.doctor.gpus import look_at_gpus
+
+        found["cuda"] = look_at_gpus()
+        if probe is None:
+            return found
         uri, marker, nonce = probe
         try:
             folder = Folder.at(uri)

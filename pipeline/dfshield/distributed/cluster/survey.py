@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from dfshield import __version__
 from dfshield.distributed.cluster.node_report import NodeReport, Probe, ask_nodes
 from dfshield.distributed.cluster.session import Node
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, counted
+from dfshield.runs.doctor.gpus import only_counted
 from dfshield.storage import Folder
 
 
@@ -36,7 +37,7 @@ def survey(nodes: Sequence[Node], folder: Folder, *, on_gpus: bool) -> Survey:
 
     Raises:
         InputError: if a node lacks dfshield, has another version of it or of Python, if the nodes
-            differ in their torch or in whether it sees their GPUs, or if a node does not share the
+            differ in their torch, if it cannot use a node's GPUs, or if a node does not share the
             folder or cannot write into it.
         DfshieldError: if a node does not answer.
     """
@@ -51,10 +52,25 @@ def survey(nodes: Sequence[Node], folder: Folder, *, on_gpus: bool) -> Survey:
             raise InputError(f"node {report.node.host} {difference}")
         if report.storage:
             raise InputError(f"node {report.node.host}: {report.storage}")
-        if on_gpus and (report.gpus > 0) != (reports[0].gpus > 0):
-            raise InputError(f"node {report.node.host}: {_format_gpus_differ(report, reports[0])}")
-    cuda = on_gpus and reports[0].gpus > 0
+        if on_gpus:
+            require_usable(f"on node {report.node.host}", report.node.gpus, report.cuda.unusable)
+    cuda = on_gpus and reports[0].cuda.usable > 0
     return Survey(device="cuda" if cuda else "cpu", torch=reports[0].versions["torch"])
+
+
+def require_usable(where: str, gpus: int, unusable: str) -> None:
+    """Check that GPUs that Ray counts can be used: else the work would be done on the CPU.
+
+    Args:
+        where: they are.
+        gpus: how many Ray counts.
+        unusable: why torch cannot use them; "" if it can.
+
+    Raises:
+        InputError: if they cannot, unless they are to be counted only.
+    """
+    if unusable and not only_counted():
+        raise InputError(f"Ray counts {counted(gpus, 'GPU')} {where}, but {unusable}")
 
 
 @contextmanager
@@ -82,15 +98,6 @@ def other_version(report: NodeReport, first: NodeReport) -> str:
             if there != version:
                 return f"has {name} {there}, {where} has {version}: install the same one"
     return ""
-
-
-def _format_gpus_differ(report: NodeReport, first: NodeReport) -> str:
-    """Return the message for a cluster where torch sees the GPUs of some nodes only."""
-    sees = {True: "sees", False: "does not see"}
-    return (
-        f"torch there {sees[report.gpus > 0]} its GPUs, on node {first.node.host} it "
-        f"{sees[first.gpus > 0]} them: install a torch for CUDA on all, or take the node away"
-    )
 
 
 def _python_version() -> str:

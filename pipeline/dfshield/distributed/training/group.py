@@ -93,8 +93,9 @@ def _trainer(
     return TorchTrainer(
         train_function,
         train_loop_config={"arguments": arguments},
+        # What lies on the CPU, as objects do, is sent from there.
         torch_config=GroupTorchConfig(
-            backend="nccl" if arguments.engine.device == "cuda" else "gloo"
+            backend="cpu:gloo,cuda:nccl" if arguments.engine.device == "cuda" else "gloo"
         ),
         scaling_config=_train.ScalingConfig(
             # The student does not depend on the number: a node that is lost is not waited for.

@@ -11,10 +11,12 @@ from ray.actor import ActorHandle
 from ray.train.torch import get_device
 from ray.util.placement_group import get_current_placement_group
 
+from dfshield.distributed.training.group_gpus import GroupGpu, why_not_together
 from dfshield.distributed.workers.code_errors import CodeError, format_repeated
+from dfshield.distributed.workers.device import limit_compilers, wait_for_memory
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.distributed.workers.worker import get, worker_info
-from dfshield.errors import DfshieldError
+from dfshield.errors import DfshieldError, UnfitDeviceError
 from dfshield.runs import Engine, GroupJob, GroupWorker, SilentMonitor
 from dfshield.training import TorchWorkerGroup
 
@@ -53,13 +55,15 @@ def train_function(config: Mapping[str, Any]) -> None:
     if any(group.all_gather(ray.get(queue.stopping.remote()))):
         return  # asked to stop, or the group before this one ended with an error of the job
     rank = group.rank
+    device = get_device() if engine.device == "cuda" else torch.device(engine.device)
     remote = RemoteMonitor(queue, f"rank-{rank}")
-    remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info()))
+    remote.emit("worker_started", worker=f"rank-{rank}", **asdict(worker_info(device)))
     if rank == 0:
         _report_start(remote, group.size, before=ray.get(queue.started.remote(group.size)))
     engine.bind()
+    limit_compilers(engine)
     worker = GroupWorker(
-        device=get_device() if engine.device == "cuda" else torch.device(engine.device),
+        device=device,
         monitor=remote if rank == 0 else SilentMonitor(),
         group=group,
         get=get,
@@ -68,7 +72,11 @@ def train_function(config: Mapping[str, Any]) -> None:
         preempted=remote.preempted,
     )
     try:
+        _require_gpus(group, device)
+        wait_for_memory(device)
         job.run(worker)
+    except UnfitDeviceError as error:
+        raise CodeError(str(error), None) from error  # another try may find another GPU
     except DfshieldError as error:
         ray.get(queue.fail.remote(error))
         raise  # so that Ray Train ends the other workers, which wait for this one
@@ -77,10 +85,23 @@ def train_function(config: Mapping[str, Any]) -> None:
         remote.emit("worker_error", worker=f"rank-{rank}", error=traceback.format_exc())
         if known.origin is None or not ray.get(queue.raised.remote(known.origin)):
             raise known from error
-        final = DfshieldError(f"the training failed: {format_repeated(known.reason)}")
+        repeated = format_repeated(known.reason, known.origin)
+        final = DfshieldError(f"the training failed: {repeated}")
         ray.get(queue.fail.remote(final))
         raise final from error
     remote.flush()
+
+
+def _require_gpus(group: TorchWorkerGroup, device: torch.device) -> None:
+    """Check the GPUs of a group, of which every worker is told.
+
+    Raises:
+        DfshieldError: if they cannot train together.
+    """
+    if device.type == "cuda":
+        problem = why_not_together(group.all_gather(GroupGpu.of(device)))
+        if problem:
+            raise DfshieldError(problem)
 
 
 def _report_start(monitor: RemoteMonitor, size: int, *, before: int) -> None:

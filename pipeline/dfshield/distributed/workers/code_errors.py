@@ -8,7 +8,10 @@ import torch
 import torch.distributed
 
 from dfshield.errors import one_line
+from dfshield.runs.execution.gpu_memory import format_out_of_memory
 
+OUT_OF_MEMORY = "out of GPU memory"
+"""The origin of every error that says so, wherever it was raised."""
 _COLLECTIVES = Path(torch.distributed.__file__).parent
 
 
@@ -36,11 +39,15 @@ class CodeError(Exception):
     @classmethod
     def of(cls, error: Exception) -> "CodeError":
         """Return the `CodeError` for an error that has just been caught."""
+        if isinstance(error, torch.OutOfMemoryError):
+            return cls(format_out_of_memory(error), OUT_OF_MEMORY)
         return cls(f"{type(error).__name__}: {one_line(error)}", _origin(error))
 
 
-def format_repeated(reason: str) -> str:
-    """Return the message for an error that two workers have raised."""
+def format_repeated(reason: str, origin: str | None = None) -> str:
+    """Return the message for an error of some origin that two workers have raised."""
+    if origin == OUT_OF_MEMORY:
+        return f"twice {reason}"
     return f"{reason} (two workers raised it, so it is an error of the code or of its settings)"
 
 

@@ -49,6 +49,11 @@ class WorkerPool:
         (done,) = self.map(JobTask(job), [[0]], engine=engine, monitor=monitor)
         return done.result
 
+    @property
+    def gpus_kept_out(self) -> int:
+        """How many GPUs are held by workers that get no work, since they fail."""
+        return len({worker.gpu for worker in self._workers.benched})
+
     def release(self) -> None:
-        """Kill all workers, which frees their GPUs."""
+        """Kill all workers, which frees their GPUs, but those of GPUs that are kept out."""
         self._workers.release()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -14,21 +14,9 @@ from dfshield.distributed.workers.lost_workers import reason_of
 from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
-from dfshield.distributed.workers.worker_handles import PoolWorkerHandle, PoolWorkers
-from dfshield.errors import DfshieldError, InputError
+from dfshield.distributed.workers.worker_handles import Call, PoolWorkerHandle, PoolWorkers
+from dfshield.errors import DfshieldError, InputError, UnfitDeviceError
 from dfshield.runs import Done, Engine, Monitor, Task, raise_failures
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call under way: of a unit, or (unit None) of ``prepare`` or ``info``.
-
-    ``object_ref`` refers to what the unit gives to `Worker.put`.
-    """
-
-    worker: PoolWorkerHandle
-    unit: Any = None
-    object_ref: object = None
 
 
 class TaskLoop:
@@ -61,10 +49,10 @@ class TaskLoop:
         self.queue = queue
         self.engine = engine
         self.monitor = monitor
-        self.calls: dict[ray.ObjectRef[Any], _Call] = {}
+        self.calls: dict[ray.ObjectRef[Any], Call] = {}
         self.failures: list[DfshieldError] = []
         self.refused = 0  # workers that could not start and are not replaced
-        self.raised_before: set[tuple[Any, str]] = set()  # unit, origin of a `CodeError`
+        self.raised_before: set[tuple[Any, str | None]] = set()  # unit, origin of a `CodeError`
         self.last_result = self.last_check = time.monotonic()
 
     def run(self) -> Iterator[Done[Any, Any]]:
@@ -126,14 +114,14 @@ class TaskLoop:
                     place=worker.place,
                     notify=worker.name,
                 )
-        wanted = min(self.workers.capacity.num_workers() - self.refused, self.queue.unfinished)
+        wanted = min(self.workers.num_wanted() - self.refused, self.queue.unfinished)
         for _ in range(wanted - len(self.workers.staying)):
             self.prepare(self.workers.add())
 
     def prepare(self, worker: PoolWorkerHandle) -> None:
         """Let a worker load what the task needs."""
         ref: ray.ObjectRef[Any] = worker.actor.prepare.remote(self.task_ref, self.engine)
-        self.calls[ref] = _Call(worker)
+        self.calls[ref] = Call(worker)
 
     def assign(self, worker: PoolWorkerHandle) -> None:
         """Give a worker its next unit, unless its node drains and another worker can do it."""
@@ -147,9 +135,9 @@ class TaskLoop:
             self.monitor.emit("unit_started", worker=worker.name, unit=label)
             refs: list[ray.ObjectRef[Any]] = worker.actor.do.options(num_returns=2).remote(unit)
             result, object_ref = refs
-            self.calls[result] = _Call(worker, unit, object_ref)
+            self.calls[result] = Call(worker, unit, object_ref)
 
-    def finish_call(self, ref: "ray.ObjectRef[Any]", call: _Call) -> Done[Any, Any] | None:
+    def finish_call(self, ref: "ray.ObjectRef[Any]", call: Call) -> Done[Any, Any] | None:
         """Take the result or the error of a call, and give its worker something to do."""
         try:
             value = ray.get(ref)
@@ -161,25 +149,34 @@ class TaskLoop:
             return None
         if call.unit is None:
             self.register(call.worker, value)
-            self.assign(call.worker)
+            if call.worker in self.workers.all:
+                self.assign(call.worker)
             return None
         result, has_object = value
         label = self.task.label(call.unit)
         self.monitor.emit("unit_done", worker=call.worker.name, unit=label)
         self.reader.confirm_progress(call.worker.name)
+        self.workers.gpus.note_success(call.worker.gpu)
         self.queue.done(call.unit)
         self.assign(call.worker)
         return Done(call.unit, result, call.object_ref if has_object else None, call.worker.name)
 
     def register(self, worker: PoolWorkerHandle, info: WorkerInfo) -> None:
-        """Note where a worker is that has started."""
+        """Note where a worker is that has started; one on a GPU that is out gets no work."""
         if worker.info is None:
-            worker.info = info
+            worker.info, worker.gpu = info, info.uuid
+            if self.workers.gpus.is_out(worker.gpu) and self.others_work(worker):
+                self.workers.bench(worker)
+                return
             self.monitor.emit("worker_started", worker=worker.name, **asdict(info))
 
-    def handle_error(self, call: _Call, error: ray.exceptions.RayTaskError) -> None:
+    def handle_error(self, call: Call, error: ray.exceptions.RayTaskError) -> None:
         """Handle the error of a worker that is still alive."""
         cause = error.cause
+        if isinstance(cause, UnfitDeviceError):
+            call.worker.gpu = call.worker.gpu or cause.gpu
+            self.replace_worker(call, str(cause), alive=True)
+            return
         if isinstance(cause, InputError) or (
             isinstance(cause, DfshieldError) and call.unit is None
         ):
@@ -198,39 +195,45 @@ class TaskLoop:
         self.monitor.emit("worker_error", worker=call.worker.name, error=str(error))
         # The error may have left the process, or its GPU, in a bad state.
         origin = cause.origin if isinstance(cause, CodeError) else None
-        again = origin is not None and (call.unit, origin) in self.raised_before
-        if origin is not None:
-            self.raised_before.add((call.unit, origin))
-        self.replace_worker(call, reason_of(error), again=again)
+        self.replace_worker(call, reason_of(error), origin=origin, alive=True)
 
     def others_work(self, worker: PoolWorkerHandle) -> bool:
         """Return whether any other worker has started."""
         return any(other.info for other in self.workers.all if other is not worker)
 
-    def replace_worker(self, call: _Call, reason: str, *, again: bool = False) -> None:
+    def replace_worker(
+        self, call: Call, reason: str, *, origin: str | None = None, alive: bool = False
+    ) -> None:
         """Put the unit of a lost worker back into the queue, and start another worker.
 
         Args:
             call: the last of the lost worker.
             reason: why it was lost.
-            again: whether another worker has raised the same error; a third would raise it too.
+            origin: of the error that it raised, which a third worker would raise too if it is that
+                of a second one; None where the process or its GPU was lost.
+            alive: whether the process still holds its GPU.
         """
         worker, unit = call.worker, call.unit
         label = None if unit is None else self.task.label(unit)
         self.monitor.emit("worker_lost", worker=worker.name, unit=label, reason=reason)
         self.reader.withdraw_progress(worker.name, self.monitor)
         self.queue.forget(worker.name)
-        self.workers.drop(worker)
+        again = origin is not None and (unit, origin) in self.raised_before
+        self.raised_before.add((unit, origin))
+        kept_out = origin is None and self.keep_out(worker, unit)
+        benched = kept_out and alive
+        self.workers.bench(worker) if benched else self.workers.drop(worker)
         if unit is None:
             if again and not self.others_work(worker):
                 raise DfshieldError(f"workers cannot start: {format_repeated(reason)}")
-            if not worker.draining:
+            if not worker.draining and not benched:
                 self.restart(worker, reason)
             return
         if again:
             self.queue.done(unit)
-            self.give_up(worker, unit, DfshieldError(f"{label}: {format_repeated(reason)}"))
-        elif self.queue.put_back(unit, counted=not worker.draining):
+            why = format_repeated(reason, origin)
+            self.give_up(worker, unit, DfshieldError(f"{label}: {why}"))
+        elif self.queue.put_back(unit, counted=not worker.draining and not kept_out):
             self.monitor.retried()
             self.monitor.emit("unit_retried", unit=label)
             self.monitor.say(f"{worker.place} was lost ({reason}); {label} is begun again")
@@ -238,8 +241,22 @@ class TaskLoop:
         else:
             tried = f"given up after {self.queue.max_retries} retries"
             self.give_up(worker, unit, DfshieldError(f"{label}: {tried}: {reason}"))
-        if not worker.draining:
+        if not worker.draining and not benched:
             self.prepare(self.workers.add())
+
+    def keep_out(self, worker: PoolWorkerHandle, unit: Any) -> bool:
+        """Note a failure of a worker's GPU; return whether it gets no more work, if others do."""
+        gpus = self.workers.gpus
+        gpus.note_failure(worker.gpu, unit)
+        self.workers.end_bench()
+        if not gpus.is_out(worker.gpu) or not self.others_work(worker):
+            return False
+        for failed in gpus.failures(worker.gpu)[:-1]:
+            if failed is not None:
+                self.queue.forgive(failed)
+        self.monitor.emit("gpu_kept_out", worker=worker.name, gpu=worker.gpu)
+        self.monitor.say(f"{worker.place}: its GPU has failed twice and gets no more work")
+        return True
 
     def give_up(self, worker: PoolWorkerHandle, unit: Any, error: DfshieldError) -> None:
         """Note that a unit cannot be done; the work goes on with the others."""
@@ -269,7 +286,7 @@ class TaskLoop:
         for worker in self.workers.all:
             if worker.name not in busy:
                 ref: ray.ObjectRef[Any] = worker.actor.info.remote()
-                self.calls[ref] = _Call(worker)
+                self.calls[ref] = Call(worker)
 
     def say_if_waiting(self) -> None:
         """Tell the user if no worker has had a unit for a while."""

@@ -97,6 +97,11 @@ class WorkQueue(Generic[Unit]):
             heapq.heappush(self._untouched, group)
         return True
 
+    def forgive(self, unit: Unit) -> None:
+        """Let a failed try of a unit that is still to be done not count."""
+        if self._tries[unit] > 0:
+            self._tries[unit] -= 1
+
     def forget(self, worker: str) -> None:
         """Let any worker take up the group of one that is gone."""
         group = self._owned.pop(worker, None)

@@ -12,19 +12,29 @@ from ray.actor import ActorHandle
 
 from dfshield import __version__
 from dfshield.distributed.workers.code_errors import CodeError
+from dfshield.distributed.workers.device import free_memory, own_gpus, take_device, uuid_of
 from dfshield.distributed.workers.message_queue import RemoteMonitor
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, UnfitDeviceError, one_line
 from dfshield.runs import Engine, Job, Task, Worker
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """The node, process and GPUs of a worker."""
+    """The node, process and GPUs of a worker.
+
+    Attributes:
+        node: Ray's id of its node.
+        host: the node's name.
+        pid: its process id there.
+        gpus: Ray's ids of its GPUs.
+        uuid: that of the GPU it computes on; empty on CPUs.
+    """
 
     node: str
     host: str
     pid: int
     gpus: tuple[str, ...]
+    uuid: str = ""
 
 
 class PoolWorker:
@@ -34,10 +44,15 @@ class PoolWorker:
         name: the worker's.
         queue: handle of the `MessageQueue`.
         version: of dfshield on the driver.
+        share: of its GPU's memory that it may take.
     """
 
-    def __init__(self, name: str, queue: ActorHandle[Any], version: str) -> None:
+    def __init__(
+        self, name: str, queue: ActorHandle[Any], version: str, share: float = 1.0
+    ) -> None:
         self._driver_version = version
+        self._share = share
+        self._device = torch.device("cpu")
         self._monitor = RemoteMonitor(queue, name)
         self._objects: list[object] = []
         self._work: Callable[[Any], Any] | None = None
@@ -48,25 +63,28 @@ class PoolWorker:
         Raises:
             DfshieldError: as the task raised it; an `InputError` with the name of this machine,
                 also where dfshield or torch has another version than on the driver.
+            UnfitDeviceError: if its GPU cannot be computed on, or has no room for the task.
             CodeError: for any other error of the task.
         """
         engine.bind()
         self._work = None  # frees the memory of the last task first
-        worker = Worker(
-            torch.device(engine.device),
-            self._monitor,
-            put=self._objects.append,
-            preempted=self._monitor.preempted,
-        )
-        with _errors_of_worker():
+        free_memory()
+        with _errors_of_worker(), _errors_of_device():
             _require("dfshield", __version__, self._driver_version)
             _require("torch", str(torch.__version__), engine.torch)
+            self._device = take_device(engine, share=self._share)
+            worker = Worker(
+                self._device,
+                self._monitor,
+                put=self._objects.append,
+                preempted=self._monitor.preempted,
+            )
             self._work = task.prepare(worker)
-        return worker_info()
+        return self.info()
 
     def info(self) -> WorkerInfo:
         """Return where this worker is; the driver calls it to see that the worker is alive."""
-        return worker_info()
+        return worker_info(self._device)
 
     def do(self, unit: Hashable) -> tuple[tuple[object, bool], object]:
         """Do a unit.
@@ -118,10 +136,23 @@ def _errors_of_worker() -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{error} (on {os.uname().nodename}, where a worker runs)") from None
+    except UnfitDeviceError as error:
+        unfit = UnfitDeviceError(f"{error} (on {os.uname().nodename})")
+        unfit.gpu = "/".join([ray.get_runtime_context().get_node_id(), *own_gpus()])
+        raise unfit from None
     except DfshieldError:
         raise
     except Exception as error:
         raise CodeError.of(error) from error
+
+
+@contextmanager
+def _errors_of_device() -> Iterator[None]:
+    """Raise what comes of the GPU as such: no unit has been begun whose fault it might be."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        raise UnfitDeviceError(f"its GPU cannot be used now: {one_line(error)}") from error
 
 
 def get(ref: object) -> Any:
@@ -140,12 +171,13 @@ def get(ref: object) -> Any:
         ) from None
 
 
-def worker_info() -> WorkerInfo:
-    """Return node, process and GPUs of this process."""
+def worker_info(device: torch.device) -> WorkerInfo:
+    """Return node, process and GPUs of this process, which computes on a device."""
     context = ray.get_runtime_context()
     return WorkerInfo(
         node=context.get_node_id(),
         host=os.uname().nodename,
         pid=os.getpid(),
-        gpus=tuple(context.get_accelerator_ids().get("GPU", [])),
+        gpus=own_gpus(),
+        uuid=uuid_of(device),
     )

@@ -10,12 +10,25 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfshield import __version__
 from dfshield.distributed.cluster.capacity import Capacity
+from dfshield.distributed.workers.gpu_record import GpuRecord
 from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.worker import PoolWorker, WorkerInfo
 
 # A trial of Ray Tune has a placement group, with no room for the workers that it starts.
 _NO_GROUP: Any = None
 _OUTSIDE = PlacementGroupSchedulingStrategy(_NO_GROUP)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a worker under way: of a unit, or (unit None) of ``prepare`` or ``info``.
+
+    ``object_ref`` refers to what the unit gives to `Worker.put`.
+    """
+
+    worker: "PoolWorkerHandle"
+    unit: Any = None
+    object_ref: object = None
 
 
 @dataclass(eq=False)
@@ -31,6 +44,7 @@ class PoolWorkerHandle:
             have been.
         info: where it is, once it has started.
         draining: whether its node is about to be taken away.
+        gpu: the name of its GPU, once that is known; empty on CPUs.
     """
 
     name: str
@@ -39,6 +53,7 @@ class PoolWorkerHandle:
     late: bool = False
     info: WorkerInfo | None = None
     draining: bool = False
+    gpu: str = ""
 
     @property
     def place(self) -> str:
@@ -52,12 +67,18 @@ class PoolWorkers:
     Args:
         capacity: what each takes, and how many the cluster has capacity for.
         reader: of their messages.
+
+    Attributes:
+        benched: workers that get no work and hold their GPUs, so that Ray gives them to no other.
+        gpus: which of them fail.
     """
 
     def __init__(self, capacity: Capacity, reader: MessageReader) -> None:
         self.capacity = capacity
         self._reader = reader
         self._handles: list[PoolWorkerHandle] = []
+        self.benched: list[PoolWorkerHandle] = []
+        self.gpus = GpuRecord()
         self._numbers = count()
 
     @property
@@ -70,11 +91,15 @@ class PoolWorkers:
         """The workers whose nodes are not about to be taken away."""
         return [worker for worker in self._handles if not worker.draining]
 
+    def num_wanted(self) -> int:
+        """Return how many workers there should be now, beside those on the bench."""
+        return self.capacity.num_workers() - len(self.benched)
+
     def fill(self, most: int) -> None:
         """Start workers until the capacity, or ``most``, is reached."""
         self.capacity.head.wait()
         available = self.capacity.available()
-        for number in range(len(self._handles), min(most, self.capacity.num_workers())):
+        for number in range(len(self._handles), min(most, self.num_wanted())):
             self.add(late=number >= available)
 
     def add(self, *, failed_starts: int = 0, late: bool = True) -> PoolWorkerHandle:
@@ -88,7 +113,7 @@ class PoolWorkers:
             max_restarts=0,  # the pool retries units itself, on any worker that is free
             max_task_retries=0,
             scheduling_strategy=_OUTSIDE,
-        ).remote(name, self._reader.queue, __version__)
+        ).remote(name, self._reader.queue, __version__, self.capacity.plan.num_gpus or 1.0)
         worker = PoolWorkerHandle(name, started, failed_starts, late)
         self._handles.append(worker)
         return worker
@@ -98,7 +123,18 @@ class PoolWorkers:
         ray.kill(worker.actor)
         self._handles.remove(worker)
 
+    def bench(self, worker: PoolWorkerHandle) -> None:
+        """Let a worker hold its GPU and do no work."""
+        self._handles.remove(worker)
+        self.benched.append(worker)
+
+    def end_bench(self) -> None:
+        """Kill the workers on the bench whose GPUs are not at fault after all."""
+        for worker in [w for w in self.benched if not self.gpus.is_out(w.gpu)]:
+            ray.kill(worker.actor)
+            self.benched.remove(worker)
+
     def release(self) -> None:
-        """Kill all workers, which frees their GPUs."""
+        """Kill all workers, which frees their GPUs, but those on the bench."""
         for worker in self.all:
             self.drop(worker)

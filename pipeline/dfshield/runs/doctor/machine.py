@@ -16,6 +16,7 @@ import torch
 from dfshield import __version__
 from dfshield.config import Config
 from dfshield.errors import DfshieldError, InputError, counted
+from dfshield.runs.doctor.gpus import CudaReport, look_at_gpus
 from dfshield.runs.inputs.attack_plans import attacks_of
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.layout import RunLayout
@@ -71,7 +72,15 @@ def examine_machine() -> list[Check]:
         check("python", HERE, platform.python_version()),
         check("dfshield", HERE, __version__),
         check("torch", HERE, f"{torch.__version__}, {built}, sees {counted(gpus, 'GPU')}"),
+        *_gpus(look_at_gpus()),
     ]
+
+
+def _gpus(cuda: CudaReport) -> Iterator[Check]:
+    """Look at NVIDIA's GPUs, where the machine has any."""
+    if cuda.driver or cuda.gpus:
+        bad = cuda.unusable or (cuda.format() if cuda.usable < len(cuda.gpus) else "")
+        yield check("GPUs", HERE, cuda.format(), warning=bad)
 
 
 def existing_folder(config: Config) -> Folder:

@@ -7,6 +7,7 @@ import torch
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.gpu_memory import full_gpu_told
 from dfshield.runs.execution.interrupt import deferred_interrupt
 from dfshield.runs.execution.protocol import (
     Done,
@@ -48,13 +49,15 @@ class InProcessExecutor:
             return
         objects: list[object] = []
         failures: list[DfshieldError] = []
-        work = task.prepare(_worker(engine, monitor, objects.append))
+        with full_gpu_told():
+            work = task.prepare(_worker(engine, monitor, objects.append))
         for unit in units:
             objects.clear()
             names = {"worker": Done.worker, "unit": task.label(unit)}
             monitor.emit("unit_started", **names)
             try:
-                result = work(unit)
+                with full_gpu_told():
+                    result = work(unit)
             except InputError:
                 raise
             except DfshieldError as error:
@@ -67,12 +70,13 @@ class InProcessExecutor:
 
     def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do the job here; see `Executor`."""
-        return job.run(_worker(engine, monitor, lambda _: None))
+        with full_gpu_told():
+            return job.run(_worker(engine, monitor, lambda _: None))
 
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job here, as a group of one; see `Executor`."""
         engine.bind()
-        with deferred_interrupt() as stop:
+        with deferred_interrupt() as stop, full_gpu_told():
             job.run(
                 GroupWorker(
                     device=torch.device(engine.device),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dfshield.brief import Brief
 from dfshield.config import Config
-from dfshield.errors import InputError
+from dfshield.errors import InputError, UnfitDeviceError
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.sweep.plan import Trial, source_key, training_seeds
 from dfshield.runs.sweep.record import TrialRecord
@@ -105,7 +105,14 @@ class InProcessRunner:
                 return
             source = sources[source_key(trial.config)]
             root = Folder.at(study.root)
-            ended(run_trial(trial, source, root=root, executor=self._executor, replan=study.replan))
+            try:
+                record = run_trial(
+                    trial, source, root=root, executor=self._executor, replan=study.replan
+                )
+            except UnfitDeviceError as error:
+                monitor.say(f"{trial.name}: {error}; the next command goes on with it")
+                continue
+            ended(record)
 
 
 def in_memory(source: Source, put: Callable[[pa.Table], object]) -> Source:

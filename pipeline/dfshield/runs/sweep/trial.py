@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from dfshield.errors import DfshieldError, one_line
+from dfshield.errors import DfshieldError, UnfitDeviceError, one_line
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import flatten
@@ -56,7 +54,8 @@ def run_trial(
 ) -> TrialRecord:
     """Train and measure the student of a trial, going on from where an earlier command came to.
 
-    Errors of a trial are results: they are recorded.
+    Errors of a trial are results: they are recorded. That its GPU cannot be used is none, since it
+    may pass: the trial stays as one that has begun.
 
     Args:
         trial: what it is.
@@ -66,6 +65,9 @@ def run_trial(
         on_epoch: called with the number of epochs done and the metrics on the hold-out; what it
             raises ends the trial.
         replan: go on under another engine than the trial was begun with.
+
+    Raises:
+        UnfitDeviceError: if its GPU is full, busy or faulty.
     """
     folder = trial_folder(root, trial.name)
     before = read_trial(root, trial.name)
@@ -82,7 +84,9 @@ def run_trial(
             trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
         )
         found["state"] = "done"
-    except (DfshieldError, MemoryError, torch.OutOfMemoryError) as error:
+    except UnfitDeviceError:
+        raise
+    except (DfshieldError, MemoryError) as error:
         found = {"state": "failed", "reason": one_line(error)}
     found |= {"epochs": len(epochs_of(folder)), "seconds": worked_seconds(folder)}
     record = record.model_copy(update=found)

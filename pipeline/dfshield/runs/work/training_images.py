@@ -18,7 +18,7 @@ from dfshield.storage import (
     TensorLayout,
 )
 
-GPU_SHARE = 0.5
+GPU_SHARE = 0.4
 """How much of a GPU's free memory images may take; the rest is for the passes."""
 
 
