@@ -71,8 +71,8 @@ def require_compiled(attempt: Callable[[], object], what: str, device: torch.dev
         torch.OutOfMemoryError: as it comes, since it says nothing about compiling.
         torch.AcceleratorError: likewise: this process cannot use its GPU any more.
     """
-    from torch._dynamo import config  # noqa: PLC0415  seconds, which only compiled work needs
-    from torch._dynamo.exc import FailOnRecompileLimitHit  # noqa: PLC0415
+    from torch._dynamo import config  # seconds, which only compiled work needs
+    from torch._dynamo.exc import FailOnRecompileLimitHit
 
     try:
         with config.patch(fail_on_recompile_limit_hit=True):

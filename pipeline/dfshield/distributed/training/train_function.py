@@ -15,7 +15,7 @@ from dfshield.distributed.workers.code_errors import CodeError, format_repeated
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.distributed.workers.worker import get, worker_info
 from dfshield.errors import DfshieldError
-from dfshield.runs import Engine, GroupJob, GroupWorker, SilentMonitor
+from dfshield.runs import Engine, GroupJob, GroupWorker, Reproducibility, SilentMonitor
 from dfshield.training import TorchWorkerGroup
 
 GROUP_STARTED = "group_started"
@@ -68,7 +68,9 @@ def train_function(config: Mapping[str, Any]) -> None:
         preempted=remote.preempted,
     )
     try:
-        job.run(worker)
+        engine.require_accelerator()
+        with Reproducibility(engine, remote, f"rank-{rank}").watched():
+            job.run(worker)
     except DfshieldError as error:
         ray.get(queue.fail.remote(error))
         raise  # so that Ray Train ends the other workers, which wait for this one

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from dfshield.engine.numerics import accelerator_of
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.interrupt import deferred_interrupt
@@ -19,6 +20,7 @@ from dfshield.runs.execution.protocol import (
     Worker,
     raise_failures,
 )
+from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.watching.events import Monitor
 from dfshield.training import SingleWorker
 
@@ -28,10 +30,12 @@ class InProcessExecutor:
 
     def engine(self) -> Engine:
         """Return this process's engine: the GPU if there is one, all cores otherwise."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         return Engine(
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device,
             threads=torch.get_num_threads(),
             torch=torch.__version__,
+            accelerator=accelerator_of(torch.device(device)),
         )
 
     def map(
@@ -48,13 +52,16 @@ class InProcessExecutor:
             return
         objects: list[object] = []
         failures: list[DfshieldError] = []
-        work = task.prepare(_worker(engine, monitor, objects.append))
+        reproducibility = Reproducibility(engine, monitor, Done.worker)
+        with reproducibility.watched():
+            work = task.prepare(_worker(engine, monitor, objects.append))
         for unit in units:
             objects.clear()
             names = {"worker": Done.worker, "unit": task.label(unit)}
             monitor.emit("unit_started", **names)
             try:
-                result = work(unit)
+                with reproducibility.watched():
+                    result = work(unit)
             except InputError:
                 raise
             except DfshieldError as error:
@@ -67,12 +74,15 @@ class InProcessExecutor:
 
     def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do the job here; see `Executor`."""
-        return job.run(_worker(engine, monitor, lambda _: None))
+        with Reproducibility(engine, monitor, Done.worker).watched():
+            return job.run(_worker(engine, monitor, lambda _: None))
 
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job here, as a group of one; see `Executor`."""
         engine.bind()
-        with deferred_interrupt() as stop:
+        engine.require_accelerator()
+        watched = Reproducibility(engine, monitor, Done.worker).watched()
+        with deferred_interrupt() as stop, watched:
             job.run(
                 GroupWorker(
                     device=torch.device(engine.device),
@@ -93,4 +103,5 @@ class InProcessExecutor:
 
 def _worker(engine: Engine, monitor: Monitor, put: Callable[[object], None]) -> Worker:
     engine.bind()
+    engine.require_accelerator()
     return Worker(device=torch.device(engine.device), monitor=monitor, put=put)
