@@ -32,8 +32,6 @@ class Engine:
             products a GPU rounds) or ``bfloat16``.
         compiled: whether the network is compiled.
         batches_per_pass: how many batches share a forward pass.
-        graphed: whether the plain passes are captured once as a CUDA graph and replayed: the same
-            kernels, started together.
         accelerator: the GPU; None for work on CPUs.
     """
 
@@ -43,15 +41,13 @@ class Engine:
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compiled: bool = False
     batches_per_pass: int = 1
-    graphed: bool = False
     accelerator: Accelerator | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine as it stands in a manifest, without what only GPUs have."""
+        """Return the engine as it stands in a manifest, without a GPU where it has none."""
         value = asdict(self)
-        for name in ("graphed", "accelerator"):
-            if not value[name]:
-                del value[name]
+        if self.accelerator is None:
+            del value["accelerator"]
         return value
 
     @classmethod
