@@ -74,8 +74,23 @@ def torch_generators(seed: int, device: torch.device) -> Iterator[None]:
 
     The generators of the CPU and of ``device`` are as before afterwards.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch_generators_kept(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            torch.cuda.default_generators[_index(device)].manual_seed(seed)
         yield
+
+
+@contextmanager
+def torch_generators_kept(device: torch.device) -> Iterator[None]:
+    """Let the global generators of the CPU and of ``device`` be as before after the block.
+
+    Those of other GPUs are not touched, which would wake every GPU of the machine.
+    """
+    with torch.random.fork_rng(devices=[_index(device)] if device.type == "cuda" else []):
+        yield
+
+
+def _index(device: torch.device) -> int:
+    """Return the number of a GPU; without one, of the GPU that is current."""
+    return torch.cuda.current_device() if device.index is None else device.index

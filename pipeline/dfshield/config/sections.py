@@ -30,7 +30,7 @@ class ThreatConfig(Section):
 class EngineConfig(Section):
     """How the work is computed: the same mathematics, to within rounding, at another speed."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
         "auto",
         description="Of convolutions and matrix products. auto: bfloat16 where compiled work runs "
         "on a CPU that multiplies in it, else float32.",

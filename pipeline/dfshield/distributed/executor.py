@@ -11,7 +11,7 @@ from dfshield.distributed.cluster.address import AUTO
 from dfshield.distributed.cluster.session import Node, RaySession
 from dfshield.distributed.cluster.survey import require_usable, survey
 from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
-from dfshield.runs import Done, Engine, GroupJob, Job, Monitor, Task
+from dfshield.runs import AcceleratorJob, Done, Engine, GroupJob, Job, Monitor, SilentMonitor, Task
 from dfshield.runs.doctor.gpus import why_no_cuda
 from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
@@ -90,8 +90,15 @@ class RayExecutor:
         self._session.close()
 
     def engine(self) -> Engine:
-        """Return the engine of the cluster's workers."""
-        return self._start().engine
+        """Return the engine of the cluster's workers; which GPU they have, one of them is asked."""
+        started = self._start()
+        if started.engine.device == "cuda" and started.engine.accelerator is None:
+            found = started.pool.run(
+                AcceleratorJob(), engine=started.engine, monitor=SilentMonitor()
+            )
+            started = replace(started, engine=replace(started.engine, accelerator=found))
+            self._started = started
+        return started.engine
 
     def map(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dfshield.attacks import frozen, in_float32
 from dfshield.classifiers import batchnorm_layers
-from dfshield.engine.acceleration import Acceleration, can_compile, in_one_layout
+from dfshield.engine.acceleration import Acceleration, in_one_layout, require_compiled
 from dfshield.engine.fused_batchnorm import fuse, fusible
 
 
@@ -26,6 +26,9 @@ class AcceleratedModel(nn.Module):
         image_shape: (c, h, w).
         full_size: images in a batch that is worth compiling for.
         acceleration: what is allowed.
+
+    Raises:
+        CompilationError: if its passes are to be compiled and cannot be.
     """
 
     def __init__(
@@ -44,11 +47,9 @@ class AcceleratedModel(nn.Module):
         self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
         self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
-        images = torch.zeros(full_size, *image_shape, device=self._device)
-        if acceleration.compiled and not can_compile(
-            lambda: self._try_eval(images), "this classifier"
-        ):
-            self._eval_pass = self._logits
+        if acceleration.compiled:
+            images = torch.zeros(full_size, *image_shape, device=self._device)
+            require_compiled(lambda: self._try_eval(images), "this classifier", self._device)
 
     def train(self, mode: bool = True) -> "AcceleratedModel":
         """Change the mode; in eval mode, weights and buffers count as they are now."""

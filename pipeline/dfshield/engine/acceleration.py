@@ -1,6 +1,5 @@
 """How the same mathematics is computed faster: in lower precision, compiled, channels last."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,8 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.checks import one_of
+from dfshield.errors import InputError
 
 Precision = Literal["float32", "bfloat16"]
+
+
+class CompilationError(InputError):
+    """Compiled code, which the work is bound to, cannot be built or run on this machine."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +54,47 @@ class Acceleration:
         return torch.compile(function, dynamic=False) if self.compiled else function
 
 
-def can_compile(attempt: Callable[[], object], what: str) -> bool:
-    """Return whether compiled code can be built and run, warning if it cannot.
+def require_compiled(attempt: Callable[[], object], what: str, device: torch.device) -> None:
+    """Build compiled code and run it once, so that it is known to run before work relies on it.
+
+    The compiler keeps code for a few models in a process and would compute further ones without,
+    to other bytes and without a word. Here it forgets those that it has, which are compiled anew
+    when they are next called.
 
     Args:
-        attempt: builds it and runs it once, forward and backward.
-        what: what is compiled, for the warning.
+        attempt: builds it and runs it, forward and backward.
+        what: what is compiled, for the message.
+        device: where it runs.
+
+    Raises:
+        CompilationError: if it cannot be built or does not run.
+        torch.OutOfMemoryError: as it comes, since it says nothing about compiling.
+        torch.AcceleratorError: likewise: this process cannot use its GPU any more.
     """
+    from torch._dynamo import config  # seconds, which only compiled work needs
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
     try:
-        attempt()
-    except Exception as error:  # noqa: BLE001  compilers fail with errors of every kind
+        with config.patch(fail_on_recompile_limit_hit=True):
+            try:
+                _run(attempt, device)
+            except FailOnRecompileLimitHit:
+                torch.compiler.reset()
+                _run(attempt, device)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        warnings.warn(
-            f"{what} could not be compiled and is computed without: {lines[0]}", stacklevel=2
-        )
-        return False
-    return True
+        raise CompilationError(
+            f"{what} cannot be compiled here: {lines[0]}; torch.compile needs a C++ compiler: "
+            "install one, or begin with engine.compile=false"
+        ) from error
+
+
+def _run(attempt: Callable[[], object], device: torch.device) -> None:
+    attempt()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # where what goes wrong on a GPU shows
 
 
 def channels_last(module: nn.Module) -> nn.Module:

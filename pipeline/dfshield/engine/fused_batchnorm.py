@@ -1,6 +1,7 @@
 """BatchNorm for the fast paths: its input read once for its moments and once to be normalised."""
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -127,12 +128,21 @@ def fusible(layer: _BatchNorm) -> bool:
 
 def fuse(layer: _BatchNorm) -> FusedBatchNorm:
     """Let a `fusible` layer compute as `FusedBatchNorm` does, with the tensors that it has."""
-    cls = type(layer)
-    layer.__class__ = type(f"Fused{cls.__name__}", (FusedBatchNorm, cls), {})
+    layer.__class__ = _fused_class(type(layer))
     assert isinstance(layer, FusedBatchNorm)
     assert layer.running_var is not None
     layer.register_buffer("scale", torch.empty_like(layer.running_var), persistent=False)
     return layer
+
+
+@cache
+def _fused_class(cls: type[_BatchNorm]) -> type[FusedBatchNorm]:
+    """Return the one fused class of a class of layers.
+
+    One, since compiled code is found again by the classes of a model's layers: with a class of its
+    own per layer, every model of a process would be compiled anew.
+    """
+    return type(f"Fused{cls.__name__}", (FusedBatchNorm, cls), {})
 
 
 def _per_channel(features: Tensor) -> list[int]:

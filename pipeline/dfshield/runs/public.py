@@ -10,6 +10,7 @@ from dfshield.runs.execution.interrupt import (
     stop_signals_go_to,
 )
 from dfshield.runs.execution.protocol import (
+    AcceleratorJob,
     Done,
     Executor,
     GroupJob,
@@ -19,6 +20,7 @@ from dfshield.runs.execution.protocol import (
     Worker,
     raise_failures,
 )
+from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.export.export import ExportReport, export_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run
@@ -30,6 +32,7 @@ from dfshield.runs.watching.status import run_status
 
 __all__ = [
     "STAGES",
+    "AcceleratorJob",
     "Done",
     "Engine",
     "Executor",
@@ -40,6 +43,7 @@ __all__ = [
     "Job",
     "Monitor",
     "Observer",
+    "Reproducibility",
     "Resynthesis",
     "Run",
     "RunLayout",

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dfshield.classifiers import answer_of, batchnorm_layers
-from dfshield.engine.acceleration import Acceleration, can_compile, channels_last, in_one_layout
+from dfshield.engine.acceleration import (
+    Acceleration,
+    channels_last,
+    in_one_layout,
+    require_compiled,
+)
 from dfshield.engine.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
 from dfshield.synthesis.base import OnIteration
 from dfshield.synthesis.draws import BatchDraws
@@ -43,10 +48,6 @@ class GroupStatistics(FeatureStatistics):
         self._records: list[_Record] = []
         for layer in self._layers:
             layer.register_forward_pre_hook(self._record)
-
-    def reset(self) -> None:
-        """Drop the records of a pass that was not finished."""
-        self._records = []
 
     def loss(self) -> Float[Tensor, " g"]:
         """Return equation 4 for each batch; see `FeatureStatistics.loss`."""
@@ -85,6 +86,9 @@ class BatchedInversion:
         size: images in a batch.
         acceleration: what is allowed.
         image_shape: (c, h, w).
+
+    Raises:
+        CompilationError: if the pass is to be compiled and cannot be.
     """
 
     def __init__(
@@ -108,12 +112,12 @@ class BatchedInversion:
         probe = in_one_layout(torch.zeros(groups * size, *image_shape, device=self._device))
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
-        if acceleration.compiled and not can_compile(
-            lambda: self._gradient(probe, labels, weights),
-            "the inversion of this classifier",
-        ):
-            self._objective = self._terms
-            self._statistics.reset()
+        if acceleration.compiled:
+            require_compiled(
+                lambda: self._gradient(probe, labels, weights),
+                "the inversion of this classifier",
+                self._device,
+            )
 
     def _terms(
         self,

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
-from dfshield.engine.acceleration import Acceleration, can_compile, in_one_layout
+from dfshield.engine.acceleration import Acceleration, in_one_layout, require_compiled
+from dfshield.seeds import torch_generators_kept
 from dfshield.training.batchnorm import BatchNormRecords
 
 
@@ -53,10 +54,8 @@ class AcceleratedStudent(AcceleratedModel):
         self._train_pass = acceleration.compile(self._logits_and_statistics)
         images = torch.zeros(full_size, *image_shape, device=self._device)
         self._order = self._order_of(images[:2])
-        if acceleration.compiled and not can_compile(
-            lambda: self._try_training(images), "this student"
-        ):
-            self._train_pass = self._logits_and_statistics
+        if acceleration.compiled:
+            require_compiled(lambda: self._try_training(images), "this student", self._device)
 
     def train_pass(
         self, images: Float[Tensor, "n c h w"]
@@ -84,7 +83,7 @@ class AcceleratedStudent(AcceleratedModel):
     def _order_of(self, images: Tensor) -> tuple[int, ...]:
         """Return the layers in the order of their records."""
         self.train()
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch_generators_kept(self._device):
             self._logits(images)
         order = tuple(index for index, *_ in self._recorded)
         self._recorded.clear()
@@ -92,6 +91,6 @@ class AcceleratedStudent(AcceleratedModel):
 
     def _try_training(self, images: Tensor) -> None:
         weights = [p for p in self._twin.parameters() if p.requires_grad]
-        with torch.random.fork_rng():
+        with torch_generators_kept(self._device):
             logits, _ = self.train_pass(images)
             torch.autograd.grad(logits.sum(), weights, allow_unused=True)

@@ -17,7 +17,7 @@ from dfshield.distributed.workers.device import limit_compilers, wait_for_memory
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.distributed.workers.worker import get, worker_info
 from dfshield.errors import DfshieldError, UnfitDeviceError
-from dfshield.runs import Engine, GroupJob, GroupWorker, SilentMonitor
+from dfshield.runs import Engine, GroupJob, GroupWorker, Reproducibility, SilentMonitor
 from dfshield.training import TorchWorkerGroup
 
 GROUP_STARTED = "group_started"
@@ -72,9 +72,11 @@ def train_function(config: Mapping[str, Any]) -> None:
         preempted=remote.preempted,
     )
     try:
+        engine.require_accelerator()
         _require_gpus(group, device)
         wait_for_memory(device)
-        job.run(worker)
+        with Reproducibility(engine, remote, f"rank-{rank}").watched():
+            job.run(worker)
     except UnfitDeviceError as error:
         raise CodeError(str(error), None) from error  # another try may find another GPU
     except DfshieldError as error:

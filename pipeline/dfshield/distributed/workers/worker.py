@@ -15,7 +15,7 @@ from dfshield.distributed.workers.code_errors import CodeError
 from dfshield.distributed.workers.device import free_memory, own_gpus, take_device, uuid_of
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.errors import DfshieldError, InputError, UnfitDeviceError, one_line
-from dfshield.runs import Engine, Job, Task, Worker
+from dfshield.runs import Engine, Job, Reproducibility, Task, Worker
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,34 @@ class PoolWorker:
     def __init__(
         self, name: str, queue: ActorHandle[Any], version: str, share: float = 1.0
     ) -> None:
+        self._name = name
         self._driver_version = version
         self._share = share
         self._device = torch.device("cpu")
         self._monitor = RemoteMonitor(queue, name)
         self._objects: list[object] = []
         self._work: Callable[[Any], Any] | None = None
+        self._reproducibility: Reproducibility | None = None
 
     def prepare(self, task: Task[Hashable, object], engine: Engine) -> WorkerInfo:
         """Load what all units of a task need; return where this worker is.
 
         Raises:
             DfshieldError: as the task raised it; an `InputError` with the name of this machine,
-                also where dfshield or torch has another version than on the driver.
+                also where dfshield or torch has another version than on the driver, or the GPU is
+                another one than that of the engine.
             UnfitDeviceError: if its GPU cannot be computed on, or has no room for the task.
             CodeError: for any other error of the task.
         """
         engine.bind()
         self._work = None  # frees the memory of the last task first
         free_memory()
-        with _errors_of_worker(), _errors_of_device():
+        self._reproducibility = Reproducibility(engine, self._monitor, self._name)
+        with _errors_of_worker(), _errors_of_device(), self._reproducibility.watched():
             _require("dfshield", __version__, self._driver_version)
             _require("torch", str(torch.__version__), engine.torch)
             self._device = take_device(engine, share=self._share)
+            engine.require_accelerator()
             worker = Worker(
                 self._device,
                 self._monitor,
@@ -98,9 +103,10 @@ class PoolWorker:
             CodeError: for any other error of the task.
         """
         assert self._work is not None
+        assert self._reproducibility is not None
         self._objects.clear()
         try:
-            with _errors_of_worker():
+            with _errors_of_worker(), self._reproducibility.watched():
                 result = self._work(unit)
         finally:
             self._monitor.flush()  # its messages reach the driver before its result does

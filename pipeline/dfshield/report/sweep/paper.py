@@ -70,8 +70,8 @@ def paper_cells(data: SweepData) -> tuple[PaperCell | None, ...]:
 
     A cell is the same when data set, model and norm are, and λ1, λ2, τ, K and ε stand where a table
     has them: all but those that it moves at the paper's defaults. Nothing else may be swept, nor
-    may the training have an ingredient that the paper's has not; ``recipe_differences`` tells what else is not as in the paper. Where two tables have the cell,
-    that of the swept keys is taken.
+    may the training have an ingredient that the paper's has not; ``recipe_differences`` tells what
+    else is not as in the paper. Where two tables have the cell, that of the swept keys is taken.
     """
     settings = settings_of(data)
     place = _place(data)

@@ -3,11 +3,18 @@
 import ctypes
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from dfshield.engine.acceleration import Acceleration, Precision
+from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.numerics import (
+    Accelerator,
+    accelerator_of,
+    make_deterministic,
+    set_float32_products,
+)
+from dfshield.errors import InputError
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -21,38 +28,67 @@ class Engine:
         device: ``cpu`` or ``cuda``.
         threads: intra-op threads of each worker, which CPU results depend on.
         torch: version of torch.
-        precision: of the forward and backward passes.
+        precision: of the forward and backward passes: IEEE ``float32``, ``tf32`` (float32 whose
+            products a GPU rounds) or ``bfloat16``.
         compiled: whether the network is compiled.
         batches_per_pass: how many batches share a forward pass.
+        accelerator: the GPU; None for work on CPUs.
     """
 
     device: str
     threads: int
     torch: str
-    precision: Precision = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     compiled: bool = False
     batches_per_pass: int = 1
+    accelerator: Accelerator | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine as it stands in a manifest."""
-        return asdict(self)
+        """Return the engine as it stands in a manifest, without a GPU where it has none."""
+        value = asdict(self)
+        if self.accelerator is None:
+            del value["accelerator"]
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Engine":
         """Return the engine that `to_json` described."""
-        return cls(**value)
+        of_gpu = value.get("accelerator")
+        return cls(**{**value, "accelerator": Accelerator(**of_gpu) if of_gpu else None})
 
     @property
     def acceleration(self) -> Acceleration:
-        """What of it the algorithms are told."""
-        return Acceleration(self.precision, self.compiled)
+        """What of it the algorithms are told; `bind` sees to the rest."""
+        precision = "bfloat16" if self.precision == "bfloat16" else "float32"
+        return Acceleration(precision, self.compiled)
 
     def bind(self) -> None:
         """Let this process compute as the engine says."""
         _keep_freed_memory()
         torch.set_num_threads(self.threads)
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
+        set_float32_products(tf32=self.precision == "tf32")
+        if self.device == "cuda":
+            make_deterministic()
+        if self.compiled:
+            # What is compiled after the first pass of a model must not be left out silently either.
+            from torch._dynamo import config  # seconds, which others do without
+
+            config.fail_on_recompile_limit_hit = True
+
+    def require_accelerator(self) -> None:
+        """Check that this process's GPU is the one that the work is bound to.
+
+        Raises:
+            InputError: if it is another model, or has another cuDNN.
+        """
+        if self.accelerator is None:
+            return
+        here = accelerator_of(torch.device(self.device))
+        if here is not None and here != self.accelerator:
+            raise InputError(
+                f"the GPU here is {here.format()}, but the work was begun on "
+                f"{self.accelerator.format()}, whose numbers differ: use GPUs of that model"
+            )
 
 
 def _keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from dfshield.engine.numerics import accelerator_of
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.gpu_memory import full_gpu_told
@@ -20,6 +21,7 @@ from dfshield.runs.execution.protocol import (
     Worker,
     raise_failures,
 )
+from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.watching.events import Monitor
 from dfshield.training import SingleWorker
 
@@ -29,10 +31,12 @@ class InProcessExecutor:
 
     def engine(self) -> Engine:
         """Return this process's engine: the GPU if there is one, all cores otherwise."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         return Engine(
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device,
             threads=torch.get_num_threads(),
             torch=torch.__version__,
+            accelerator=accelerator_of(torch.device(device)),
         )
 
     def map(
@@ -49,14 +53,15 @@ class InProcessExecutor:
             return
         objects: list[object] = []
         failures: list[DfshieldError] = []
-        with full_gpu_told():
+        reproducibility = Reproducibility(engine, monitor, Done.worker)
+        with full_gpu_told(), reproducibility.watched():
             work = task.prepare(_worker(engine, monitor, objects.append))
         for unit in units:
             objects.clear()
             names = {"worker": Done.worker, "unit": task.label(unit)}
             monitor.emit("unit_started", **names)
             try:
-                with full_gpu_told():
+                with full_gpu_told(), reproducibility.watched():
                     result = work(unit)
             except InputError:
                 raise
@@ -70,13 +75,15 @@ class InProcessExecutor:
 
     def run(self, job: Job[Result], *, engine: Engine, monitor: Monitor) -> Result:
         """Do the job here; see `Executor`."""
-        with full_gpu_told():
+        with full_gpu_told(), Reproducibility(engine, monitor, Done.worker).watched():
             return job.run(_worker(engine, monitor, lambda _: None))
 
     def run_group(self, job: GroupJob, *, engine: Engine, monitor: Monitor) -> None:
         """Do the job here, as a group of one; see `Executor`."""
         engine.bind()
-        with deferred_interrupt() as stop, full_gpu_told():
+        engine.require_accelerator()
+        watched = Reproducibility(engine, monitor, Done.worker).watched()
+        with deferred_interrupt() as stop, full_gpu_told(), watched:
             job.run(
                 GroupWorker(
                     device=torch.device(engine.device),
@@ -97,4 +104,5 @@ class InProcessExecutor:
 
 def _worker(engine: Engine, monitor: Monitor, put: Callable[[object], None]) -> Worker:
     engine.bind()
+    engine.require_accelerator()
     return Worker(device=torch.device(engine.device), monitor=monitor, put=put)

@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
+from dfshield.engine.numerics import Accelerator, accelerator_of
 from dfshield.errors import DfshieldError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.watching.events import Monitor
@@ -96,6 +97,15 @@ class Job(Protocol[ResultCo]):
     def run(self, worker: Worker) -> ResultCo:
         """Do it."""
         ...
+
+
+@dataclass(frozen=True)
+class AcceleratorJob:
+    """Tells which GPU a worker has."""
+
+    def run(self, worker: Worker) -> Accelerator | None:
+        """Return the GPU that the worker computes on."""
+        return accelerator_of(worker.device)
 
 
 @runtime_checkable

@@ -22,7 +22,8 @@ def run_status(location: str) -> dict[str, Any]:
 
     Those that are done for each seed stand in ``seeds``, one mapping a seed.
 
-    ``remarks`` say of a reported run what its students were not measured on.
+    ``remarks`` say of a reported run what its students were not measured on, and of any run which
+    of its operations give other bytes each time.
 
     Raises:
         InputError: if the folder is not that of a run.
@@ -54,8 +55,17 @@ def run_status(location: str) -> dict[str, Any]:
         "last_event": events[-1] if events else None,
         **once,
         "seeds": seeds,
-        "remarks": [remark] if remark else [],
+        "remarks": [*([remark] if remark else []), *_not_reproducible(events)],
     }
+
+
+def _not_reproducible(events: list[dict[str, Any]]) -> Iterator[str]:
+    found = [e.get("operation") for e in events if e["event"] == "not_reproducible"]
+    for operation in dict.fromkeys(found):
+        yield (
+            f"not byte-reproducible: {operation} has no deterministic implementation on the GPUs "
+            "that it ran on"
+        )
 
 
 def status_lines(state: Mapping[str, Any]) -> Iterator[tuple[str, Line]]:
