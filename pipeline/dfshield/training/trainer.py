@@ -15,7 +15,7 @@ from dfshield.checks import at_least
 from dfshield.classifiers import gradients, load_state, modes_kept, require_logits
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
-from dfshield.seeds import RngStream, derived_seed, generator, torch_generators, whole_seed
+from dfshield.seeds import RngStream, derived_seed, torch_generators, whole_seed
 from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.averaging import StudentAverage
 from dfshield.training.gradrefine import GradRefine
@@ -132,6 +132,7 @@ class AdversarialTrainer:
             num_batches=at_least(1, num_batches, "num_batches"),
             batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
             seed=self.seed,
+            draw=inner.start_noise,
             group=self.group,
             device=self._device,
         )
@@ -214,12 +215,12 @@ class AdversarialTrainer:
         done = []
         for in_pass in self._batches.passes(self.epoch, self.update):
             images = [self._passes.pixels(batch.images) for batch in in_pass]
-            place = (self.seed, RngStream.TRAINING, self.epoch)
             with torch_generators(self._torch_seed(in_pass[0].number), self._device):
                 attacked = self.inner.perturb_batches(
                     self.attacked,
                     images,
-                    generators=[generator(*place, batch.number) for batch in in_pass],
+                    generators=[batch.generator for batch in in_pass],
+                    noise=[batch.noise for batch in in_pass],
                     teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
                     labels=torch.cat([batch.labels for batch in in_pass]),
                 )
