@@ -3,17 +3,27 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from dfshield.seeds import RngStream, generator
-from dfshield.training import SingleWorker
+from dfshield.training import InnerMaximization, SingleWorker
 from dfshield.training.image_batches import ImageBatches
 
 
 class Worker(SingleWorker):
     def __init__(self, rank, size):
         self.rank, self.size = rank, size
+
+
+def drawn(rng, shape):
+    """What a mini-batch's attack starts with; in these tests it tells who drew it."""
+    DRAWN_BY.append(threading.current_thread())
+    return torch.from_numpy(rng.standard_normal(tuple(shape)))
+
+
+DRAWN_BY = []
 
 
 def batches_of(images, rank=0, size=1, together=1, epochs=3):
@@ -27,6 +37,7 @@ def batches_of(images, rank=0, size=1, together=1, epochs=3):
         num_batches=3,
         batches_per_pass=together,
         seed=5,
+        draw=drawn,
         group=Worker(rank, size),
         device=torch.device("cpu"),
     )
@@ -48,6 +59,11 @@ def test_workers_get_the_mini_batches_of_a_plain_loop(images, size, together):
                     assert torch.equal(batch.labels, rows)
                     assert torch.equal(batch.images, images[rows])
                     assert torch.equal(batch.teacher_logits[:, 1], rows.float())
+                    rng = generator(5, RngStream.TRAINING, epoch, batch.number)
+                    noise = torch.from_numpy(rng.standard_normal(tuple(batch.images.shape)))
+                    assert torch.equal(batch.noise, noise)
+                    # What it still draws is what would have come next.
+                    assert batch.generator.standard_normal() == rng.standard_normal()
         assert wanted == {}
 
 
@@ -78,6 +94,34 @@ def test_what_comes_next_is_gathered_meanwhile(watched):
             time.sleep(0.001)
         assert sum(rows for rows, _ in watched.gathered) == last
     assert {thread for _, thread in watched.gathered}.isdisjoint({threading.current_thread()})
+
+
+def test_what_attacks_start_with_is_drawn_meanwhile(images):
+    DRAWN_BY.clear()
+    batches = batches_of(images, epochs=1)
+    passes = batches.passes(0, 0)
+    next(passes)
+    deadline = time.monotonic() + 10
+    while len(DRAWN_BY) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert len(DRAWN_BY) == 2  # one ahead
+    list(passes)
+    assert threading.current_thread() not in DRAWN_BY
+
+
+@pytest.mark.parametrize("start", ["gaussian", "uniform"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_start_that_was_drawn_before_gives_the_same_bytes(make_student, images, start, norm):
+    inner = InnerMaximization(eps=0.5, norm=norm, num_steps=3, start=start)
+    parts, student = list(images.split(20)), make_student()
+    generators = [[np.random.default_rng(n) for n in range(3)] for _ in range(2)]
+    noise = [inner.start_noise(g, x.shape) for g, x in zip(generators[1], parts, strict=True)]
+    plain = inner.perturb_batches(student, parts, generators=generators[0])
+    ahead = inner.perturb_batches(student, parts, generators=generators[1], noise=noise)
+    for one, other in zip(plain, ahead, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(*generators, strict=True):
+        assert one.standard_normal() == other.standard_normal()
 
 
 def test_an_error_of_the_thread_is_raised_where_the_images_are_wanted(watched):

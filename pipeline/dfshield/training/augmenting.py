@@ -69,4 +69,4 @@ class Augmenter:
                 asked = float32_logits(self._teacher, images[changed])
             logits = logits.clone()
             logits[changed] = asked.to(logits.dtype)
-        return ImageBatch(batch.number, images, labels, logits)
+        return batch._replace(images=images, labels=labels, teacher_logits=logits)

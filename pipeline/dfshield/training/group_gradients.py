@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dfshield.classifiers import require_logits
-from dfshield.seeds import RngStream, derived_seed, generator, torch_generators
+from dfshield.seeds import RngStream, derived_seed, torch_generators
 from dfshield.training.augmenting import Augmenter
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.image_batches import ImageBatch, ImageBatches
@@ -76,14 +76,14 @@ class GroupGradients:
 
     def _attacked(self, epoch: int, update: int) -> Iterator[tuple[ImageBatch, Tensor]]:
         """Give the mini-batches with their adversarial images, as many at once as may be."""
-        place = (self._seed, RngStream.TRAINING, epoch)
         for stored in self._batches.passes(epoch, update):
             in_pass = [self._prepared(batch, epoch) for batch in stored]
             with self._torch_draws(epoch, in_pass[0].number):
                 attacked = self._inner.perturb_batches(
                     self._passes.attacked,
                     [batch.images for batch in in_pass],
-                    generators=[generator(*place, batch.number) for batch in in_pass],
+                    generators=[batch.generator for batch in in_pass],
+                    noise=[batch.noise for batch in in_pass],
                     teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
                     labels=torch.cat([batch.labels for batch in in_pass]),
                 )

@@ -1,6 +1,6 @@
-"""The mini-batches of an adversarial training: their order, and their images one pass ahead."""
+"""The mini-batches of an adversarial training: their order, and what they need one pass ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,24 +19,42 @@ class ImageBatch(NamedTuple):
 
     Attributes:
         number: of the mini-batch within its epoch.
+        generator: of what its attack still has to draw.
         images: float32 or float16 in [0, 1], or uint8 in [0, 255].
         labels: their artificial labels.
         teacher_logits: the teacher's logits of them.
+        noise: what its attack starts with, drawn from the generator; see `ImageBatches`.
     """
 
     number: int
+    generator: np.random.Generator
     images: Shaped[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     teacher_logits: Float[Tensor, "n k"]
+    noise: Float[Tensor, "..."]
 
     def to(self, device: torch.device) -> "ImageBatch":
         """Return it on a device; a copy from pinned memory is not waited for."""
-        moved = (tensor.to(device, non_blocking=True) for tensor in self[1:])
-        return ImageBatch(self.number, *moved)
+        moved = (tensor.to(device, non_blocking=True) for tensor in self[2:])
+        return ImageBatch(self.number, self.generator, *moved)
 
-    def pinned(self) -> "ImageBatch":
-        """Return it in pinned memory, which a GPU copies from by itself."""
-        return ImageBatch(self.number, *(tensor.pin_memory() for tensor in self[1:]))
+
+class _Ahead(NamedTuple):
+    """What a thread has made of a mini-batch.
+
+    Attributes:
+        number: of the mini-batch within its epoch.
+        generator: as in `ImageBatch`.
+        rows: of its images.
+        columns: images, labels and logits; none where they lie on the device.
+        noise: as in `ImageBatch`.
+    """
+
+    number: int
+    generator: np.random.Generator
+    rows: Int[Tensor, " n"]
+    columns: tuple[Tensor, ...]
+    noise: Tensor
 
 
 class _Pass(NamedTuple):
@@ -53,9 +71,9 @@ class ImageBatches:
     of ``batch_size``; ``num_batches`` of them make an update, of which worker r of W has every W-th
     from the r-th on. A last mini-batch or update may be short.
 
-    Images in main memory are gathered in a thread while the mini-batches before them are computed,
-    and for a GPU into pinned memory: so they may as well lie in a mapped file larger than memory.
-    The order, and so the result, is the same.
+    While mini-batches are computed, a thread draws what the attacks of the next ones start with.
+    Images in main memory are gathered there, too: so they may as well lie in a mapped file larger
+    than memory. For a GPU both end in pinned memory. The order, and so the result, is the same.
 
     Args:
         images: on the device that is computed on, or the CPU.
@@ -65,7 +83,9 @@ class ImageBatches:
         batch_size: images per mini-batch.
         num_batches: mini-batches per update.
         batches_per_pass: how many of them are given together.
-        seed: of the permutations.
+        seed: of the permutations, and of every mini-batch's generator.
+        draw: returns what the attack of a mini-batch starts with, from its generator and the shape
+            of its images.
         group: the workers that share the mini-batches.
         device: which they are computed on.
     """
@@ -81,6 +101,7 @@ class ImageBatches:
         num_batches: int,
         batches_per_pass: int,
         seed: int,
+        draw: Callable[[np.random.Generator, torch.Size], Tensor],
         group: WorkerGroup,
         device: torch.device,
     ) -> None:
@@ -90,11 +111,12 @@ class ImageBatches:
         self._num_batches = num_batches
         self._batches_per_pass = batches_per_pass
         self._seed = seed
+        self._draw = draw
         self._group = group
         self._device = device
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))  # of which epoch
-        self._ahead: tuple[_Pass, Future[list[ImageBatch]]] | None = None
-        self._thread = ThreadPoolExecutor(1, "dfshield-images") if images.is_cpu else None
+        self._ahead: tuple[_Pass, Future[list[_Ahead]]] | None = None
+        self._thread = ThreadPoolExecutor(1, "dfshield-images")
 
     @property
     def per_epoch(self) -> int:
@@ -117,7 +139,7 @@ class ImageBatches:
         first_after = next(iter(self._own(*following)), None)
         for wanted, after in pairwise([*self._own(epoch, update), first_after]):
             assert wanted is not None
-            yield [batch.to(self._device) for batch in self._taken(wanted, after)]
+            yield [self._batch(ahead) for ahead in self._taken(wanted, after)]
 
     def _own(self, epoch: int, update: int) -> list[_Pass]:
         if epoch >= self._epochs:
@@ -127,26 +149,38 @@ class ImageBatches:
         own, together = batches[self._group.rank :: self._group.size], self._batches_per_pass
         return [_Pass(epoch, own[i : i + together]) for i in range(0, len(own), together)]
 
-    def _taken(self, wanted: _Pass, after: _Pass | None) -> list[ImageBatch]:
-        """Return what is wanted now, and have what comes after it gathered meanwhile."""
-        if self._thread is None:
-            return self._gathered(wanted)
+    def _taken(self, wanted: _Pass, after: _Pass | None) -> list[_Ahead]:
+        """Return what is wanted now, and have what comes after it made meanwhile."""
         if self._ahead is None or self._ahead[0] != wanted:
-            self._ahead = wanted, self._thread.submit(self._gathered, wanted)
-        batches = self._ahead[1].result()
-        self._ahead = after and (after, self._thread.submit(self._gathered, after))
-        return batches
+            self._ahead = wanted, self._thread.submit(self._made, wanted)
+        ready = self._ahead[1].result()
+        self._ahead = after and (after, self._thread.submit(self._made, after))
+        return ready
 
-    def _gathered(self, wanted: _Pass) -> list[ImageBatch]:
+    def _made(self, wanted: _Pass) -> list[_Ahead]:
         order = self._order_of(wanted.epoch)
-        gathered = []
+        here = self._columns if self._columns[0].is_cpu else ()
+        made = []
         for number in wanted.batches:
-            rows = order[number * self._batch_size : (number + 1) * self._batch_size]
-            index = torch.from_numpy(rows).to(self._columns[0].device)
-            batch = ImageBatch(number, *(column[index] for column in self._columns))
-            pin = self._thread is not None and self._device.type == "cuda"
-            gathered.append(batch.pinned() if pin else batch)
-        return gathered
+            span = slice(number * self._batch_size, (number + 1) * self._batch_size)
+            rows = torch.from_numpy(order[span])
+            rng = generator(self._seed, RngStream.TRAINING, wanted.epoch, number)
+            noise = self._draw(rng, torch.Size([len(rows), *self._columns[0].shape[1:]]))
+            columns = tuple(self._pinned(column[rows]) for column in here)
+            made.append(_Ahead(number, rng, self._pinned(rows), columns, self._pinned(noise)))
+        return made
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        """Return it in memory that a GPU copies from by itself, if that is what computes."""
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
+
+    def _batch(self, ahead: _Ahead) -> ImageBatch:
+        columns = ahead.columns
+        if not columns:  # gathered in the thread, and the stream, that computes
+            rows = ahead.rows.to(self._device, non_blocking=True)
+            columns = tuple(column[rows] for column in self._columns)
+        batch = ImageBatch(ahead.number, ahead.generator, *columns, ahead.noise)
+        return batch.to(self._device)
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:

@@ -109,13 +109,15 @@ class InnerMaximization:
         batches: Sequence[Float[Tensor, "_ c h w"]],
         *,
         generators: Sequence[np.random.Generator],
+        noise: Sequence[Float[Tensor, "..."]] | None = None,
         teacher_logits: Float[Tensor, "n k"] | None = None,
         labels: Int[Tensor, " n"] | None = None,
     ) -> list[Float[Tensor, "_ c h w"]]:
         """Return the adversarial images of several batches, computed in the same passes.
 
         Each batch gets what it would have got alone, up to rounding, from a generator of its own.
-        ``teacher_logits`` and ``labels`` are those of all batches, one after the other.
+        ``teacher_logits`` and ``labels`` are those of all batches, one after the other; ``noise``
+        is what `start_noise` has drawn from the generators before, None if it has not.
 
         Raises:
             InputError: see `__call__`.
@@ -132,7 +134,7 @@ class InnerMaximization:
         student = in_float32(student)
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))
-        start = self._start(images, batches, generators)
+        start = self._start(images, batches, generators, noise)
 
         def draw(step: int, places: Tensor, flat: Bool[Tensor, " n"]) -> np.ndarray:  # noqa: ARG001
             shape = images.shape[1:]
@@ -162,21 +164,33 @@ class InnerMaximization:
             )
         return list(torch.split(adversarial, sizes))
 
+    def start_noise(
+        self, generator: np.random.Generator, shape: torch.Size
+    ) -> Float[Tensor, "..."]:
+        """Draw what the start from images of a shape needs of a generator, before it is needed.
+
+        Returns:
+            ``N(0, I)`` of that shape; nothing for the uniform start, which is drawn when it is
+            needed.
+        """
+        if self.start == "uniform":
+            return torch.empty(0)
+        return torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))
+
     def _start(
         self,
         images: Float[Tensor, "n c h w"],
         batches: Sequence[Tensor],
         generators: Sequence[np.random.Generator],
+        noise: Sequence[Tensor] | None,
     ) -> Float[Tensor, "n c h w"]:
         pairs = zip(batches, generators, strict=True)
         if self.start == "uniform":
             return torch.cat(
                 [random_start(x, eps=self.eps, norm=self.norm, generator=g) for x, g in pairs]
             )
-        noise = torch.cat(
-            [torch.from_numpy(g.standard_normal(x.shape, dtype=np.float32)) for x, g in pairs]
-        )
-        return images + START_SCALE * noise.to(images.device)
+        drawn = [self.start_noise(g, x.shape) for x, g in pairs] if noise is None else list(noise)
+        return images + START_SCALE * torch.cat(drawn).to(images.device)
 
     def _objective(
         self,
@@ -188,7 +202,7 @@ class InnerMaximization:
         """Return the loss that is ascended: the mean over the images, one share for each."""
         loss: Callable[[Tensor], Tensor]
         if self.loss == "ce":
-            loss = partial(_cross_entropy, _given(labels, "labels", self.loss))
+            loss = _CrossEntropy(_given(labels, "labels", self.loss))
         else:
             with torch.no_grad():
                 target = (
@@ -210,9 +224,18 @@ class InnerMaximization:
         return objective
 
 
-def _cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
-    require_labels(labels, logits.shape[1])
-    return cross_entropy(logits, labels)
+class _CrossEntropy:
+    """The loss against labels, which are checked once: to look at them waits for a GPU."""
+
+    def __init__(self, labels: Int[Tensor, " n"]) -> None:
+        self._labels = labels
+        self._checked = False
+
+    def __call__(self, logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+        if not self._checked:
+            require_labels(self._labels, logits.shape[1])
+            self._checked = True
+        return cross_entropy(logits, self._labels)
 
 
 def _given(value: Tensor | None, key: str, loss: str) -> Tensor:

@@ -115,6 +115,8 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
+        require_kind(objective, Objective, "objective")
+        require_kind(inner, InnerMaximization, "inner")
         self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
         self.epochs = at_least(1, epochs, "epochs")
@@ -138,6 +140,7 @@ class AdversarialTrainer:
             num_batches=at_least(1, num_batches, "num_batches"),
             batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
             seed=self.seed,
+            draw=inner.start_noise,
             group=self.group,
             device=self._passes.device,
         )
@@ -151,8 +154,6 @@ class AdversarialTrainer:
         radius: float | None,
     ) -> None:
         """Set up what computes the gradients of an update."""
-        require_kind(self.objective, Objective, "objective")
-        require_kind(self.inner, InnerMaximization, "inner")
         augmenter, perturbation = None, None
         if augmentations:
             shape = tuple(self._batches.stored(0).shape[1:])
