@@ -179,7 +179,8 @@ class ImageBatches:
         if not columns:  # gathered in the thread, and the stream, that computes
             rows = ahead.rows.to(self._device, non_blocking=True)
             columns = tuple(column[rows] for column in self._columns)
-        batch = ImageBatch(ahead.number, ahead.generator, *columns, ahead.noise)
+        images, labels, logits = columns
+        batch = ImageBatch(ahead.number, ahead.generator, images, labels, logits, ahead.noise)
         return batch.to(self._device)
 
     def _order_of(self, epoch: int) -> np.ndarray:
