@@ -13,7 +13,7 @@ from test_executor_contract import Recorder
 from dfshield.distributed.training import group_driver
 from dfshield.distributed.workers import task_loop
 from dfshield.distributed.workers.messages import MessageReader
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, UnfitDeviceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -109,6 +109,16 @@ def test_an_error_that_repeats_as_workers_start_ends_the_work(on_cluster, record
         mapped(on_cluster, recorder, BadStart(OSError("no such\nlibrary")), [[0], [1]])
     assert "\n" not in str(raised.value)
     assert len(recorder.all("worker_error")) == 2
+
+
+def test_gpus_that_cannot_be_used_end_the_work_in_one_line(on_cluster, recorder):
+    busy = BadStart(UnfitDeviceError("GPU 0 cannot be used now: it is busy"))
+    with pytest.raises(DfshieldError, match=r"^workers die as they start: GPU 0 cannot") as raised:
+        mapped(on_cluster, recorder, busy, [[0], [1]])
+    assert "\n" not in str(raised.value)
+    assert recorder.all("worker_error") == []  # it is no error of the code
+    # Two of the cluster's GPUs are tried, each until it is known to be at fault or the tries end.
+    assert 3 <= len(recorder.all("worker_lost")) <= 6
 
 
 def test_workers_that_die_while_nobody_needs_them_cost_no_unit_a_try(
