@@ -41,9 +41,8 @@ def accelerator_of(device: torch.device) -> Accelerator | None:
     if device.type != "cuda":
         return None
     found = torch.cuda.get_device_properties(device)
-    return Accelerator(
-        found.name, f"{found.major}.{found.minor}", torch.backends.cudnn.version() or 0
-    )
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return Accelerator(found.name, f"{found.major}.{found.minor}", cudnn or 0)
 
 
 def set_float32_products(*, tf32: bool) -> None:
@@ -59,7 +58,8 @@ def set_float32_products(*, tf32: bool) -> None:
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.fp32_precision = "ieee"  # what has no setting of its own goes by this one
+    # What has no setting of its own goes by this one.
+    torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 def make_deterministic() -> None:
@@ -73,7 +73,8 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
     # Compiled reductions too: without, each process times variants of them and takes the fastest.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads such memory
+    # Nothing reads such memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextmanager

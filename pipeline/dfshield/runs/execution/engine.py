@@ -59,8 +59,9 @@ class Engine:
     @property
     def acceleration(self) -> Acceleration:
         """What of it the algorithms are told; `bind` sees to the rest."""
-        precision = "bfloat16" if self.precision == "bfloat16" else "float32"
-        return Acceleration(precision, self.compiled)
+        if self.precision == "bfloat16":
+            return Acceleration("bfloat16", self.compiled)
+        return Acceleration("float32", self.compiled)
 
     def bind(self) -> None:
         """Let this process compute as the engine says."""
