@@ -105,8 +105,7 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
-        self.student = student
-        self.optimizer = optimizer
+        self.student, self.optimizer = student, optimizer
         require_kind(objective, Objective, "objective")
         require_kind(inner, InnerMaximization, "inner")
         self.objective, self.inner = objective, inner
