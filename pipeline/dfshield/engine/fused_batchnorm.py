@@ -128,7 +128,7 @@ def fusible(layer: _BatchNorm) -> bool:
 
 def fuse(layer: _BatchNorm) -> FusedBatchNorm:
     """Let a `fusible` layer compute as `FusedBatchNorm` does, with the tensors that it has."""
-    layer.__class__ = _fused_class(type(layer))  # type: ignore[arg-type]  a class has a hash
+    layer.__class__ = _fused_class(type(layer))  # type: ignore[arg-type]
     assert isinstance(layer, FusedBatchNorm)
     assert layer.running_var is not None
     layer.register_buffer("scale", torch.empty_like(layer.running_var), persistent=False)

@@ -119,10 +119,8 @@ class AdversarialTrainer:
         require_kind(inner, InnerMaximization, "inner")
         self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
-        self.epochs = at_least(1, epochs, "epochs")
-        self.seed = whole_seed(seed)
+        self.epochs, self.seed = at_least(1, epochs, "epochs"), whole_seed(seed)
         self.group: WorkerGroup = group or SingleWorker()
-        self.epoch, self.update = 0, 0  # the update within the epoch
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
         self._passes = StudentPasses(
             student,
@@ -130,7 +128,6 @@ class AdversarialTrainer:
             full_size=batch_size,
             acceleration=acceleration or Acceleration(),
         )
-        self.attacked = self._passes.attacked
         self._batches = ImageBatches(
             images,
             labels,
@@ -154,6 +151,7 @@ class AdversarialTrainer:
         radius: float | None,
     ) -> None:
         """Set up what computes the gradients of an update."""
+        self.attacked = self._passes.attacked
         augmenter, perturbation = None, None
         if augmentations:
             shape = tuple(self._batches.stored(0).shape[1:])
@@ -174,6 +172,7 @@ class AdversarialTrainer:
 
     def _follow(self, schedule: Schedule | None, average: Average | None) -> None:
         """Set up what goes along with the updates."""
+        self.epoch, self.update = 0, 0  # the update within the epoch
         self._rates = LearningRates(
             schedule, self.optimizer, num_updates=self.epochs * self.updates_per_epoch
         )
