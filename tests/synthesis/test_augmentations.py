@@ -108,10 +108,6 @@ def test_the_boxes_of_cutmix_have_the_size_that_was_drawn():
             ),
             "partners: mixup mixes every image with another",
         ),
-        (
-            lambda: Cutout()(torch.from_numpy(X), torch.zeros(3), draw=np.random.default_rng()),
-            "labels: must be a tensor",
-        ),
     ],
 )
 def test_what_cannot_be_is_refused(call, said):
