@@ -20,7 +20,7 @@ from dfshield.defences import TTE
 from dfshield.diversity import PredictionEntropy
 from dfshield.errors import InputError
 from dfshield.synthesis import DSS
-from dfshield.synthesis.augmentations import Mixup
+from dfshield.synthesis.augmentations import MixupSet
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
 from dfshield.training.averages import NoAverage
@@ -192,7 +192,7 @@ class OwnTracker(Tracker):
 
 OWN = {
     "augment": (
-        with_share(Mixup),
+        with_share(MixupSet),
         "synthesis.augment",
         lambda v: {"synthesis": {"augment": v, "data": "runs/other"}},
     ),

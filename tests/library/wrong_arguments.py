@@ -22,7 +22,7 @@ from dfshield.defences import TTE
 from dfshield.diversity import NearDuplicates, PredictionEntropy
 from dfshield.evaluation import evaluate, evaluate_slice
 from dfshield.synthesis import Inversion
-from dfshield.synthesis.augmentations import Cutout, Mixup
+from dfshield.synthesis.augmentations import CutoutSet, MixupSet
 from dfshield.training import (
     AdversarialTrainer,
     GradRefine,
@@ -172,10 +172,10 @@ CALLS = {
         partial(PredictionEntropy(), labels=Y.numpy(), logits=Z),
         partial(PredictionEntropy(), labels=Y[:0], logits=Z[:0]),
         partial(NearDuplicates(), labels=Y, logits=Z, images=X[:3]),
-        partial(Cutout(), X, Y[:3], draw=np.random.default_rng(0)),
-        partial(Cutout(), X, Y.numpy(), draw=np.random.default_rng(0)),
+        partial(CutoutSet(), X, Y[:3], draw=np.random.default_rng(0)),
+        partial(CutoutSet(), X, Y.numpy(), draw=np.random.default_rng(0)),
     ],
-    "partners": [partial(Mixup(), X, Y, draw=np.random.default_rng(0))],
+    "partners": [partial(MixupSet(), X, Y, draw=np.random.default_rng(0))],
     "logits": [partial(PredictionEntropy(), labels=Y, logits=z) for z in (Z.numpy(), Z[0], Z[:3])],
     "compat": [partial(TTE, compat="offical"), partial(TTE, compat=None)],
     "padding": [partial(TTE, padding=0.5), partial(TTE(padding=8).wrap(NET), X)],

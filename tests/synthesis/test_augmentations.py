@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfshield.errors import InputError
-from dfshield.synthesis.augmentations import AUGMENTATIONS, CutMix, Cutout, Mixup, Partners
+from dfshield.synthesis.augmentations import AUGMENTATIONS, CutMixSet, CutoutSet, MixupSet, Partners
 
 N, SHAPE = 400, (2, 9, 6)
 X, Y = np.random.default_rng(0).random((2, N, *SHAPE)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_what_is_made_depends_on_the_draws_alone_and_changes_nothing_given(name)
 
 @pytest.mark.parametrize("alpha", [1.0, 4.0])
 def test_mixup_is_a_weighted_mean(alpha):
-    batch = made(Mixup(alpha=alpha))
+    batch = made(MixupSet(alpha=alpha))
     mix = batch.record["mix"]
     weight = mix[:, None, None, None]
     expected = weight * X.astype(np.float64) + (1 - weight) * Y
@@ -48,7 +48,7 @@ def test_mixup_is_a_weighted_mean(alpha):
 
 @pytest.mark.parametrize(("side", "reach"), [(4, 2), (5, 2), (None, 1)])
 def test_cutout_is_black_in_a_square_around_its_centre(side, reach):
-    batch = made(Cutout(side=side))  # None is half of 6, and 3 counts as 2
+    batch = made(CutoutSet(side=side))  # None is half of 6, and 3 counts as 2
     rows, columns = batch.record["centre_row"], batch.record["centre_column"]
     expected = X.copy()
     for i in range(N):
@@ -61,7 +61,7 @@ def test_cutout_is_black_in_a_square_around_its_centre(side, reach):
 
 
 def test_cutmix_takes_a_box_of_the_partner():
-    batch = made(CutMix(probability=0.7))
+    batch = made(CutMixSet(probability=0.7))
     images, mix = batch.images.numpy(), batch.record["mix"]
     taken = (images == Y).all(1)
     assert ((images == X).all(1) ^ taken).all()
@@ -74,13 +74,13 @@ def test_cutmix_takes_a_box_of_the_partner():
     # The weights that are drawn are uniform; small boxes have no pixel, and borders cut some.
     assert 0.5 < taken.any((1, 2)).mean() < 0.7
     assert np.array_equal(batch.labels.numpy(), np.where(mix >= 0.5, LABELS, OTHERS))
-    untouched = made(CutMix(probability=0))
+    untouched = made(CutMixSet(probability=0))
     assert np.array_equal(untouched.images.numpy(), X)
     assert (untouched.record["mix"] == 1).all()
 
 
 def test_the_boxes_of_cutmix_have_the_size_that_was_drawn():
-    batch, draw = made(CutMix(probability=1.0), seed=5), np.random.default_rng(5)
+    batch, draw = made(CutMixSet(probability=1.0), seed=5), np.random.default_rng(5)
     side = np.sqrt(1 - draw.beta(1, 1, N))
     draw.random(N)
     rows, columns = draw.integers(9, size=N), draw.integers(6, size=N)
@@ -99,11 +99,11 @@ def test_the_boxes_of_cutmix_have_the_size_that_was_drawn():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: Mixup(alpha=0), "alpha: 0 must be"),
-        (lambda: CutMix(probability=1.5), "probability: 1.5 must be"),
-        (lambda: Cutout(side=1), "side: 1 must be"),
+        (lambda: MixupSet(alpha=0), "alpha: 0 must be"),
+        (lambda: CutMixSet(probability=1.5), "probability: 1.5 must be"),
+        (lambda: CutoutSet(side=1), "side: 1 must be"),
         (
-            lambda: Mixup()(
+            lambda: MixupSet()(
                 torch.from_numpy(X), torch.from_numpy(LABELS), draw=np.random.default_rng()
             ),
             "partners: mixup mixes every image with another",

@@ -15,7 +15,7 @@ from dfshield.config import config_from
 from dfshield.errors import InputError
 from dfshield.runs.inputs.surrogate_sets import surrogate_sets
 from dfshield.storage import Folder, SurrogateDataset, read_manifest
-from dfshield.synthesis.augmentations import AUGMENTATIONS, Mixup
+from dfshield.synthesis.augmentations import AUGMENTATIONS, MixupSet
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_what_was_interrupted_gives_the_same_bytes_and_a_lost_part_is_made_alone
 ):
     config, other = derived("mixup"), derived("mixup", name="cut")
     succeed("synthesize", config)
-    changed, done = Mixup._changed, []
+    changed, done = MixupSet._changed, []
 
     def dying(self, *arguments):
         done.append(1)
@@ -111,7 +111,7 @@ def test_what_was_interrupted_gives_the_same_bytes_and_a_lost_part_is_made_alone
             raise KeyboardInterrupt
         return changed(self, *arguments)
 
-    monkeypatch.setattr(Mixup, "_changed", dying)
+    monkeypatch.setattr(MixupSet, "_changed", dying)
     assert call("synthesize", other).code == 130
     assert len(parts(run_of(other))) == 1
     succeed("synthesize", other)

@@ -19,7 +19,7 @@ from dfshield.synthesis.augmentations.base import (
 from dfshield.synthesis.base import SynthesizedBatch
 
 
-class CutMix(Augmentation):
+class CutMixSet(Augmentation):
     """A box of some images comes from another one, at the same place.
 
     The box has ``sqrt(1 - m)`` of the height and of the width, ``m ~ Beta(alpha, alpha)``, around a

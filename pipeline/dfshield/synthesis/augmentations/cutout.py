@@ -13,7 +13,7 @@ from dfshield.synthesis.augmentations.base import Augmentation, Partners, square
 from dfshield.synthesis.base import SynthesizedBatch
 
 
-class Cutout(Augmentation):
+class CutoutSet(Augmentation):
     """A square of every image is black, around a pixel that is drawn; it may cross the border.
 
     Black is 0 on the scale of [0, 1] (the published code cuts images that are normalised, whose 0

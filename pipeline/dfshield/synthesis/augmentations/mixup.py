@@ -18,7 +18,7 @@ from dfshield.synthesis.augmentations.base import (
 from dfshield.synthesis.base import SynthesizedBatch
 
 
-class Mixup(Augmentation):
+class MixupSet(Augmentation):
     """Weighted means of two images, ``m x + (1 - m) x'`` with ``m ~ Beta(alpha, alpha)``.
 
     The weight is drawn for every image (the published code draws it once a mini-batch); the label

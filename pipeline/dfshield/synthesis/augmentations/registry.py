@@ -2,8 +2,8 @@
 
 from dfshield.families import Family
 from dfshield.synthesis.augmentations.base import Augmentation
-from dfshield.synthesis.augmentations.cutmix import CutMix
-from dfshield.synthesis.augmentations.cutout import Cutout
-from dfshield.synthesis.augmentations.mixup import Mixup
+from dfshield.synthesis.augmentations.cutmix import CutMixSet
+from dfshield.synthesis.augmentations.cutout import CutoutSet
+from dfshield.synthesis.augmentations.mixup import MixupSet
 
-AUGMENTATIONS: Family[Augmentation] = Family("augmentation", (Mixup, Cutout, CutMix))
+AUGMENTATIONS: Family[Augmentation] = Family("augmentation", (MixupSet, CutoutSet, CutMixSet))
