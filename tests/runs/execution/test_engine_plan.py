@@ -10,6 +10,8 @@ from tiny_run import call, run_of, succeed
 from dfshield.attacks import FGSM, PGD, AutoAttack
 from dfshield.classifiers import build
 from dfshield.config import EngineConfig
+from dfshield.engine.numerics import Accelerator
+from dfshield.errors import InputError
 from dfshield.runs import Engine
 from dfshield.runs.execution.engine_choice import (
     COMPILING_PAYS,
@@ -34,6 +36,22 @@ def test_long_work_on_cpus_is_compiled():
     assert engine.compiled
     assert engine.precision == ("bfloat16" if multiplies_bfloat16() else "float32")
     assert (engine.device, engine.threads, engine.batches_per_pass) == ("cpu", 2, 1)
+
+
+def test_long_work_without_a_compiler_is_planned_plain(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert planned_engine(HERE, AUTO, work=COMPILING_PAYS) == HERE
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [(None, "tf32"), ("7.5", "tf32"), ("7.5", "bfloat16")]
+)
+def test_a_precision_that_the_place_does_not_multiply_in_is_refused(capability, precision):
+    here = HERE
+    if capability:
+        here = replace(HERE, device="cuda", accelerator=Accelerator("T4", capability, 90000))
+    with pytest.raises(InputError, match=f"engine.precision: {precision} "):
+        planned_engine(here, EngineConfig(precision=precision), work=0.0)
 
 
 def test_what_is_asked_for_goes_before_what_pays_and_before_what_was_begun():

@@ -1,5 +1,7 @@
 """Which engine work is planned with: what is asked for, and otherwise what pays."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,29 +33,46 @@ def planned_engine(
 ) -> Engine:
     """Return the engine for some work.
 
-    Left to itself, work on CPUs is compiled when there is enough of it, and then computes in
-    bfloat16 where the processor multiplies in it. On GPUs it stays plain: no run has shown yet that
-    the fast path is right there, so it has to be asked for.
+    Left to itself, work on CPUs is compiled when there is enough of it and a C++ compiler is found
+    here, and then computes in bfloat16 where the processor multiplies in it. On GPUs it stays
+    plain: no run has shown yet that the fast path is right there, so it has to be asked for.
 
     Args:
         here: the plain engine of this place.
         options: what is asked for; what is left open is what the work was begun with.
         work: multiply-adds of all forward passes of the work.
         bound: the engine that the work was begun with, as it was recorded; None if it begins.
+
+    Raises:
+        InputError: for a precision that this place does not multiply in.
     """
     if bound is not None:
         begun = Engine.from_json(bound)
         precision, compiled, together = begun.precision, begun.compiled, begun.batches_per_pass
     else:
-        compiled = here.device == "cpu" and work >= COMPILING_PAYS
+        compiled = here.device == "cpu" and work >= COMPILING_PAYS and has_compiler()
         precision = "bfloat16" if compiled and multiplies_bfloat16() else "float32"
         together = 1
-    return replace(
+    engine = replace(
         here,
         precision=precision if options.precision == "auto" else options.precision,
         compiled=compiled if options.compile == "auto" else options.compile,
         batches_per_pass=options.batches_per_pass or together,
     )
+    _require_precision(engine)
+    return engine
+
+
+def _require_precision(engine: Engine) -> None:
+    precision = engine.precision
+    if precision == "tf32" and engine.device != "cuda":
+        raise InputError("engine.precision: tf32 is for GPUs, and the work here is done on CPUs")
+    gpu = engine.accelerator
+    if precision != "float32" and gpu is not None and not gpu.has_tensor_cores:
+        raise InputError(
+            f"engine.precision: {precision} needs a GPU of compute capability 8.0 or later, "
+            f"{gpu.name} has {gpu.capability}: take float32"
+        )
 
 
 def resumed_engine(
@@ -76,6 +95,11 @@ def resumed_engine(
             "other bytes; resume where it was begun, or go on here with --replan"
         )
     return engine
+
+
+def has_compiler() -> bool:
+    """Return whether there is the C++ compiler here that `torch.compile` calls."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def multiplies_bfloat16() -> bool:
