@@ -29,6 +29,7 @@ import ray
 
 from dfshield.config import config_from, dump_config
 from dfshield.distributed.workers import task_loop
+from dfshield.distributed.workers.gpu_record import GpuRecord
 from dfshield.distributed.workers.message_queue import Message, MessageQueue
 from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
@@ -211,6 +212,7 @@ class SimulatedRay:
         self.numbers = count()
         self.head = SimpleNamespace(answers=lambda: True)
         self.capacity = SimpleNamespace(head=self.head, num_workers=lambda: workers)
+        self.gpus, self.benched = GpuRecord(), []
         self.all = tuple(self.worker(f"worker-{n}") for n in range(workers))
         self.staying = list(self.all)
 
@@ -221,7 +223,9 @@ class SimulatedRay:
             prepare=SimpleNamespace(remote=lambda task, engine: self.put(info)),
             do=SimpleNamespace(options=lambda num_returns: does),
         )
-        return SimpleNamespace(name=name, actor=actor, info=None, draining=False, place=name)
+        return SimpleNamespace(
+            name=name, actor=actor, info=None, draining=False, place=name, gpu=name
+        )
 
     def put(self, value: object) -> int:
         number = next(self.numbers)
