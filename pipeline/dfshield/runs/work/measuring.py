@@ -110,13 +110,21 @@ def measured(
     """
     asked = [_Measurement.of(context, seed, model, plan, images) for model, plan in wanted]
     missing = [measurement for measurement in asked if not measurement.is_complete]
+    found: dict[str, EvaluationResult] = {}
     for engine in dict.fromkeys(m.engine for m in missing):
-        _work(context, [m for m in missing if m.engine == engine], engine)
-    return [(m.name, read_result(m.folder, m.name)) for m in asked]
+        found |= _work(context, [m for m in missing if m.engine == engine], engine)
+    return [(m.name, found.get(m.name) or read_result(m.folder, m.name)) for m in asked]
 
 
-def _work(context: RunContext, measurements: Sequence["_Measurement"], engine: Engine) -> None:
-    """Measure the slices that are missing, and write each result when its last slice is there."""
+def _work(
+    context: RunContext, measurements: Sequence["_Measurement"], engine: Engine
+) -> dict[str, EvaluationResult]:
+    """Measure the slices that are missing, and write each result when its last slice is there.
+
+    Returns:
+        The results by name.
+    """
+    found: dict[str, EvaluationResult] = {}
     done = [measurement.slices_done() for measurement in measurements]
     todo = [
         (place, index)
@@ -126,9 +134,9 @@ def _work(context: RunContext, measurements: Sequence["_Measurement"], engine: E
     ]
     for place, measurement in enumerate(measurements):
         if len(done[place]) == len(measurement.bounds):
-            measurement.finish(done[place].values())
+            found[measurement.name] = measurement.finish(done[place].values())
     if not todo:  # do not start workers for nothing
-        return
+        return found
     first = measurements[0]
     context.observer.begin(
         f"{first.attack_label}, {' and '.join(m.model.name for m in measurements)}",
@@ -151,8 +159,9 @@ def _work(context: RunContext, measurements: Sequence["_Measurement"], engine: E
         measurement.slices.write_json(f"{index:05d}.json", finished.result.to_json())
         slices[index] = finished.result
         if len(slices) == len(measurement.bounds):
-            measurement.finish(slices[index] for index in sorted(slices))
+            found[measurement.name] = measurement.finish(slices[i] for i in sorted(slices))
     context.observer.end()
+    return found
 
 
 @dataclass(frozen=True)
@@ -250,8 +259,8 @@ class _Measurement:
             text = f"{self.slices}/{name}: {error}; delete the file to measure the slice again"
             raise InputError(text) from None
 
-    def finish(self, results: Iterable[SliceResult]) -> None:
-        """Write what the slices come to, in their order."""
+    def finish(self, results: Iterable[SliceResult]) -> EvaluationResult:
+        """Write what the slices come to, in their order, and return it."""
         slices = list(results)
         result = summarise(
             slices,
@@ -278,3 +287,4 @@ class _Measurement:
             attack=result.label,
             accuracy=result.accuracy,
         )
+        return result

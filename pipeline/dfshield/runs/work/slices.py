@@ -7,13 +7,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dfshield.config import Config
+from dfshield.datasets import ImageSet
 from dfshield.defences import Defence
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
 from dfshield.evaluation import SliceResult, evaluate_slice, slice_bounds
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
-from dfshield.runs.inputs.classifier_folder import load_classifier
+from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.defences import behind
 from dfshield.runs.inputs.evaluation_images import real_images
 from dfshield.seeds import RngStream, derived_seed
@@ -59,7 +60,10 @@ class SliceTask:
 
     def prepare(self, worker: Worker) -> Callable[[tuple[int, int]], SliceResult]:
         """Load models and images onto the worker."""
-        measures = [self._measure(attacked, worker) for attacked in self.attacked]
+        architecture = describe(Folder.at(self.attacked[0].model)).architecture
+        wanted = self.config.evaluation.num_images
+        images = real_images(self.config, architecture, num_images=wanted).images
+        measures = [self._measure(attacked, images, worker) for attacked in self.attacked]
 
         def measure(unit: tuple[int, int]) -> SliceResult:
             place, index = unit
@@ -69,11 +73,11 @@ class SliceTask:
 
         return measure
 
-    def _measure(self, attacked: Attacked, worker: Worker) -> Callable[[int], SliceResult]:
+    def _measure(
+        self, attacked: Attacked, images: ImageSet, worker: Worker
+    ) -> Callable[[int], SliceResult]:
         classifier = load_classifier(Folder.at(attacked.model), device=worker.device)
-        evaluation = self.config.evaluation
-        images = real_images(self.config, classifier, num_images=evaluation.num_images).images
-        size = evaluation.slice_size
+        size = self.config.evaluation.slice_size
         bounds = slice_bounds(len(images), size)
         model, accelerated = behind(classifier, attacked.defence), None
         if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
