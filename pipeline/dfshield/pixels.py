@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from dfshield.errors import InputError
@@ -40,3 +40,22 @@ def as_floats(images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         return images.to(torch.float32).div_(255)
     half = images.dtype in (torch.float16, torch.bfloat16)
     return images.to(torch.float32) if half else images
+
+
+def box_masks(
+    rows: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]],
+    columns: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]],
+    size: tuple[int, int],
+) -> Bool[Tensor, "n 1 h w"]:
+    """Return where one box in every image lies, cut off at the image's border.
+
+    Args:
+        rows: the first of each box and the one behind its last; they may lie outside.
+        columns: likewise.
+        size: of the images, (h, w).
+    """
+    inside = [
+        (np.arange(length) >= first[:, None]) & (np.arange(length) < end[:, None])
+        for (first, end), length in zip((rows, columns), size, strict=True)
+    ]
+    return torch.from_numpy(inside[0][:, None, :, None] & inside[1][:, None, None, :])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfshield.errors import InputError
 from dfshield.families import Variant
-from dfshield.pixels import require_images
+from dfshield.pixels import box_masks, require_images
 from dfshield.synthesis.base import SynthesizedBatch
 
 MIX = "mix"
@@ -110,7 +110,7 @@ def square_masks(
     heights: Int64[np.ndarray, " n"],
     widths: Int64[np.ndarray, " n"],
     size: tuple[int, int],
-) -> Bool[np.ndarray, "n 1 h w"]:
+) -> Bool[Tensor, "n 1 h w"]:
     """Return where boxes around centres lie, cut at the border: ``[c - s // 2, c + s // 2)``.
 
     Args:
@@ -120,12 +120,8 @@ def square_masks(
         widths: see heights.
         size: of the images, (h, w).
     """
-    inside = [
-        (places >= (centres - sides // 2)[:, None]) & (places < (centres + sides // 2)[:, None])
-        for places, centres, sides in (
-            (np.arange(size[0]), rows, heights),
-            (np.arange(size[1]), columns, widths),
-        )
+    spans = [
+        (centres - sides // 2, centres + sides // 2)
+        for centres, sides in ((rows, heights), (columns, widths))
     ]
-    masks: np.ndarray = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return masks
+    return box_masks(spans[0], spans[1], size)

@@ -61,5 +61,5 @@ class CutMixSet(Augmentation):
             (side * width).astype(np.int64),
             (height, width),
         )
-        mixed = torch.where(torch.from_numpy(masks), partners.images, images)
-        return mixed_batch(mixed, labels, partners, 1.0 - masks.mean(axis=(1, 2, 3)))
+        mixed = torch.where(masks, partners.images, images)
+        return mixed_batch(mixed, labels, partners, 1.0 - masks.numpy().mean(axis=(1, 2, 3)))

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -46,5 +45,5 @@ class CutoutSet(Augmentation):
         rows, columns = (draw.integers(length, size=count) for length in size)
         sides = np.full(count, side)
         masks = square_masks(rows, columns, sides, sides, (size[0], size[1]))
-        cut = images.masked_fill(torch.from_numpy(masks), 0.0)
+        cut = images.masked_fill(masks, 0.0)
         return SynthesizedBatch(cut, labels, {"centre_row": rows, "centre_column": columns})

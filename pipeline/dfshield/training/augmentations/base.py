@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dfshield.errors import InputError
 from dfshield.families import Variant
+from dfshield.pixels import box_masks
 
 
 class Augmentation(Variant, ABC):
@@ -55,10 +56,20 @@ def boxes(
         sides: (height, width) of each, likewise.
         images: (n, c, h, w), whose sizes and device are taken.
     """
-    inside = []
-    for centre, side, size in zip(centres, sides, images.shape[2:], strict=True):
-        first = (centre - side // 2)[:, None]
-        places = np.arange(size)[None, :]
-        inside.append((places >= first) & (places < first + side[:, None]))
-    mask = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return torch.from_numpy(mask).to(images.device)
+    spans = [
+        (centre - side // 2, centre - side // 2 + side)
+        for centre, side in zip(centres, sides, strict=True)
+    ]
+    height, width = images.shape[2:]
+    return box_masks(spans[0], spans[1], (height, width)).to(images.device)
+
+
+def require_smaller(value: int, key: str, image_shape: tuple[int, ...]) -> None:
+    """Check that an option, in pixels, is smaller than both sides of images (c, h, w).
+
+    Raises:
+        InputError: naming the option otherwise.
+    """
+    _, height, width = image_shape
+    if value >= min(height, width):
+        raise InputError(f"{key}: {value} leaves nothing of {height}x{width} images")

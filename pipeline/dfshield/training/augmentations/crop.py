@@ -7,8 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfshield.checks import at_least
-from dfshield.errors import InputError
-from dfshield.training.augmentations.base import Augmentation
+from dfshield.training.augmentations.base import Augmentation, require_smaller
 
 
 class Crop(Augmentation):
@@ -28,9 +27,7 @@ class Crop(Augmentation):
 
     def require_fits(self, image_shape: tuple[int, ...]) -> None:
         """Check that the largest shift leaves some pixels; see `Augmentation`."""
-        _, height, width = image_shape
-        if self.padding >= min(height, width):
-            raise InputError(f"padding: {self.padding} leaves nothing of {height}x{width} images")
+        require_smaller(self.padding, "padding", image_shape)
 
     def __call__(
         self,

@@ -5,8 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfshield.checks import at_least
-from dfshield.errors import InputError
-from dfshield.training.augmentations.base import Augmentation, boxes
+from dfshield.training.augmentations.base import Augmentation, boxes, require_smaller
 
 
 class Cutout(Augmentation):
@@ -26,9 +25,7 @@ class Cutout(Augmentation):
 
     def require_fits(self, image_shape: tuple[int, ...]) -> None:
         """Check that the square is smaller than the images; see `Augmentation`."""
-        _, height, width = image_shape
-        if self.size >= min(height, width):
-            raise InputError(f"size: {self.size} leaves nothing of {height}x{width} images")
+        require_smaller(self.size, "size", image_shape)
 
     def __call__(
         self,
