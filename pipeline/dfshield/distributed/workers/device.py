@@ -79,9 +79,9 @@ def uuid_of(device: torch.device) -> str:
 
 def free_memory() -> None:
     """Give back what the last task left on the GPU, which other workers may want."""
-    gc.collect()
     in_use: Callable[[], bool] = torch.cuda.is_initialized
     if in_use():
+        gc.collect()
         torch.cuda.empty_cache()
 
 
