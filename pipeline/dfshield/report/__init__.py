@@ -4,16 +4,11 @@ Everything here takes plain data and returns bytes or text; whoever calls it wri
 stands in `dfshield.report.public` is imported when it is first asked for: it brings matplotlib.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dfshield.public_names import public_names
 
 if TYPE_CHECKING:
     from dfshield.report.public import *  # noqa: F403
 
-
-def __getattr__(name: str) -> Any:
-    if not name.startswith("__"):
-        public = import_module("dfshield.report.public")
-        if name in public.__all__:
-            return getattr(public, name)
-    raise AttributeError(f"module 'dfshield.report' has no attribute {name!r}")
+__getattr__ = public_names(__name__)

@@ -4,16 +4,11 @@ What stands in `dfshield.runs.public` is imported when it is first asked for, si
 the list of the stages, which the command line shows, does without.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dfshield.public_names import public_names
 
 if TYPE_CHECKING:
     from dfshield.runs.public import *  # noqa: F403
 
-
-def __getattr__(name: str) -> Any:
-    if not name.startswith("__"):
-        public = import_module("dfshield.runs.public")
-        if name in public.__all__:
-            return getattr(public, name)
-    raise AttributeError(f"module 'dfshield.runs' has no attribute {name!r}")
+__getattr__ = public_names(__name__)
