@@ -27,8 +27,22 @@ port=6379
 # shellcheck disable=SC1091
 source "$environment/bin/activate" || exit 1
 
-# What the machines have to know of one another lies in a folder that only their user can open.
 folder=$SLURM_SUBMIT_DIR/.dfshield-$SLURM_JOB_ID
+
+# SLURM's warning, from here on: the command is told to stop, and has two minutes to do so.
+warned=
+deadline=$((SECONDS + 10 ** 9))
+# shellcheck disable=SC2329
+stop() {
+    warned=yes
+    deadline=$SECONDS
+    if [ -s "$folder/pid" ] && kill -TERM "$(cat "$folder/pid")"; then
+        deadline=$((SECONDS + 120))
+    fi
+}
+trap stop TERM
+
+# What the machines have to know of one another lies in a folder that only their user can open.
 rm -rf "$folder" && mkdir -m 700 "$folder" || exit 1
 trap 'rm -rf "$folder"' EXIT
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' >"$folder/token") || exit 1
@@ -46,19 +60,6 @@ srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --wait=0 --kill-on-bad-exit=0 \
     ray symmetric-run --address "$head:$port" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$SLURM_CPUS_PER_TASK" -- bash -c "$noting" noting "$folder" "${command[@]}" &
 step=$!
-
-# SLURM's warning: the command is told to stop, and has two minutes to do so.
-warned=
-deadline=$((SECONDS + 10 ** 9))
-# shellcheck disable=SC2329
-stop() {
-    warned=yes
-    deadline=$SECONDS
-    if [ -s "$folder/pid" ] && kill -TERM "$(cat "$folder/pid")"; then
-        deadline=$((SECONDS + 120))
-    fi
-}
-trap stop TERM
 
 while kill -0 "$step" 2>/dev/null && [ ! -s "$folder/exit-code" ] && [ "$SECONDS" -lt "$deadline" ]
 do

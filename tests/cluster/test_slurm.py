@@ -64,10 +64,12 @@ class Job:
 def job(home, tmp_path):
     """A function that makes a job of a command."""
 
-    def make(command: str, config: Path = Path("none.yaml"), srun: str = SRUN) -> Job:
+    def make(
+        command: str, config: Path = Path("none.yaml"), srun: str = SRUN, scontrol: str = SCONTROL
+    ) -> Job:
         programs = tmp_path / "bin"
         programs.mkdir()
-        for name, text in {"srun": srun, "scontrol": SCONTROL}.items():
+        for name, text in {"srun": srun, "scontrol": scontrol}.items():
             (programs / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
             (programs / name).chmod(0o755)
         (programs / "activate").write_text(f"PATH={shlex.quote(str(BIN))}:$PATH\n")
@@ -126,6 +128,16 @@ def test_a_warning_before_ray_is_up_queues_the_job_again(job):
     assert process.wait(10) != 0
     assert waiting.requests == "requeue 7\n"
     assert not (waiting.folder / ".dfshield-7").exists()
+
+
+def test_a_warning_before_srun_is_called_queues_the_job_again(job):
+    # The shell is process 1 of its namespace: a signal that it does not wait for yet is lost.
+    early = job(
+        "true", srun="exec sleep 60", scontrol=f"[ $1 != show ] || kill -TERM 1\n{SCONTROL}"
+    )
+    process = early.start()
+    assert process.wait(30) != 0
+    assert early.requests == "requeue 7\n"
 
 
 @pytest.mark.ray
