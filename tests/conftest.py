@@ -26,10 +26,10 @@ TESTS = Path(__file__).parent
 
 
 class OneRay(LoadFileScheduling):
-    """Processes share the files of tests; at the end one of them takes all that start Ray, alone.
+    """Processes share the files of tests; one of them begins with all that start Ray.
 
-    Those watch the clock, and Ray has as many processes as there are cores. The examples take long
-    and watch no clock: they are like the others.
+    Two Rays at once would be too much for two cores, and one by itself leaves a core idle for much
+    of its time. The examples are files like others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -48,10 +48,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRay:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, what starts Ray last."""
+    """What starts Ray comes first, so that it is not what all wait for; then what takes long."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     first = TESTS / "test_examples.py"
-    items.sort(key=lambda i: (starts_ray(i.path), i.path != first, i.path not in slow))
+    items.sort(key=lambda i: (not starts_ray(i.path), i.path != first, i.path not in slow))
 
 
 @pytest.fixture(scope="session")

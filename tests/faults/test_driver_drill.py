@@ -14,7 +14,6 @@ from tiny_run import events, wait_until
 pytestmark = pytest.mark.slow
 
 KILLED, STOPPED = -signal.SIGKILL, 130
-QUICK_ROWS = ("Ctrl-C",)  # SIGKILL strikes inside a part, below
 ROWS = {
     "SIGKILL": (signal.SIGKILL, 1, 1, KILLED),
     "SIGKILL, five times": (signal.SIGKILL, 1, 5, KILLED),
@@ -25,9 +24,8 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=() if row in QUICK_ROWS else pytest.mark.drill) for row in ROWS]
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("row", ROWS)
 def test_driver(disturbed, row):
     number, signals, times, code = ROWS[row]
     job = disturbed(f"driver: {row}")

@@ -100,6 +100,7 @@ def test_driver(stored):
     job.account_for()
 
 
+@pytest.mark.drill
 def test_a_store_that_fails_now_and_then(stored, s3):
     job = stored("store: 500, slow, connections cut")
     count = Counter()

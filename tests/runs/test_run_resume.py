@@ -20,7 +20,7 @@ from tiny_run import (
 
 SLOW = {
     "synthesis__num_images": 160,
-    "synthesis__iterations": 150,
+    "synthesis__iterations": 20,
     "training__inner": {"num_steps": 40},
     "training__epochs": 3,
 }

@@ -19,6 +19,9 @@ from dfshield.training.accelerated import AcceleratedStudent
 
 __all__ = ["images", "make_student"]
 
+KEPT = ("soft-label", "mart")  # on the teacher's logits; on labels, with weights of the images
+ODD_KINDS = ("frozen in the forward pass", "functional", "untracked")
+
 
 @pytest.fixture
 def compilations(monkeypatch):
@@ -64,7 +67,10 @@ def test_more_kinds_of_models_than_the_compiler_keeps_are_all_compiled(images, c
         assert compilations.frame_count > before
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    "objective",
+    [pytest.param(name, marks=[] if name in KEPT else pytest.mark.drill) for name in OBJECTIVES],
+)
 def test_compiled_training_is_the_plain_one(make_student, images, objective):
     changes = of_objective(objective)
     plain = trained(make_student(), images, **changes)
@@ -91,7 +97,12 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
 
 
 @pytest.mark.parametrize(
-    "kind", ["frozen", "frozen in the forward pass", "functional", "untracked", "used twice"]
+    "kind",
+    [
+        "frozen",
+        *(pytest.param(kind, marks=pytest.mark.drill) for kind in ODD_KINDS),
+        "used twice",
+    ],
 )
 def test_compiled_passes_are_ordinary_ones(kind):
     check_fast_passes(kind, Acceleration(compiled=True))

@@ -13,6 +13,7 @@ from dfshield.runs.sweep import trial as trial_module
 from dfshield.storage import Folder
 
 TAU, LAMBDA1 = "training.gradrefine.tau", "training.objective.lambda1"
+SHORT = {TAU: {"grid": [0, 0.5]}}
 AXES = {TAU: {"grid": [0, 0.5]}, LAMBDA1: {"grid": [0, 1]}}
 
 
@@ -146,14 +147,14 @@ def test_every_other_synthesis_is_made_once_with_the_same_teacher(tmp_path):
     assert not (sets[0] / "teacher").exists()
     made = [*events(sets[0], "synthesis_started"), *events(run_of(config), "synthesis_started")]
     assert len(made) == 2
-    assert len(records(config)) == 4
+    assert len(records(config)) == 2
 
 
 def test_a_reused_data_set_is_not_made_and_bounds_k(tiny, tmp_path):
     data = run_of(tiny()) / "synthetic"
     config = sweep_config(tmp_path / "other", training__data=str(data))
     succeed("sweep", config)
-    assert len(records(config)) == 4
+    assert len(records(config)) == 2
     assert not (run_of(config) / "synthetic").exists()
     key = "training.gradrefine.num_batches"
     config = sweep_config(
@@ -227,7 +228,8 @@ def test_memory_that_runs_out_is_a_result(tmp_path, monkeypatch):
 
 
 def test_a_gpu_that_is_full_is_none_and_the_next_command_goes_on(tmp_path, monkeypatch):
-    config, usual, calls = sweep_config(tmp_path), trial_module._train_and_measure, []
+    config = sweep_config(tmp_path, sweep__parameters=SHORT)
+    usual, calls = trial_module._train_and_measure, []
 
     def full_once(*args, **kwargs):
         calls.append(args)
@@ -246,7 +248,9 @@ def test_a_gpu_that_is_full_is_none_and_the_next_command_goes_on(tmp_path, monke
 
 
 def test_selecting_by_test_images_is_asked_for_and_told(tmp_path):
-    config = sweep_config(tmp_path, sweep__select_on="test", sweep__name="honest")
+    config = sweep_config(
+        tmp_path, sweep__parameters=SHORT, sweep__select_on="test", sweep__name="honest"
+    )
     answer = succeed("sweep", config)
     assert "optimistic" in answer.out
     csv = pyarrow.csv.read_csv(sweep_of(config, "honest") / "results.csv").to_pylist()
@@ -254,7 +258,7 @@ def test_selecting_by_test_images_is_asked_for_and_told(tmp_path):
     page = (sweep_of(config, "honest") / "report" / "index.html").read_text()
     assert "Chosen by real test accuracy" in page
     said = json.loads(succeed("sweep", config, "--json").out)
-    assert (said["select_on"], len(said["trials"])) == ("test", 4)
+    assert (said["select_on"], len(said["trials"])) == ("test", 2)
     state = json.loads(succeed("status", sweep_of(config, "honest"), "--json").out)
     assert (state["select_on"], state["metric"]) == ("test", "PGD-3")
     wrong = call("sweep", config, "sweep.metric=PGD-20").refusal()
@@ -282,7 +286,7 @@ def test_a_damaged_record_is_named(swept, tmp_path):
 
 
 def test_a_budget_of_hours_leaves_the_rest_to_the_next_command(tmp_path):
-    config = sweep_config(tmp_path)
+    config = sweep_config(tmp_path, sweep__parameters=SHORT)
     answer = succeed("sweep", config, "sweep.max_hours=1e-9")
     assert "sweep.max_hours are over" in answer.err
     assert records(config) == {}
