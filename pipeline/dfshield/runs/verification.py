@@ -20,13 +20,8 @@ from dfshield.runs.layout import surrogate_folders
 from dfshield.runs.names import TEACHER
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, SilentMonitor
-from dfshield.runs.work.synthesis import (
-    STREAMS,
-    bound_synthesizer,
-    passes_of,
-    rows_of,
-    stored_batch,
-)
+from dfshield.runs.work.passes import STREAMS, bound_synthesizer, passes_of, rows_of
+from dfshield.runs.work.synthesis import stored_batch
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Folder,
