@@ -34,7 +34,7 @@ class UnfitDeviceError(DfshieldError):
 
 
 class OtherDeviceError(UnfitDeviceError):
-    """A GPU that computes other numbers than the one that the work was begun on, now and always."""
+    """A device that computes other numbers than the one that the work was begun on, ever again."""
 
 
 class DfshieldWarning(UserWarning):

@@ -47,7 +47,6 @@ class CanaryMonitor(RunMonitor):
         if event == DIFFERS and not self._told:
             self._told = True
             self.say(
-                f"The processor of {fields['host']} computes other numbers than the one that the "
-                "images were begun on: parts made there are not equal to the byte to what that "
-                "one would make"
+                f"{fields['device']} computes other numbers than the one that the images were "
+                "begun on: parts made there are not, to the byte, what that one would make"
             )

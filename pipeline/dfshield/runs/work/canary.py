@@ -8,10 +8,9 @@ that what is made from then on is not what the first machine would have made.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from dfshield.errors import OtherDeviceError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
-from dfshield.runs.watching.events import Monitor
 from dfshield.runs.work.passes import STREAMS, bound_synthesizer, passes_of, rows_of
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import Folder, Manifest, read_manifest
@@ -36,10 +34,6 @@ DIFFERS = "canary_differs"
 
 class _DoneError(Exception):
     """Ends a pass after the iterations of the canary."""
-
-
-class _Hash(Protocol):
-    def update(self, data: bytes | np.ndarray, /) -> None: ...
 
 
 def canary_of(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
@@ -57,11 +51,11 @@ def canary_of(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
     engine = Engine.from_json(manifest.engine)
     batches = passes_of(manifest, part, engine.batches_per_pass)[0]
     size = len(rows_of(manifest, part, batches[0]))
-    digest = hashlib.sha256()
+    found: list[object] = []
 
     def after_iteration(done: int, state: Callable[[], BatchState]) -> None:
         if done == ITERATIONS:
-            _add(digest, [getattr(state(), field.name) for field in fields(state())])
+            found.extend(getattr(state(), field.name) for field in fields(state()))
             raise _DoneError
 
     with suppress(_DoneError):
@@ -72,51 +66,64 @@ def canary_of(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
             stream=STREAMS[part.split],
             on_iteration=after_iteration,
         )
-        _add(digest, [(one.images, one.labels) for one in made])
+        found.extend((one.images, one.labels) for one in made)
     draw = generator(manifest.seed, RngStream.CANARY)
     images = torch.from_numpy(draw.random((size, *manifest.image_shape), dtype=np.float32))
     with torch.no_grad():
-        _add(digest, synthesizer.teacher(images.to(synthesizer.teacher.mean.device)))
-    return digest.hexdigest()
+        found.append(synthesizer.teacher(images.to(synthesizer.teacher.mean.device)))
+    return hashlib.sha256(b"".join(_bytes_of(found))).hexdigest()
 
 
-def _add(digest: _Hash, value: object) -> None:
-    """Add a value, of tensors, numbers and plain containers, to a digest."""
+def _bytes_of(value: object) -> Iterator[bytes]:
+    """Yield the bytes of a value: of tensors, numbers and plain containers of them."""
     if isinstance(value, Tensor):
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     elif isinstance(value, Mapping):
-        _add(digest, list(value.items()))
+        yield from _bytes_of(list(value.items()))
     elif isinstance(value, list | tuple):
         for item in value:
-            _add(digest, item)
+            yield from _bytes_of(item)
     else:
-        digest.update(repr(value).encode())
+        yield repr(value).encode()
 
 
-def require_canary(synthesizer: BoundSynthesizer, manifest: Manifest, *, monitor: Monitor) -> None:
-    """Check that this process computes the bytes that a data set was begun with, if it says which.
+def other_device(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
+    """Return which device computes other bytes here than a data set was begun with.
+
+    It is empty where the digests agree, and for a data set of an older version, without a canary.
+
+    Args:
+        synthesizer: bound to the teacher, under the engine of the manifest.
+        manifest: of the data set.
+    """
+    if manifest.canary is None or canary_of(synthesizer, manifest) == manifest.canary:
+        return ""
+    gpu = accelerator_of(synthesizer.teacher.mean.device)
+    return f"the processor of {os.uname().nodename}" if gpu is None else gpu.format()
+
+
+def require_canary(synthesizer: BoundSynthesizer, manifest: Manifest, worker: Worker) -> None:
+    """Check that a worker computes the bytes that a data set was begun with, if it says which.
 
     On a CPU that does not, the event `DIFFERS` tells it, and the work goes on.
 
     Args:
         synthesizer: bound to the teacher.
-        manifest: of the data set; one of an older version has no canary.
-        monitor: of the worker.
+        manifest: of the data set.
+        worker: this process.
 
     Raises:
         OtherDeviceError: on a GPU that does not.
     """
-    if manifest.canary is None or canary_of(synthesizer, manifest) == manifest.canary:
-        return
-    gpu = accelerator_of(synthesizer.teacher.mean.device)
-    if gpu is None:
-        monitor.emit(DIFFERS, host=os.uname().nodename)
-        return
-    raise OtherDeviceError(
-        f"{gpu.format()} computes other numbers than the GPU that the images were begun on (the "
-        "canary of their manifest differs): use GPUs of one model with one driver, or begin anew "
-        "with --replan"
-    )
+    device = other_device(synthesizer, manifest)
+    if device and worker.device.type == "cpu":
+        worker.monitor.emit(DIFFERS, device=device)
+    elif device:
+        raise OtherDeviceError(
+            f"{device} computes other numbers than the GPU that the images were begun on (the "
+            "canary of their manifest differs): use GPUs of one model and driver, or go on here "
+            "with --replan"
+        )
 
 
 @dataclass(frozen=True)

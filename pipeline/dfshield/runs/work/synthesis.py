@@ -105,7 +105,7 @@ class SynthesisTask:
         manifest = read_manifest(folder)
         engine = Engine.from_json(manifest.engine)
         synthesizer = bound_synthesizer(options, teacher, engine, folder)
-        require_canary(synthesizer, manifest, monitor=worker.monitor)
+        require_canary(synthesizer, manifest, worker)
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()
