@@ -297,7 +297,7 @@ def test_where_all_gpus_are_others_the_work_ends_with_the_reason(monkeypatch, no
     loop, _ = looped(monkeypatch, simulated, [[1, 2], [3]], max_retries=2)
     with pytest.raises(OtherDeviceError, match=r"^an A100, but an H100 began$"):
         list(loop.run())
-    assert len(simulated.benched) == 2
+    assert simulated.benched == []  # other work may have begun on them
 
 
 def test_a_busy_gpu_is_taken_when_it_is_free_again(monkeypatch, no_waiting):

@@ -12,8 +12,8 @@ class GpuRecord:
 
     A GPU is out when it has failed twice without having done a unit in between, unless those units
     have failed on another GPU too: then the units are at fault. One that computes other numbers
-    than the work was begun with is out at once. GPUs are named as `WorkerInfo.gpu`
-    does; one without a name, a slot of the CPUs, is never out.
+    than the work was begun with is out at once. GPUs are named as `WorkerInfo.gpu` does; one
+    without a name, a slot of the CPUs, is never out for its failures.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,10 @@ class GpuRecord:
     def note_other(self, gpu: str) -> None:
         """Note that a GPU computes other numbers than the work was begun with."""
         self._others.add(gpu)
+
+    def forget_others(self) -> None:
+        """Forget which GPUs computed other numbers: the work has ended."""
+        self._others.clear()
 
     def note_success(self, gpu: str) -> None:
         """Note that a unit was done on a GPU."""

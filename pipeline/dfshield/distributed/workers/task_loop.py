@@ -255,10 +255,10 @@ class TaskLoop:
             OtherDeviceError: if there is no other.
         """
         worker.gpu = worker.gpu or error.gpu
-        self.workers.gpus.note_other(worker.gpu)
-        self.workers.bench(worker)
+        self.workers.bench_other(worker)
         self.monitor.emit("gpu_kept_out", worker=worker.name, gpu=worker.gpu, reason=str(error))
         if not self.workers.all and self.workers.num_wanted() <= self.refused:
+            self.workers.free_others()
             raise error
         self.monitor.say(f"{worker.name} cannot take part: {error}; others go on")
 

@@ -145,6 +145,16 @@ class PoolWorkers:
         self._handles.remove(worker)
         self.benched.append(worker)
 
+    def bench_other(self, worker: PoolWorkerHandle) -> None:
+        """Let a worker hold its GPU, which computes other numbers than the work was begun with."""
+        self.gpus.note_other(worker.gpu)
+        self.bench(worker)
+
+    def free_others(self) -> None:
+        """Let go of the GPUs of other numbers: other work may have begun on them."""
+        self.gpus.forget_others()
+        self.end_bench()
+
     def end_bench(self) -> None:
         """Kill the workers on the bench whose GPUs are not at fault after all."""
         for worker in [w for w in self.benched if not self.gpus.is_out(w.gpu)]:
