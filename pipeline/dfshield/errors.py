@@ -33,6 +33,10 @@ class UnfitDeviceError(DfshieldError):
     gpu: str = ""
 
 
+class OtherDeviceError(UnfitDeviceError):
+    """A device that computes other numbers than the one that the work was begun on, ever again."""
+
+
 class DfshieldWarning(UserWarning):
     """Something the user should know that does not stop the job."""
 

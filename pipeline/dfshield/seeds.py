@@ -45,6 +45,7 @@ class RngStream(IntEnum):
     DEFENCE = 8
     DIVERSITY = 9
     AUGMENTATION = 10
+    CANARY = 11
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

@@ -12,7 +12,7 @@ from dfshield.engine.numerics import (
     accelerator_of,
     nondeterministic_operations,
 )
-from dfshield.errors import InputError
+from dfshield.errors import OtherDeviceError
 from dfshield.runs import Engine
 
 A100 = Accelerator("NVIDIA A100-SXM4-40GB", "8.0", 91002)
@@ -131,10 +131,10 @@ def test_a_gpu_is_known_by_model_capability_and_cudnn(gpu):
 def test_a_gpu_of_another_model_is_refused_in_one_line(gpu):
     gpu(H100)
     engine = engine_of(accelerator=A100)
-    with pytest.raises(InputError, match=r"H100 80GB HBM3 .* begun on NVIDIA A100"):
+    with pytest.raises(OtherDeviceError, match=r"H100 80GB HBM3 .* begun on NVIDIA A100"):
         engine.require_accelerator()
     gpu(Accelerator(A100.name, A100.capability, 90100))
-    with pytest.raises(InputError, match="cuDNN 90100"):
+    with pytest.raises(OtherDeviceError, match="cuDNN 90100"):
         engine.require_accelerator()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,16 @@ def test_slice_records_that_cannot_be_read_are_refused(model, images):
     for change in ({"labels": ["a"]}, {"extra": 1}):
         with pytest.raises(InputError, match="not the record of a slice"):
             SliceResult.from_json({**values, **change})
+
+
+def test_slices_of_several_engines_are_said_to_be_mixed(model, images):
+    part = evaluate_slice(model, *images, None, seed=0)
+    assert part.engine is None  # as in slices of older versions
+    cpu, gpu = (replace(part, engine={"device": name, "torch": "2"}) for name in ("cpu", "cuda"))
+
+    def mixed(*slices):
+        return [note for note in summarise_one(*slices).notes if "several engines" in note]
+
+    assert mixed(cpu, cpu) == mixed(part, cpu) == mixed(part, part) == []
+    (note,) = mixed(cpu, part, gpu)
+    assert "(device: cpu, cuda)" in note

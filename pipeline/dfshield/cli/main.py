@@ -136,8 +136,8 @@ def verify(
     cluster: Annotated[
         str | None,
         typer.Option(
-            help="Let the workers of a Ray cluster read the parts, and repair them: an address as "
-            "cluster.address takes it. Without it this process reads them.",
+            help="Let the workers of a Ray cluster read parts, make images again and repair: an "
+            "address as cluster.address takes it. Without it this process does.",
             metavar="ADDRESS",
         ),
     ] = None,

@@ -1,8 +1,8 @@
 """The command ``verify``."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 from rich.console import Console
 
@@ -10,7 +10,7 @@ from dfshield.cli.execution import execute, executor_of, new_observer
 from dfshield.cli.machine_output import print_json
 from dfshield.config import ClusterConfig
 from dfshield.errors import InputError
-from dfshield.runs import Resynthesis, resynthesize, verify_run
+from dfshield.runs import Executor, Observer, Resynthesis, resynthesize, verify_run
 from dfshield.runs.lease import Lease
 from dfshield.runs.names import CONFIG_FILE
 from dfshield.runs.verification import discard
@@ -25,11 +25,11 @@ def verify_command(
     if repair and not all(report.ok for report in reports):
         _repair(location, reports, cluster=cluster)
         reports = _verified(location, cluster)
-    compared = _resynthesized(location, reports, resynthesize)
+    compared = _resynthesized(location, reports, resynthesize, cluster)
     if repair and any(comparison.differing for comparison in compared):
         _repair(location, reports, compared, cluster=cluster)
         reports = _verified(location, cluster)
-        compared = _resynthesized(location, reports, resynthesize)
+        compared = _resynthesized(location, reports, resynthesize, cluster)
     if as_json:
         shown = [report.to_json() for report in reports]
         for report, comparison in zip(shown, compared, strict=False):
@@ -40,23 +40,30 @@ def verify_command(
     return _all_well(reports, compared)
 
 
-def _verified(location: str, cluster: str | None) -> list[VerifyReport]:
-    """Have the workers of a cluster, or this process, read and check every part."""
+@contextmanager
+def _at_work(location: str, cluster: str | None) -> Iterator[tuple[Executor, Observer]]:
+    """Give the workers of a cluster, or this process, and who watches, for the block."""
     where = ClusterConfig(address=cluster or "none")
     with (
         closing(new_observer()) as observer,
         executor_of(where, Folder.at(location), observer) as executor,
     ):
+        yield executor, observer
+
+
+def _verified(location: str, cluster: str | None) -> list[VerifyReport]:
+    """Have every part read and checked."""
+    with _at_work(location, cluster) as (executor, observer):
         return verify_run(location, executor=executor, observer=observer)
 
 
 def _resynthesized(
-    location: str, reports: Sequence[VerifyReport], num_images: int
+    location: str, reports: Sequence[VerifyReport], num_images: int, cluster: str | None
 ) -> list[Resynthesis]:
     if not num_images:
         return []
-    with closing(new_observer()) as observer:
-        return resynthesize(location, reports, num_images, observer=observer)
+    with _at_work(location, cluster) as (executor, observer):
+        return resynthesize(location, reports, num_images, executor=executor, observer=observer)
 
 
 def _all_well(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> bool:

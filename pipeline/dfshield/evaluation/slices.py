@@ -62,6 +62,8 @@ class SliceResult(Brief):
         seconds: of computation.
         probabilities: whether the clean answers are probabilities instead of logits; None in
             slices of older versions, which did not look.
+        engine: how and on what it was computed, as whoever has it computed describes that; None
+            where nobody has said, as in slices of older versions.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -79,6 +81,7 @@ class SliceResult(Brief):
     notes: tuple[str, ...]
     seconds: float
     probabilities: bool | None = None
+    engine: dict[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as values that ``json`` takes."""

@@ -47,6 +47,7 @@ def summarise(
     probabilities = _whole([part.probabilities for part in slices])
     flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
     flags += [PROBABILITIES] if probabilities else []
+    flags += _engine_notes(slices)
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
@@ -164,6 +165,22 @@ def _merge_notes(slices: Sequence[SliceResult]) -> list[str]:
     if len(slices) == 1:
         return [notes[0] for notes in kinds.values()]
     return [f"{notes[0]} ({len(notes)} of {len(slices)} slices)" for notes in kinds.values()]
+
+
+def _engine_notes(slices: Sequence[SliceResult]) -> list[str]:
+    """Return what is to be said of slices that were computed in several ways, if they were."""
+    engines = [part.engine for part in slices if part.engine is not None]
+    keys = sorted({key for engine in engines for key in engine})
+    mixed = []
+    for key in keys:
+        found = dict.fromkeys(str(engine.get(key)) for engine in engines)
+        mixed += [f"{key}: {', '.join(found)}"] if len(found) > 1 else []
+    if not mixed:
+        return []
+    return [
+        f"measured under several engines ({'; '.join(mixed)}), whose numbers differ by rounding: "
+        "another machine need not find the same to the image"
+    ]
 
 
 def _whole(found: Sequence[bool | None]) -> bool | None:

@@ -3,36 +3,26 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
-import numpy as np
-import torch
-
-from dfshield.classifiers import Classifier
 from dfshield.config import EngineConfig, SynthesisConfig
 from dfshield.errors import InputError
+from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import planned_engine, resumed_engine
-from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Executor, Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
 from dfshield.runs.layout import surrogate_folders
 from dfshield.runs.names import TEACHER
 from dfshield.runs.watching.event_log import EventLog
-from dfshield.runs.watching.events import Observer, SilentMonitor
-from dfshield.runs.work.synthesis import (
-    STREAMS,
-    bound_synthesizer,
-    passes_of,
-    rows_of,
-    stored_batch,
-)
+from dfshield.runs.watching.events import Observer, RunMonitor, SilentMonitor
+from dfshield.runs.work.resynthesis import ResynthesisTask, SampledBatch
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
     Folder,
     Manifest,
     Part,
-    PartArrays,
     SurrogateDataset,
     VerifyReport,
     by_shard,
@@ -40,7 +30,6 @@ from dfshield.storage import (
     part_engine,
     verify,
 )
-from dfshield.synthesis import BoundSynthesizer
 
 
 @dataclass(frozen=True)
@@ -140,7 +129,12 @@ class Resynthesis:
 
 
 def resynthesize(
-    location: str, reports: Sequence[VerifyReport], num_images: int, *, observer: Observer
+    location: str,
+    reports: Sequence[VerifyReport],
+    num_images: int,
+    *,
+    executor: Executor,
+    observer: Observer,
 ) -> list[Resynthesis]:
     """Make a sample of a run's images again and compare them, byte for byte.
 
@@ -151,51 +145,77 @@ def resynthesize(
         location: a run folder, which holds the teacher beside the data.
         reports: what `verify_run` found there.
         num_images: how many images of each data set.
+        executor: whose workers make them.
         observer: is told how it goes.
 
     Raises:
-        InputError: if there is no teacher, it is another one, or this machine cannot compute under
+        InputError: if there is no teacher, it is another one, or the workers cannot compute under
             the engine that the images were made with.
+        OtherDeviceError: if no worker computes the bytes that the images were begun with, so that
+            a difference would say nothing about them.
     """
     teacher = load_classifier(Folder.at(location).child(TEACHER))
-    return [_resynthesized(report, teacher, num_images, observer) for report in reports]
+    fingerprint = teacher.fingerprint()
+    return [
+        _resynthesized(location, fingerprint, report, num_images, executor, observer)
+        for report in reports
+    ]
 
 
 def _resynthesized(
-    report: VerifyReport, teacher: Classifier, num_images: int, observer: Observer
+    location: str,
+    fingerprint: str,
+    report: VerifyReport,
+    num_images: int,
+    executor: Executor,
+    observer: Observer,
 ) -> Resynthesis:
     data = SurrogateDataset.open(report.location)
     manifest = data.manifest
-    if teacher.fingerprint() != manifest.teacher_fingerprint:
+    if fingerprint != manifest.teacher_fingerprint:
         raise InputError(f"{data.folder} was made from another teacher than the one beside it")
     sample, settings = _sample(manifest, report, num_images), _settings(data)
-    batches = sum(len(of_part) for of_part in sample.values())
-    observer.begin("Synthesizing again", total=batches, done=0, unit="batches")
-    differing: list[tuple[str, int]] = []
-    here = InProcessExecutor().engine()
-    for part, rows_by_batch in sample.items():
-        bound = part_engine(data.folder, part)
-        as_begun = planned_engine(here, EngineConfig(), work=0.0, bound=bound)
-        engine = resumed_engine(as_begun, bound, where=data.folder, replan=False)
-        engine.bind()
-        on_device = teacher.to(torch.device(engine.device))
-        synthesizer = bound_synthesizer(settings, on_device, engine, data.folder)
-        stored = data.read(part)
-        for batch, rows in rows_by_batch.items():
-            again, first = _made_again(synthesizer, manifest, part, batch, engine.batches_per_pass)
-            differing += [
-                (part.path, row) for row in rows if not _equal(stored, row, again, row - first)
-            ]
+    observer.begin("Synthesizing again", total=len(sample), done=0, unit="batches")
+    differing: list[tuple[Part, int]] = []
+    for engine, units in _by_engine(data.folder, sample, executor.engine()).items():
+        task = ResynthesisTask(
+            Folder.at(location).child(TEACHER).uri, data.folder.uri, settings, engine
+        )
+        groups = [list(of_part) for _, of_part in groupby(units, key=lambda unit: unit.part)]
+        monitor = RunMonitor(SilentMonitor(), observer)
+        for done in executor.map(task, groups, engine=engine, monitor=monitor):
+            differing += [(done.unit.part, row) for row in done.result]
             observer.advance(1.0)
     observer.end()
-    compared = sum(len(rows) for of_part in sample.values() for rows in of_part.values())
-    return Resynthesis(str(data.folder), compared, batches, tuple(differing))
+    place = {part: index for index, part in enumerate(manifest.parts)}
+    differing.sort(key=lambda found: (place[found[0]], found[1]))
+    return Resynthesis(
+        str(data.folder),
+        sum(len(unit.rows) for unit in sample),
+        len(sample),
+        tuple((part.path, row) for part, row in differing),
+    )
 
 
-def _sample(
-    manifest: Manifest, report: VerifyReport, num_images: int
-) -> dict[Part, dict[int, list[int]]]:
-    """Return rows of parts that verify, by part and batch."""
+def _by_engine(
+    folder: Folder, sample: Sequence[SampledBatch], here: Engine
+) -> dict[Engine, list[SampledBatch]]:
+    """Return batches by the engine that made their part.
+
+    Raises:
+        InputError: if there is none of them here.
+    """
+    found: dict[Engine, list[SampledBatch]] = {}
+    for part, units in groupby(sample, key=lambda unit: unit.part):
+        bound = part_engine(folder, part)
+        as_begun = planned_engine(here, EngineConfig(), work=0.0, bound=bound)
+        engine = resumed_engine(as_begun, bound, where=folder, replan=False)
+        found.setdefault(engine, []).extend(units)
+    return found
+
+
+def _sample(manifest: Manifest, report: VerifyReport, num_images: int) -> list[SampledBatch]:
+    """Return rows of parts that verify, in their order."""
     valid = {part.path for part in report.parts if part.verdict == "ok"}
     images = [
         (part, row)
@@ -205,25 +225,12 @@ def _sample(
     ]
     draw = generator(manifest.seed, RngStream.VERIFICATION)
     chosen = draw.choice(len(images), min(num_images, len(images)), replace=False)
-    sample: dict[Part, dict[int, list[int]]] = {}
+    sample: dict[tuple[Part, int], list[int]] = {}
     for index in sorted(chosen.tolist()):
         part, row = images[index]
         batch = part.first_batch + row // manifest.batch_size
-        sample.setdefault(part, {}).setdefault(batch, []).append(row)
-    return sample
-
-
-def _made_again(
-    synthesizer: BoundSynthesizer, manifest: Manifest, part: Part, batch: int, per_pass: int
-) -> tuple[PartArrays, int]:
-    """Return a batch, made with those of its pass, and the row of its part where it begins."""
-    rows = rows_of(manifest, part, batch)
-    (in_pass,) = [b for b in passes_of(manifest, part, per_pass) if batch in b]
-    made = synthesizer.synthesize_batches(
-        seed=manifest.seed, batches=in_pass, size=len(rows), stream=STREAMS[part.split]
-    )
-    of_batch = made[in_pass.index(batch)]
-    return stored_batch(synthesizer.teacher, manifest, batch, of_batch), rows.start
+        sample.setdefault((part, batch), []).append(row)
+    return [SampledBatch(part, batch, tuple(rows)) for (part, batch), rows in sample.items()]
 
 
 def _settings(data: SurrogateDataset) -> SynthesisConfig:
@@ -232,10 +239,3 @@ def _settings(data: SurrogateDataset) -> SynthesisConfig:
         return settings.model_copy(update={"data": data.manifest.source})
     except InputError as error:
         raise InputError(f"{data.folder}: {error}") from None
-
-
-def _equal(stored: PartArrays, row: int, again: PartArrays, in_batch: int) -> bool:
-    return all(
-        np.array_equal(getattr(stored, name)[row], getattr(again, name)[in_batch])
-        for name in ("images", "labels", "teacher_logits")
-    )

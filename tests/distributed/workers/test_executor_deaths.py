@@ -13,7 +13,7 @@ from test_executor_contract import Recorder
 from dfshield.distributed.training import group_driver
 from dfshield.distributed.workers import task_loop
 from dfshield.distributed.workers.messages import MessageReader
-from dfshield.errors import DfshieldError, InputError, UnfitDeviceError
+from dfshield.errors import DfshieldError, InputError, OtherDeviceError, UnfitDeviceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -119,6 +119,15 @@ def test_gpus_that_cannot_be_used_end_the_work_in_one_line(on_cluster, recorder)
     assert recorder.all("worker_error") == []  # it is no error of the code
     # Two of the cluster's GPUs are tried, each until it is known to be at fault or the tries end.
     assert 3 <= len(recorder.all("worker_lost")) <= 6
+
+
+def test_devices_of_other_numbers_end_the_work_only_where_all_are(on_cluster, recorder):
+    other = BadStart(OtherDeviceError("an A100, but an H100 began"))
+    with pytest.raises(OtherDeviceError, match=r"^an A100, but an H100 began \(on ") as raised:
+        mapped(on_cluster, recorder, other, [[0], [1]])
+    assert "\n" not in str(raised.value)
+    assert len(recorder.all("gpu_kept_out")) == 2
+    assert recorder.all("worker_lost") == []
 
 
 def test_workers_that_die_while_nobody_needs_them_cost_no_unit_a_try(

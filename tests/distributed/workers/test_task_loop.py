@@ -18,7 +18,7 @@ from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
 from dfshield.distributed.workers.worker_handles import PoolWorkerHandle, PoolWorkers
-from dfshield.errors import DfshieldError, UnfitDeviceError
+from dfshield.errors import DfshieldError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Engine, SilentMonitor
 
 ENGINE = Engine(device="cpu", threads=1, torch="2")
@@ -177,7 +177,7 @@ class SimulatedGpus(SimulatedRay):
     Args:
         gpus: how each does: ``good``; ``crashes``: it takes the process of every unit along;
             ``fails``: it raises an error that leaves the process alive; ``unfit``: workers cannot
-            use it.
+            use it; ``other``: it computes other numbers than the work was begun with.
     """
 
     def __init__(self, **gpus):
@@ -204,8 +204,11 @@ class SimulatedGpus(SimulatedRay):
             worker.on = self.free.pop(0)
             unfit = UnfitDeviceError("busy")
             unfit.gpu = worker.on
+            other = OtherDeviceError("an A100, but an H100 began")
+            other.gpu = worker.on
+            errors = {"unfit": raised(unfit), "other": raised(other)}
             fine = WorkerInfo("node", "host", 1, ("0",), uuid=worker.on)
-            self.results[ref] = raised(unfit) if self.kinds[worker.on] == "unfit" else fine
+            self.results[ref] = errors.get(self.kinds[worker.on], fine)
         return super().wait([ref for ref in refs if ref in self.results], **options)
 
     def drop(self, worker):
@@ -271,6 +274,30 @@ def test_where_every_gpu_fails_the_work_ends_in_one_line(monkeypatch, no_waiting
     with pytest.raises(DfshieldError, match="workers die as they start: busy") as raised:
         list(loop.run())
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("order", [["a", "b", "good"], ["good", "a", "b"]])
+def test_gpus_of_other_numbers_are_kept_out_at_once_and_the_others_go_on(
+    monkeypatch, no_waiting, order
+):
+    simulated = SimulatedGpus(**{gpu: "good" if gpu == "good" else "other" for gpu in order})
+    groups = [[(i, n) for n in range(8)] for i in range(4)]
+    loop, log = looped(monkeypatch, simulated, groups, max_retries=1)
+    done = Counter(made.unit for made in loop.run())
+    assert done == Counter(unit for group in groups for unit in group)
+    assert {gpu for _, gpu in simulated.tried} == {"good"}
+    kept_out = [fields for event, fields in log.events if event == "gpu_kept_out"]
+    assert sorted(fields["gpu"] for fields in kept_out) == ["a", "b"]
+    assert all(fields["reason"] == "an A100, but an H100 began" for fields in kept_out)
+    assert simulated.num_wanted() == 1
+
+
+def test_where_all_gpus_are_others_the_work_ends_with_the_reason(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="other", b="other")
+    loop, _ = looped(monkeypatch, simulated, [[1, 2], [3]], max_retries=2)
+    with pytest.raises(OtherDeviceError, match=r"^an A100, but an H100 began$"):
+        list(loop.run())
+    assert simulated.benched == []  # other work may have begun on them
 
 
 def test_a_busy_gpu_is_taken_when_it_is_free_again(monkeypatch, no_waiting):

@@ -81,3 +81,19 @@ def test_an_attack_with_a_model_of_its_own_is_told_apart(measured):
     sources = {r["model"]: r["attack"]["source"] for r in transfers}
     prints = {r["model"]: r["model_fingerprint"] for r in transfers}
     assert sources == {"student": prints["teacher"], "teacher": prints["student"]}
+
+
+def test_a_slice_of_another_engine_is_kept_and_the_result_says_so(measured):
+    config, folder, results = measured
+    assert not [note for r in results for note in r["notes"] if "several engines" in note]
+    victim = next((folder / "slices").glob("student-fgsm-*/00001.safetensors"))
+    other = victim.with_name("00000.json")
+    record = json.loads(other.read_text())
+    assert record["engine"]["device"] == "cpu"
+    other.write_text(json.dumps({**record, "engine": {**record["engine"], "torch": "1.13.0"}}))
+    victim.unlink()
+    again = json.loads(succeed("evaluate", config, *SLICED, "--json").out)["results"]
+    (result,) = [r for r in again if (r["model"], r["label"]) == ("student", "FGSM")]
+    (note,) = [note for note in result["notes"] if "several engines" in note]
+    assert "torch: 1.13.0, " in note
+    assert json.loads(other.read_text())["engine"]["torch"] == "1.13.0"

@@ -16,7 +16,7 @@ from dfshield.distributed.workers.code_errors import CodeError, format_repeated
 from dfshield.distributed.workers.device import limit_compilers, wait_for_memory
 from dfshield.distributed.workers.message_queue import RemoteMonitor
 from dfshield.distributed.workers.worker import get, worker_info
-from dfshield.errors import DfshieldError, UnfitDeviceError
+from dfshield.errors import DfshieldError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Engine, GroupJob, GroupWorker, Reproducibility, SilentMonitor
 from dfshield.training import TorchWorkerGroup
 
@@ -77,9 +77,9 @@ def train_function(config: Mapping[str, Any]) -> None:
         wait_for_memory(device)
         with Reproducibility(engine, remote, f"rank-{rank}").watched():
             job.run(worker)
-    except UnfitDeviceError as error:
-        raise CodeError(str(error), None) from error  # another try may find another GPU
     except DfshieldError as error:
+        if isinstance(error, UnfitDeviceError) and not isinstance(error, OtherDeviceError):
+            raise CodeError(str(error), None) from error  # another try may find another GPU
         ray.get(queue.fail.remote(error))
         raise  # so that Ray Train ends the other workers, which wait for this one
     except Exception as error:

@@ -11,12 +11,14 @@ class GpuRecord:
     """Tells a faulty GPU from work that fails everywhere.
 
     A GPU is out when it has failed twice without having done a unit in between, unless those units
-    have failed on another GPU too: then the units are at fault. GPUs are named as `WorkerInfo.gpu`
-    does; one without a name, a slot of the CPUs, is never out.
+    have failed on another GPU too: then the units are at fault. One that computes other numbers
+    than the work was begun with is out at once. GPUs are named as `WorkerInfo.gpu` does; one
+    without a name, a slot of the CPUs, is never out for its failures.
     """
 
     def __init__(self) -> None:
         self._failed: defaultdict[str, list[Hashable]] = defaultdict(list)  # since the last success
+        self._others: set[str] = set()
         self._places: defaultdict[Hashable, set[str]] = defaultdict(set)
 
     def note_failure(self, gpu: str, unit: Hashable) -> None:
@@ -26,13 +28,21 @@ class GpuRecord:
             if unit is not None:
                 self._places[unit].add(gpu)
 
+    def note_other(self, gpu: str) -> None:
+        """Note that a GPU computes other numbers than the work was begun with."""
+        self._others.add(gpu)
+
+    def forget_others(self) -> None:
+        """Forget which GPUs computed other numbers: the work has ended."""
+        self._others.clear()
+
     def note_success(self, gpu: str) -> None:
         """Note that a unit was done on a GPU."""
         self._failed.pop(gpu, None)
 
     def is_out(self, gpu: str) -> bool:
         """Return whether no more work is for this GPU."""
-        return len(self.failures(gpu)) > FAILURES_ALLOWED
+        return gpu in self._others or len(self.failures(gpu)) > FAILURES_ALLOWED
 
     def failures(self, gpu: str) -> list[Hashable]:
         """Return the units that failed on this GPU alone since its last success."""

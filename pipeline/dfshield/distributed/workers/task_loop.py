@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from dfshield.distributed.intervals import CLUSTER_CHECK_S, POLL_S, WAITING_NOTICE_S
+from dfshield.distributed.intervals import CLUSTER_CHECK_S, WAITING_NOTICE_S
 from dfshield.distributed.ray_internals import draining_nodes
 from dfshield.distributed.workers.code_errors import CodeError, format_repeated
 from dfshield.distributed.workers.lost_workers import reason_of
@@ -15,7 +15,7 @@ from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
 from dfshield.distributed.workers.worker_handles import Call, PoolWorkerHandle, PoolWorkers
-from dfshield.errors import DfshieldError, InputError, UnfitDeviceError
+from dfshield.errors import DfshieldError, InputError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Done, Engine, Monitor, Task, raise_failures
 
 
@@ -65,7 +65,7 @@ class TaskLoop:
         for worker in self.workers.all:
             self.prepare(worker)
         while self.queue.unfinished:
-            ready = self.wait()
+            ready = self.workers.ended_calls(self.calls)
             self.reader.deliver(self.monitor)
             self.check_cluster()
             if not ready:
@@ -82,19 +82,6 @@ class TaskLoop:
             if worker.draining:
                 self.workers.drop(worker)
         raise_failures(self.failures)
-
-    def wait(self) -> "list[ray.ObjectRef[Any]]":
-        """Return all calls that have ended, or the first that does so within a second.
-
-        Ray looks at every call whenever it is asked, so that one at a time would cost the square of
-        the number of workers.
-        """
-        if not self.calls:  # every node is about to be taken away
-            time.sleep(POLL_S)
-            return []
-        calls = list(self.calls)
-        ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
-        return ready or ray.wait(calls, timeout=POLL_S)[0]
 
     def check_cluster(self) -> None:
         """Notify workers whose nodes drain, and start workers where the cluster has grown."""
@@ -173,6 +160,9 @@ class TaskLoop:
     def handle_error(self, call: Call, error: ray.exceptions.RayTaskError) -> None:
         """Handle the error of a worker that is still alive."""
         cause = error.cause
+        if isinstance(cause, OtherDeviceError):
+            self.keep_out_for_good(call.worker, cause)
+            return
         if isinstance(cause, UnfitDeviceError):
             call.worker.gpu = call.worker.gpu or cause.gpu
             self.replace_worker(call, str(cause), alive=True)
@@ -257,6 +247,20 @@ class TaskLoop:
         self.monitor.emit("gpu_kept_out", worker=worker.name, gpu=worker.gpu)
         self.monitor.say(f"{worker.place}: its GPU has failed twice and gets no more work")
         return True
+
+    def keep_out_for_good(self, worker: PoolWorkerHandle, error: OtherDeviceError) -> None:
+        """Let a worker hold a GPU that is another one than the work's; the others go on.
+
+        Raises:
+            OtherDeviceError: if there is no other.
+        """
+        worker.gpu = worker.gpu or error.gpu
+        self.workers.bench_other(worker)
+        self.monitor.emit("gpu_kept_out", worker=worker.name, gpu=worker.gpu, reason=str(error))
+        if not self.workers.all and self.workers.num_wanted() <= self.refused:
+            self.workers.free_others()
+            raise error
+        self.monitor.say(f"{worker.name} cannot take part: {error}; others go on")
 
     def give_up(self, worker: PoolWorkerHandle, unit: Any, error: DfshieldError) -> None:
         """Note that a unit cannot be done; the work goes on with the others."""

@@ -64,8 +64,9 @@ class PoolWorker:
 
         Raises:
             DfshieldError: as the task raised it; an `InputError` with the name of this machine,
-                also where dfshield or torch has another version than on the driver, or the GPU is
-                another one than that of the engine.
+                also where dfshield or torch has another version than on the driver.
+            OtherDeviceError: if its GPU is another one than that of the engine, or the task says
+                so.
             UnfitDeviceError: if its GPU cannot be computed on, or has no room for the task.
             CodeError: for any other error of the task.
         """
@@ -143,7 +144,7 @@ def _errors_of_worker() -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{error} (on {os.uname().nodename}, where a worker runs)") from None
     except UnfitDeviceError as error:
-        unfit = UnfitDeviceError(f"{error} (on {os.uname().nodename})")
+        unfit = type(error)(f"{error} (on {os.uname().nodename})")
         unfit.gpu = "/".join([ray.get_runtime_context().get_node_id(), *own_gpus()])
         raise unfit from None
     except DfshieldError:

@@ -1,5 +1,7 @@
 """The workers of a pool on the driver's side: starting them and letting them go."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -10,6 +12,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfshield import __version__
 from dfshield.distributed.cluster.capacity import Capacity
+from dfshield.distributed.intervals import POLL_S
 from dfshield.distributed.workers.gpu_record import GpuRecord
 from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.worker import PoolWorker, WorkerInfo
@@ -118,6 +121,20 @@ class PoolWorkers:
         self._handles.append(worker)
         return worker
 
+    @staticmethod
+    def ended_calls(calls: "Mapping[ray.ObjectRef[Any], Call]") -> "list[ray.ObjectRef[Any]]":
+        """Return all calls that have ended, or the first that does so within a second.
+
+        Ray looks at every call whenever it is asked, so that one at a time would cost the square of
+        the number of workers.
+        """
+        if not calls:  # every node is about to be taken away
+            time.sleep(POLL_S)
+            return []
+        refs = list(calls)
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        return ready or ray.wait(refs, timeout=POLL_S)[0]
+
     def drop(self, worker: PoolWorkerHandle) -> None:
         """Kill one worker, dead or not, and forget it."""
         ray.kill(worker.actor)
@@ -127,6 +144,16 @@ class PoolWorkers:
         """Let a worker hold its GPU and do no work."""
         self._handles.remove(worker)
         self.benched.append(worker)
+
+    def bench_other(self, worker: PoolWorkerHandle) -> None:
+        """Let a worker hold its GPU, which computes other numbers than the work was begun with."""
+        self.gpus.note_other(worker.gpu)
+        self.bench(worker)
+
+    def free_others(self) -> None:
+        """Let go of the GPUs of other numbers: other work may have begun on them."""
+        self.gpus.forget_others()
+        self.end_bench()
 
     def end_bench(self) -> None:
         """Kill the workers on the bench whose GPUs are not at fault after all."""

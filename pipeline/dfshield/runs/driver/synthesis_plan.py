@@ -104,6 +104,7 @@ def planned_manifest(
         generator=old.generator if old else None,
         source=source_of(synthesis).folder.uri if synthesis.augment is not None else None,
         engine=engine,
+        canary=old.canary if old else None,
         parts=planned_parts(context.config, old),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.canary import CanaryMonitor, keep_canary
 from dfshield.runs.driver.parts_found import commit_fields, find_parts
 from dfshield.runs.driver.synthesis_plan import (
     planned_manifest,
@@ -157,18 +158,20 @@ def _make(
     engine = Engine.from_json(manifest.engine)
     total = sum(part.num_images for part in manifest.parts)
     done = total - sum(part.num_images for part in todo)
-    log.emit("synthesis_started", seed=seed, images=done, total=total)
-    observer.begin("Synthesizing", total=total, done=done, unit="images")
     task = SynthesisTask(
         teacher=context.layout.teacher.uri,
         data=folder.uri,
         synthesis=context.config.synthesis.model_copy(update={"data": manifest.source}),
         sink=context.config.storage.sink,
     )
+    keep_canary(context, task, manifest, begins=len(todo) == len(manifest.parts))
+    log.emit("synthesis_started", seed=seed, images=done, total=total)
+    observer.begin("Synthesizing", total=total, done=done, unit="images")
     whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
     flushed = time.monotonic() - SECONDS_BETWEEN_FLUSHES
-    for made in context.executor.map(task, by_shard(todo), engine=engine, monitor=context.monitor):
+    monitor = CanaryMonitor(context)
+    for made in context.executor.map(task, by_shard(todo), engine=engine, monitor=monitor):
         part, result = made.unit, made.result
         if made.ref is not None:
             refs[part.path] = made.ref

@@ -14,7 +14,7 @@ from dfshield.engine.numerics import (
     make_deterministic,
     set_float32_products,
 )
-from dfshield.errors import InputError
+from dfshield.errors import OtherDeviceError
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -80,13 +80,13 @@ class Engine:
         """Check that this process's GPU is the one that the work is bound to.
 
         Raises:
-            InputError: if it is another model, or has another cuDNN.
+            OtherDeviceError: if it is another model, or has another cuDNN.
         """
         if self.accelerator is None:
             return
         here = accelerator_of(torch.device(self.device))
         if here is not None and here != self.accelerator:
-            raise InputError(
+            raise OtherDeviceError(
                 f"the GPU here is {here.format()}, but the work was begun on "
                 f"{self.accelerator.format()}, whose numbers differ: use GPUs of that model"
             )

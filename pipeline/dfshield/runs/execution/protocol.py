@@ -148,6 +148,7 @@ class Executor(Protocol):
 
         Raises:
             InputError: as soon as a unit raises one, since the other units have the same input.
+            OtherDeviceError: if no worker's device computes what the work was begun with.
             DfshieldError: at the end, if a unit could not be done while others could.
         """
         ...

@@ -66,9 +66,9 @@ class SilentMonitor(SilentObserver):
 
 
 class RunMonitor:
-    """The monitor of a run: its event log and its observer."""
+    """The monitor of a run: its event log, if any, and its observer."""
 
-    def __init__(self, log: EventLog, observer: Observer) -> None:
+    def __init__(self, log: EventLog | SilentMonitor, observer: Observer) -> None:
         self.emit = log.emit
         self.begin = observer.begin
         self.advance = observer.advance

@@ -156,12 +156,19 @@ def _work(
     for finished in units:
         place, index = finished.unit
         measurement, slices = measurements[place], done[place]
-        measurement.slices.write_json(f"{index:05d}.json", finished.result.to_json())
-        slices[index] = finished.result
+        result = replace(finished.result, engine=_described(engine))
+        measurement.slices.write_json(f"{index:05d}.json", result.to_json())
+        slices[index] = result
         if len(slices) == len(measurement.bounds):
             found[measurement.name] = measurement.finish(slices[i] for i in sorted(slices))
     context.observer.end()
     return found
+
+
+def _described(engine: Engine) -> dict[str, object]:
+    """Return what the numbers of an engine depend on."""
+    left_out = () if engine.device == "cpu" else ("threads",)
+    return {key: value for key, value in engine.to_json().items() if key not in left_out}
 
 
 @dataclass(frozen=True)

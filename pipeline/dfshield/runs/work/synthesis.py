@@ -14,9 +14,9 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.work.generator import generator_weights
+from dfshield.runs.work.canary import require_canary
 from dfshield.runs.work.part_checkpoint import PartCheckpoint, PartState
-from dfshield.seeds import RngStream
+from dfshield.runs.work.passes import STREAMS, bound_synthesizer, passes_of, rows_of
 from dfshield.storage import (
     Commit,
     Folder,
@@ -36,12 +36,9 @@ from dfshield.storage import (
 from dfshield.synthesis import (
     BatchState,
     BoundSynthesizer,
-    FittedSynthesizer,
     OnIteration,
     SynthesizedBatch,
 )
-
-STREAMS = {"data": RngStream.SYNTHESIS, "holdout": RngStream.HOLDOUT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +94,18 @@ class SynthesisTask:
     sink: Literal["parquet", "object_store"]
 
     def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
-        """Load the teacher onto the worker's device."""
+        """Load the teacher onto the worker's device.
+
+        Raises:
+            OtherDeviceError: on a GPU that does not compute what the data set was begun with.
+        """
         teacher = load_classifier(Folder.at(self.teacher), device=worker.device)
         options = self.synthesis
         folder = Folder.at(self.data)
         manifest = read_manifest(folder)
         engine = Engine.from_json(manifest.engine)
         synthesizer = bound_synthesizer(options, teacher, engine, folder)
+        require_canary(synthesizer, manifest, worker)
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()
@@ -144,45 +146,6 @@ class SynthesisTask:
     def label(self, unit: Part) -> str:
         """Return how people call a part."""
         return unit.path
-
-
-def rows_of(manifest: Manifest, part: Part, batch: int) -> range:
-    """Return where the images of a batch stand in their part."""
-    first = (batch - part.first_batch) * manifest.batch_size
-    return range(first, min(first + manifest.batch_size, part.num_images))
-
-
-def passes_of(manifest: Manifest, part: Part, per_pass: int) -> list[range]:
-    """Return the batches of a part that are optimised together: as many as fit, of one size."""
-    whole = part.num_images // manifest.batch_size
-    first, end = part.first_batch, part.first_batch + whole
-    passes = [range(b, min(b + per_pass, end)) for b in range(first, end, per_pass)]
-    short = range(end, part.batches.stop)
-    return [*passes, short] if short else passes
-
-
-def bound_synthesizer(
-    synthesis: SynthesisConfig, teacher: Classifier, engine: Engine, data: Folder
-) -> BoundSynthesizer:
-    """Return the synthesizer of a configuration, bound to a teacher under an engine.
-
-    Args:
-        synthesis: names the synthesizer.
-        teacher: on the device of the engine.
-        engine: how it is computed.
-        data: the folder of the data set, with the generator that was fitted for it, if any.
-
-    Raises:
-        InputError: if the generator is missing or broken.
-    """
-    synthesizer = synthesizer_of(synthesis)
-    if isinstance(synthesizer, FittedSynthesizer):
-        synthesizer = synthesizer.with_weights(generator_weights(data))
-    return synthesizer.bind(
-        teacher,
-        acceleration=engine.acceleration,
-        full_pass=(engine.batches_per_pass, synthesis.batch_size),
-    )
 
 
 def _committed(folder: Folder, manifest: Manifest, part: Part) -> tuple[PartArrays, Commit] | None:
