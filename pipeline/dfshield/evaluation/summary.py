@@ -47,7 +47,6 @@ def summarise(
     probabilities = _whole([part.probabilities for part in slices])
     flags = _flag_notes(histogram, num_images, collapsed, non_finite, randomised)
     flags += [PROBABILITIES] if probabilities else []
-    flags += _engine_notes(slices)
     return EvaluationResult(
         model=model,
         model_fingerprint=model_fingerprint,
@@ -72,7 +71,7 @@ def summarise(
         probabilities=probabilities,
         queries=sum(sum(part.queries) for part in slices) / num_images,
         max_perturbation=max(part.max_perturbation for part in slices),
-        notes=(*_merge_notes(slices), *flags),
+        notes=(*_merge_notes(slices), *flags, *_engine_notes(slices)),
         seed=seed,
         slice_size=slice_size,
         seconds=sum(part.seconds for part in slices),

@@ -291,4 +291,4 @@ def test_a_budget_of_hours_leaves_the_rest_to_the_next_command(tmp_path):
     assert "sweep.max_hours are over" in answer.err
     assert records(config) == {}
     succeed("sweep", config)
-    assert len(records(config)) == 4
+    assert len(records(config)) == 2
