@@ -1,7 +1,7 @@
 """What evaluations and trainings come to, as all who make, keep, compare or show it know it."""
 
 from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
-from dfshield.results.data_free import NOT_DATA_FREE
+from dfshield.results.data_free import NOT_DATA_FREE, REFERENCE_MARK, SOME_NOT_DATA_FREE
 from dfshield.results.evaluation import WORST_CASE, DataInfo, EvaluationResult, Share
 from dfshield.results.holdout import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics
 from dfshield.results.kept_json import first_problem, read_kept
@@ -11,6 +11,8 @@ __all__ = [
     "AGREEMENT_PGD",
     "COLLAPSE_SHARE",
     "NOT_DATA_FREE",
+    "REFERENCE_MARK",
+    "SOME_NOT_DATA_FREE",
     "WORST_CASE",
     "DataInfo",
     "EvaluationResult",

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from dfshield.report.scores import format_eps, format_norm
-from dfshield.report.sweep.axes import EPS, NUM_BATCHES, TAU, as_number, identity
+from dfshield.report.sweep.axes import NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 
@@ -83,6 +83,11 @@ class Setting:
         return len(self.done) == len(self.trials)
 
     @property
+    def data_free(self) -> bool:
+        """No real image was trained on."""
+        return all(trial.data_free for trial in self.trials)
+
+    @property
     def collapsed(self) -> bool:
         """At least one seed gave a student that answers one class."""
         return any(trial.collapsed for trial in self.trials)
@@ -144,6 +149,13 @@ def judged_by(data: SweepData) -> tuple[Measure, Measure]:
     return test_measure(data, "clean"), test_measure(data, attack)
 
 
+def measures_of(data: SweepData) -> tuple[Measure, ...]:
+    """Return everything measured on real images, clean first; the hold-out's where nothing was."""
+    labels = dict.fromkeys(label for t in data.trials if t.state == "done" for label in t.test)
+    ordered = sorted(labels, key=lambda label: label != "clean")
+    return tuple(test_measure(data, label) for label in ordered) or holdout_measures()
+
+
 def holdout_measures() -> tuple[Measure, Measure]:
     """Return the clean and the robust agreement on the synthetic hold-out."""
     return (
@@ -157,7 +169,7 @@ def test_measure(data: SweepData, label: str) -> Measure:
     if label == "clean":
         return Measure("test", label, "Clean accuracy")
     norm = format_norm(data.threat.get("norm"))
-    eps = "at the ε of each setting" if EPS in data.parameters else format_eps(data.threat["eps"])
+    eps = "at the ε of each setting" if data.eps_swept else format_eps(data.threat["eps"])
     return Measure("test", label, f"{label} {norm} {eps}")
 
 
