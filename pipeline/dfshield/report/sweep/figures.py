@@ -57,8 +57,8 @@ def _pictures(view: SweepView) -> Iterator[tuple[str, Picture | None]]:
 
 
 def _slug(axis: Axis) -> str:
-    """Return a part of a file name: the end of a path that has a symbol, else the whole path."""
-    short = axis.label not in axis.key
+    """Return a part of a file name: the end of a path that has a symbol or is one of cases."""
+    short = axis.named or axis.label not in axis.key
     text = axis.key.rpartition(".")[2] if short else axis.key
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "axis"
 

@@ -45,7 +45,7 @@ def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         for axis, measure in zip(axes, measures, strict=True):
             _label(axis, rows, columns)
-            _panel(axis, view, measure, cells, palette)
+            _panel(axis, view, measure, cells, palette, spread=both_named)
             axis.set_title(panel_title(measure, held), loc="left")
 
     raised = [one for s in cells.values() for measure in measures for one in marks_of(s, measure)]
@@ -84,7 +84,15 @@ def _cells(settings: Sequence[Setting], rows: Axis, columns: Axis) -> _Cells:
     }
 
 
-def _panel(axis: Axes, view: SweepView, measure: Measure, cells: _Cells, palette: Palette) -> None:
+def _panel(
+    axis: Axes,
+    view: SweepView,
+    measure: Measure,
+    cells: _Cells,
+    palette: Palette,
+    *,
+    spread: bool,
+) -> None:
     standing = [s for s in cells.values() if not s.collapsed]
     known = [figure.mean for s in standing if (figure := s.figure(measure))]
     low, high = min(known, default=0.0), max(known, default=1.0)
@@ -108,7 +116,7 @@ def _panel(axis: Axes, view: SweepView, measure: Measure, cells: _Cells, palette
             )
         )
         _frame(axis, (column, row), 1.0, palette.ground, 1)
-        lines = [format_points(figure.mean)] if figure else []
+        lines = [figure.words if spread else format_points(figure.mean)] if figure else []
         signs = [one.sign for one in raised]
         if view.is_recommended(setting):
             signs.insert(0, RECOMMENDED)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dfshield.report.scores import format_points
 from dfshield.report.sweep.axes import Axis
 from dfshield.report.sweep.marks import Raised, marks_of
 from dfshield.report.sweep.settings import Measure, Setting, measures_of
@@ -42,10 +41,8 @@ class Matrix:
         if setting is None:
             return ""
         figure = setting.figure(measure)
-        words = ["–"] if figure is None else [format_points(figure.mean)]
-        if figure is not None and figure.spread is not None:
-            words.append(f"± {format_points(figure.spread)}")
-        return " ".join([*words, *(one.sign for one in marks_of(setting, measure))])
+        words = "–" if figure is None else figure.words
+        return " ".join([words, *(one.sign for one in marks_of(setting, measure))])
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value: shares in [0, 1], a list of one per seed for every figure."""

@@ -7,7 +7,7 @@ from math import ceil
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from dfshield.report.scores import format_eps, format_norm
+from dfshield.report.scores import format_eps, format_norm, format_points
 from dfshield.report.sweep.axes import NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
@@ -56,6 +56,12 @@ class Pooled:
     def spread(self) -> float | None:
         """Sample standard deviation over the seeds; None for a single seed."""
         return stdev(self.per_seed) if len(self.per_seed) > 1 else None
+
+    @property
+    def words(self) -> str:
+        """Mean and spread in percent: ``"61.2 ± 1.4"``."""
+        spread = "" if self.spread is None else f" ± {format_points(self.spread)}"
+        return f"{format_points(self.mean)}{spread}"
 
 
 @dataclass(frozen=True)

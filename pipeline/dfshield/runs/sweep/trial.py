@@ -84,13 +84,13 @@ def run_trial(
         found = _train_and_measure(
             trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
         )
-        found["state"] = "done"
+        found |= {"state": "done", "epochs": trial.config.training.epochs}
     except UnfitDeviceError:
         raise
     except (DfshieldError, MemoryError) as error:
-        found = {"state": "failed", "reason": one_line(error)}
-    found |= {"epochs": len(epochs_of(folder)), "seconds": worked_seconds(folder)}
-    record = record.model_copy(update=found)
+        epochs = len(epochs_of(folder))
+        found = {"state": "failed", "reason": one_line(error), "epochs": epochs}
+    record = record.model_copy(update={**found, "seconds": worked_seconds(folder)})
     record.write(root)
     return record
 
