@@ -69,6 +69,19 @@ def test_the_matrix_is_valid_and_its_rows_share_their_images(schema):
     assert config.name == plain.name
 
 
+def test_the_objectives_are_compared_on_the_data_set_of_the_digits(schema):
+    path = FOLDER / "sweeps" / "digits-objectives.yaml"
+    assert f"dfshield sweep examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
+    schema.validate(yaml.safe_load(path.read_text()))
+    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    trials = listed_trials(config)
+    assert len(trials) == 27
+    other = {t.values["cases.recipe"] for t in trials if source_key(t.config) != source_key(plain)}
+    assert other == {"fixed-trades", "fixed-dfshield"}
+    objectives = {t.config.training.objective.name for t in trials}
+    assert objectives == {"std", "trades", "mart", "ard", "rslad", "soft-label"}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_schema_accepts_an_example_and_refuses_a_typo(path, schema):
     tree = yaml.safe_load(path.read_text())

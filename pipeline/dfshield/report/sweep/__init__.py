@@ -16,7 +16,7 @@ from dfshield.report.sweep.marks import legend
 from dfshield.report.sweep.matrix import Matrix, matrix_of
 from dfshield.report.sweep.page import render_sweep_page
 from dfshield.report.sweep.paper import PaperCell, paper_cells
-from dfshield.report.sweep.settings import Setting, settings_of
+from dfshield.report.sweep.settings import Setting, measures_of, settings_of
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "describe",
     "legend",
     "matrix_of",
+    "measures_of",
     "paper_cells",
     "pareto_front",
     "proxy_agreement",
