@@ -202,6 +202,16 @@ def test_what_cannot_be_is_refused_and_costs_no_cell(copied, setting, named):
     assert contents(sweep_of(copied) / "trials") == before
 
 
+def test_real_images_that_are_nowhere_are_refused_before_anything_is_made(tmp_path):
+    nowhere = {"training": {"images": {"data": {**DATA, "path": "no.npz"}, "labels": "teacher"}}}
+    cases = {"classifier": {"small": {}}, "images": {"surrogate": {}, "nowhere": nowhere}}
+    config = write_config(tmp_path, sweep__cases=cases)
+    line = call("matrix", config).refusal()
+    assert "training.images.data.path: no.npz: no such file or folder" in line
+    assert not (run_of(config) / "synthetic").exists()
+    assert not (run_of(config) / "teacher").exists()
+
+
 def test_references_alone_need_no_surrogate_images(tmp_path):
     tree = yaml.safe_load(matrix_config(tmp_path).read_text())
     images = {"unlabelled": tree.pop("sweep")["cases"]["images"]["unlabelled"]}

@@ -51,11 +51,8 @@ def laid_over(tree: Tree, overrides: Mapping[str, Any]) -> Tree:
     A teacher of another source replaces all that was said of the first: options, weights and
     shapes of one mean nothing to another.
     """
-    teacher = overrides.get("teacher")
-    if isinstance(teacher, Mapping) and teacher.get("source") not in (
-        None,
-        tree["teacher"]["source"],
-    ):
+    teacher, known = overrides.get("teacher"), tree["teacher"]["source"]
+    if isinstance(teacher, Mapping) and teacher.get("source", known) != known:
         tree = {**tree, "teacher": {}}
     return merged_trees(tree, overrides)
 

@@ -6,6 +6,8 @@ from dfshield.canonical import identity_hash
 from dfshield.runs.driver.training_source import images_of_training, reference_images
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.runs.inputs.real_data import require_there
+from dfshield.runs.inputs.reference_images import KEY as REFERENCE
 from dfshield.runs.sweep.plan import Trial, source_key
 from dfshield.runs.sweep.trial import Source
 from dfshield.storage import Folder, SurrogateDataset
@@ -27,6 +29,18 @@ def check_surrogates(trials: Iterable[Trial], sources: Sources) -> None:
     for trial in trials:
         if trial.config.data_free:
             images_of_training(trial.config, sets[source_key(trial.config)])
+
+
+def require_references(trials: Iterable[Trial]) -> None:
+    """Refuse real images to train on that are nowhere, before anything is made for their teacher.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for trial in trials:
+        reference = trial.config.training.images
+        if reference is not None:
+            require_there(reference.data, key=REFERENCE)
 
 
 def check_references(trials: Iterable[Trial], sources: Sources) -> None:

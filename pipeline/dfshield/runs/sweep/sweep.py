@@ -15,7 +15,12 @@ from dfshield.runs.records import claim, read_record
 from dfshield.runs.sweep.begun import trials_begun
 from dfshield.runs.sweep.cases import comparable
 from dfshield.runs.sweep.identity import measured_nothing, sweep_identity
-from dfshield.runs.sweep.image_checks import check_measured, check_references, check_surrogates
+from dfshield.runs.sweep.image_checks import (
+    check_measured,
+    check_references,
+    check_surrogates,
+    require_references,
+)
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
 from dfshield.runs.sweep.plan import listed_trials, make_trial, shared_trial, source_key
 from dfshield.runs.sweep.record import TrialRecord
@@ -100,6 +105,12 @@ class Sweep:
         return trials_begun(self.config, self.root)
 
     def _run(self) -> None:
+        records = trials_begun(self.config, self.root)
+        if self.retry_failed:
+            records = [record for record in records if record.state != "failed"]
+        ended = {record.name for record in records if record.ended}
+        left = [trial for trial in self.trials if trial.name not in ended]
+        require_references(left)
         sources = Sources(
             self.config,
             root=self.root,
@@ -111,19 +122,15 @@ class Sweep:
         check_surrogates(self.trials, sources)
         check_measured(self._known, sources)
         self._claim_measuring()
-        records = trials_begun(self.config, self.root)
-        if self.retry_failed:
-            records = [record for record in records if record.state != "failed"]
-        ended = {record.name for record in records if record.ended}
+        check_references(left, sources)
         study = Study(
             config=self.config,
             root=self.root.uri,
-            trials=[trial for trial in self.trials if trial.name not in ended],
+            trials=left,
             sources=sources,
             records=records,
             replan=self.replan,
         )
-        check_references(study.trials, sources)
         if study.num_trials:
             self._do(study, records)
         self._measure_late(sources)
