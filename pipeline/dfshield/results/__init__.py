@@ -2,7 +2,7 @@
 
 from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
 from dfshield.results.data_free import NOT_DATA_FREE, REFERENCE_MARK, SOME_NOT_DATA_FREE
-from dfshield.results.evaluation import WORST_CASE, DataInfo, EvaluationResult, Share
+from dfshield.results.evaluation import WORST_CASE, WORST_OF, DataInfo, EvaluationResult, Share
 from dfshield.results.holdout import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics
 from dfshield.results.kept_json import first_problem, read_kept
 
@@ -14,6 +14,7 @@ __all__ = [
     "REFERENCE_MARK",
     "SOME_NOT_DATA_FREE",
     "WORST_CASE",
+    "WORST_OF",
     "DataInfo",
     "EvaluationResult",
     "HoldoutMetrics",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dfshield.report.scores import format_eps, format_norm, format_points
 from dfshield.report.sweep.axes import NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
-from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, WORST_OF
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,12 @@ def judged_by(data: SweepData) -> tuple[Measure, Measure]:
 
 
 def measures_of(data: SweepData) -> tuple[Measure, ...]:
-    """Return everything measured on real images, clean first; the hold-out's where nothing was."""
-    labels = dict.fromkeys(label for t in data.trials if t.state == "done" for label in t.test)
+    """Return everything measured on real images, clean first; the hold-out's where nothing was.
+
+    The worst of several attacks is none of its own.
+    """
+    found = [label for trial in data.trials if trial.state == "done" for label in trial.test]
+    labels = dict.fromkeys(label for label in found if not label.startswith(WORST_OF))
     ordered = sorted(labels, key=lambda label: label != "clean")
     return tuple(test_measure(data, label) for label in ordered) or holdout_measures()
 
