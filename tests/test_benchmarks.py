@@ -1,5 +1,6 @@
 """The benchmarks still fit the code that they measure; what they measure is not looked at."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -28,3 +29,20 @@ def test_the_driver_at_scale_is_measured_row_by_row():
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if "µs" in line]
     assert rows[0] == "plan"
     assert rows[-1] == "status"
+
+
+def test_the_objectives_are_compared_by_the_tables_of_the_paper_and_not_twice(tmp_path):
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, BENCHMARKS / "training_objectives.py", "--small", "--out", tmp_path]
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "--json", figures], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if "│" in line]
+    assert rows[:6] == ["STD", "TRADES", "MART", "ARD", "RSLAD", "L_DFShield"]
+    assert rows[6:] == ["fixed coefficients, TRADES", "+ L_DFShield", "+ DSS", "+ GradRefine"]
+    assert len(json.loads(figures.read_text())) == 9
+    assert all(len(seeds["PGD-20"]) == 2 for seeds in json.loads(figures.read_text()).values())
+    events = (tmp_path / "digits/sweeps/objectives/events.jsonl").read_text().splitlines()
+    assert sum(json.loads(event)["event"] == "trial_ended" for event in events) == 18

@@ -13,6 +13,7 @@ import yaml
 
 from dfshield.config import Config, load_config
 from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.sweep import require_matrix
 from dfshield.runs.sweep.plan import listed_trials, source_key
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -52,6 +53,33 @@ def test_a_sweep_is_valid_and_shares_the_data_set_of_the_digits(name, num_trials
     plain = load_config(FOLDER / "digits.yaml")
     assert {source_key(trial.config) for trial in trials} == {source_key(plain)}
     assert config.name == plain.name
+
+
+def test_the_matrix_is_valid_and_its_rows_share_their_images(schema):
+    path = FOLDER / "sweeps" / "digits-matrix.yaml"
+    assert f"dfshield matrix examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
+    schema.validate(yaml.safe_load(path.read_text()))
+    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    require_matrix(config)
+    trials = listed_trials(config)
+    assert len(trials) == 6
+    by_teacher = {(t.values["cases.teacher"], source_key(t.config)) for t in trials}
+    assert len(by_teacher) == 2
+    assert ("wide", source_key(plain)) in by_teacher
+    assert config.name == plain.name
+
+
+def test_the_objectives_are_compared_on_the_data_set_of_the_digits(schema):
+    path = FOLDER / "sweeps" / "digits-objectives.yaml"
+    assert f"dfshield sweep examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
+    schema.validate(yaml.safe_load(path.read_text()))
+    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    trials = listed_trials(config)
+    assert len(trials) == 27
+    other = {t.values["cases.recipe"] for t in trials if source_key(t.config) != source_key(plain)}
+    assert other == {"fixed-trades", "fixed-dfshield"}
+    objectives = {t.config.training.objective.name for t in trials}
+    assert objectives == {"std", "trades", "mart", "ard", "rslad", "soft-label"}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

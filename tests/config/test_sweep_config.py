@@ -54,6 +54,16 @@ def test_axes_may_be_nested_as_overrides_make_them():
     assert sweep_of(parameters=nested) == sweep_of(parameters=flat)
 
 
+def test_cases_are_axes_before_the_keys():
+    cases = {"teacher": {"small": {}, "wide": {"teacher": {"options": {"width": 2}}}}}
+    sweep = sweep_of(cases=cases, parameters={"training.epochs": {"grid": [1, 2]}})
+    assert {key: axis.ends for key, axis in sweep.axes.items()} == {
+        "cases.teacher": ("small", "wide"),
+        "training.epochs": (1, 2),
+    }
+    assert sweep.cases == cases
+
+
 def test_a_dumped_sweep_reads_back_the_same():
     section = {"preset": "sensitivity-tau", "seeds": [1, 2], "max_concurrent": 3}
     config = config_from({"name": "run", "teacher": TEACHER, "sweep": section})
@@ -80,6 +90,13 @@ def test_a_dumped_sweep_reads_back_the_same():
         ({"shceduler": "asha"}, "did you mean 'scheduler'"),
         ({"max_concurrent": 0}, "sweep.max_concurrent"),
         ({"gpus_per_trial": 2}, "sweep.gpus_per_trial"),
+        ({"cases": {"a": {}}}, "sweep.cases: a: name at least one case"),
+        ({"cases": {"a": ["x"]}}, "sweep.cases: a: name at least one case"),
+        ({"cases": ["a"]}, "sweep.cases: a section with a name for every axis"),
+        ({"cases": {"a.b": {"x": {}}}}, "sweep.cases: a.b: the name of an axis"),
+        ({"cases": {"a": {"x y": {}}}}, "sweep.cases: a.x y: a name has"),
+        ({"cases": {"a": {"x": "y"}}}, "sweep.cases: a.x: the settings of the case"),
+        ({"cases": {"a": {"x": {}, "y": {}}}}, "cases.a: x and y are the same case"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(section, names):

@@ -20,6 +20,7 @@ from dfshield.cli.options import (
     ConfigArgument,
     Overrides,
     Replan,
+    RetryFailed,
     RunFolder,
     TrustPython,
 )
@@ -71,9 +72,7 @@ def sweep(
     overrides: Overrides = None,
     as_json: AsJson = False,
     replan: Replan = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train once more what failed.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     trust_python: TrustPython = False,
 ) -> None:
     """Train a student for every setting of the sweep section, and compare them.
@@ -87,6 +86,33 @@ def sweep(
 
     overrides = trusting(overrides, trust_python)
     sweep_command(config, overrides, as_json=as_json, replan=replan, retry_failed=retry_failed)
+
+
+def matrix(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    replan: Replan = False,
+    retry_failed: RetryFailed = False,
+    trust_python: TrustPython = False,
+) -> None:
+    """Train a student for every cell of a matrix, such as teachers × data sets (figure 1b).
+
+    Rows and columns are the two axes of sweep.cases. It is a sweep, which `dfshield sweep` runs as
+    well: it continues where it stopped, and cases that are added later are trained as well.
+
+    Example: dfshield matrix examples/sweeps/digits-matrix.yaml sweep.seeds='[0, 1]'
+    """
+    from dfshield.cli.sweeping import sweep_command
+
+    sweep_command(
+        config,
+        trusting(overrides, trust_python),
+        as_json=as_json,
+        replan=replan,
+        retry_failed=retry_failed,
+        matrix=True,
+    )
 
 
 def status(
@@ -224,7 +250,7 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    for command in (audit, diversity, sweep, status, verify, export_data, doctor, methods):
+    for command in (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods):
         app.command()(command)
     app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")

@@ -26,6 +26,7 @@ Replan = Annotated[
         "--replan", help="Let interrupted work go on with another device or torch version."
     ),
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train once more what failed.")]
 PlanOnly = Annotated[
     bool,
     typer.Option(

@@ -8,10 +8,12 @@ import typer
 
 from dfshield.cli.execution import at_work
 from dfshield.cli.machine_output import print_json
+from dfshield.results.data_free import REFERENCE_MARK
 
 if TYPE_CHECKING:
     from dfshield.config import Config
-    from dfshield.runs.sweep import TrialRecord
+    from dfshield.report.sweep import Matrix
+    from dfshield.runs.sweep import Sweep, TrialRecord
 
 ROWS_SHOWN = 40
 
@@ -23,12 +25,24 @@ def sweep_command(
     as_json: bool,
     replan: bool,
     retry_failed: bool,
+    matrix: bool = False,
 ) -> None:
-    """Run the trials with progress on standard error; the results on standard output."""
+    """Run the trials with progress on standard error; the results on standard output.
+
+    Args:
+        config: the YAML file.
+        overrides: settings that override the file's.
+        as_json: whether the results are one JSON document.
+        replan: let interrupted work go on under another engine.
+        retry_failed: do trials that failed again.
+        matrix: the sweep must be a matrix, and its results are printed as one.
+    """
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of, remarks_on
+    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of, remarks_on, require_matrix
 
     with at_work(config, overrides) as (settings, executor, observer):
+        if matrix:
+            require_matrix(settings)
         runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
         sweep = Sweep(
             settings,
@@ -39,17 +53,57 @@ def sweep_command(
             retry_failed=retry_failed,
         )
         records = sweep.run()
+        found = _matrix_of(sweep, records) if matrix else None
     remarks = remarks_on(records)
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
         judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
         answer = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
-        print_json(answer)
+        print_json(answer if found is None else {**answer, "matrix": found.to_json()})
     else:
-        _print_trials(settings, records)
+        if found is None:
+            _print_trials(settings, records)
+        else:
+            _print_matrix(found)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
         for remark in remarks:
             typer.echo(remark)
+
+
+def _matrix_of(sweep: "Sweep", records: "Sequence[TrialRecord]") -> "Matrix":
+    from dfshield.report.sweep import matrix_of
+    from dfshield.runs.sweep import sweep_data
+
+    found = matrix_of(sweep_data(sweep.config, sweep.trials, records, teacher={}))
+    assert found is not None  # it has the two axes
+    return found
+
+
+def _print_matrix(matrix: "Matrix") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from dfshield.report.sweep import legend
+
+    axes = f"{matrix.rows.label} × {matrix.columns.label}"
+    table = Table(
+        title=f"{axes}, in percent: {matrix.measures[0].unit}",
+        title_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    for name in (matrix.rows.label, ""):
+        table.add_column(name, overflow="fold")
+    for name in matrix.columns.values:
+        table.add_column(name, justify="right", overflow="fold")
+    for row, measure, texts in matrix.lines:
+        first, last = (measure is matrix.measures[place] for place in (0, -1))
+        table.add_row(row if first else "", measure.title, *texts, end_section=last)
+    console = Console(highlight=False)
+    console.print(table)
+    for meaning in legend(matrix.marks):
+        console.print(meaning, soft_wrap=True)
 
 
 def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
@@ -76,7 +130,7 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
         collapse_padding=True,
         pad_edge=False,
     )
-    keys = list(config.sweep.parameters)
+    keys = list(config.sweep.axes)
     for key in keys:
         table.add_column(key.rsplit(".", 1)[-1].replace("_", " "), overflow="fold")
     metrics = list(dict.fromkeys(name for r in records for name in (*r.holdout, *r.test)))
@@ -99,6 +153,8 @@ def _state(record: "TrialRecord") -> str:
     words: list[str] = [record.state] if record.state != "done" else []
     if record.collapsed:
         words.append("collapsed")
+    if not record.data_free:
+        words.append(f"{REFERENCE_MARK} not data-free")
     return ", ".join([*words, *([record.reason] if record.reason else [])]) or "done"
 
 

@@ -15,6 +15,7 @@ from dfshield.config.loading import (
     dump_config,
     expand,
     load_config,
+    merged_trees,
     parse_yaml,
     variant_from,
 )
@@ -29,13 +30,14 @@ from dfshield.config.sections import (
     SynthesisConfig,
     ThreatConfig,
 )
-from dfshield.config.sweep import AxisConfig, SweepConfig
+from dfshield.config.sweep import CASES, AxisConfig, SweepConfig
 from dfshield.config.teacher import DataConfig, TeacherConfig, TeacherTraining, names_folder
 from dfshield.config.training import ReferenceImages, TrainingConfig
 from dfshield.config.values import NAME
 from dfshield.config.variants import VariantConfig
 
 __all__ = [
+    "CASES",
     "DEFAULT_SYNTHESIZER",
     "FAMILIES",
     "NAME",
@@ -68,6 +70,7 @@ __all__ = [
     "dump_config",
     "expand",
     "load_config",
+    "merged_trees",
     "names_folder",
     "parse_yaml",
     "set_key",

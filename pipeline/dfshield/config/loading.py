@@ -43,7 +43,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def config_from(tree: Mapping[str, Any], *, where: str = "config") -> Config:
     """Validate nested dictionaries as a configuration; see `load_config`."""
-    merged = _merge(_preset_of(tree), _with_current_keys(tree, where=where))
+    merged = merged_trees(_preset_of(tree), _with_current_keys(tree, where=where))
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
@@ -169,7 +169,11 @@ def _preset_of(tree: Mapping[str, Any]) -> Tree:
     return preset(name, teacher_source=str(source))
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+def merged_trees(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Return nested dictionaries with others laid over them, key by key.
+
+    A variant by another name replaces the one below with all its options.
+    """
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -178,7 +182,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             # Options of one variant mean nothing to another.
             other = "name" in value and value["name"] != below.get("name", value["name"])
-            merged[key] = dict(value) if other else _merge(below, value)
+            merged[key] = dict(value) if other else merged_trees(below, value)
         else:
             merged[key] = value
     return merged

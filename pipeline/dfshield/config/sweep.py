@@ -1,5 +1,6 @@
 """The sweep section: which keys vary, over what, and how trials are chosen, run and judged."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,7 @@ from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from dfshield.checks import nearest
 from dfshield.config.sections import Section
-from dfshield.config.values import Count, Name, Positive, Seed
+from dfshield.config.values import NAME, Count, Name, Positive, Seed
 from dfshield.config.yaml_text import WrittenNumber
 
 Bounds = tuple[float, float]
@@ -93,6 +94,35 @@ def _by_path(value: Any) -> Any:
     return flat
 
 
+CASES = "cases"
+"""Axes of named cases have the path ``cases.AXIS``; the configuration has no such key."""
+_AXIS_NAME = NAME.replace(".", "")  # an axis is the last part of a path
+Overrides = dict[str, Any]
+
+
+def _checked_cases(value: Any) -> Any:
+    """Refuse axes and cases that are none, in words that name them."""
+    if not isinstance(value, Mapping):
+        raise ValueError("a section with a name for every axis was expected")
+    for axis, cases in value.items():
+        if not re.fullmatch(_AXIS_NAME, str(axis)):
+            raise ValueError(f"{axis}: the name of an axis has letters, digits, _ and - alone")
+        if not isinstance(cases, Mapping) or not cases:
+            raise ValueError(
+                f"{axis}: name at least one case with what it sets, as in "
+                "{plain: {}, long: {training: {epochs: 200}}}"
+            )
+        for name, overrides in cases.items():
+            if not re.fullmatch(NAME, str(name)):
+                raise ValueError(f"{axis}.{name}: a name has letters, digits, '.', _ and - alone")
+            if not isinstance(overrides, Mapping):
+                raise ValueError(
+                    f"{axis}.{name}: the settings of the case were expected, as in "
+                    f"{{training: {{epochs: 200}}}} (got {overrides!r})"
+                )
+    return {str(a): {str(n): o for n, o in cases.items()} for a, cases in value.items()}
+
+
 class SweepConfig(Section):
     """One student for every setting and seed, of one surrogate data set where that can be."""
 
@@ -106,6 +136,12 @@ class SweepConfig(Section):
     )
     parameters: Annotated[dict[str, AxisConfig], BeforeValidator(_by_path)] = Field(
         {}, description="By config path: {training.gradrefine.tau: {grid: [0, 0.5]}}."
+    )
+    cases: Annotated[dict[str, dict[str, Overrides]], BeforeValidator(_checked_cases)] = Field(
+        {},
+        description="Axes of named cases: AXIS: {CASE: settings that override the configuration's, "
+        "written as there}. {} is the configuration as it stands; a teacher of another source "
+        "replaces the section `teacher` whole.",
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = Field(
         None,
@@ -150,6 +186,14 @@ class SweepConfig(Section):
         1, description="Workers that share the training of a trial; each has a whole GPU."
     )
 
+    @property
+    def axes(self) -> dict[str, AxisConfig]:
+        """Everything that varies by its path: the cases, whose values are names, and the keys."""
+        named = {
+            f"{CASES}.{axis}": AxisConfig(grid=(*cases,)) for axis, cases in self.cases.items()
+        }
+        return {**named, **self.parameters}
+
     @model_validator(mode="before")
     @classmethod
     def _preset_below(cls, value: Any) -> Any:
@@ -175,6 +219,16 @@ class SweepConfig(Section):
             raise ValueError(f"max_trials: say how many settings search {self.search} may draw")
         if self.seeds is not None and len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must be a list of different seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _cases_differ(self) -> "SweepConfig":
+        for axis, cases in self.cases.items():
+            names = list(cases)
+            for place, name in enumerate(names):
+                same = next((one for one in names[:place] if cases[one] == cases[name]), None)
+                if same is not None:
+                    raise ValueError(f"cases.{axis}: {same} and {name} are the same case")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from dfshield.errors import InputError
 from dfshield.evaluation.intervals import wilson_interval
 from dfshield.evaluation.records import ImageRecords
 from dfshield.evaluation.slices import NON_FINITE, SliceResult
-from dfshield.results import WORST_CASE, DataInfo, EvaluationResult, has_collapsed
+from dfshield.results import WORST_CASE, WORST_OF, DataInfo, EvaluationResult, has_collapsed
 
 
 def summarise(
@@ -129,7 +129,7 @@ def summarise_worst_case(
         slice_size=first.slice_size,
     )
     attack = {"name": WORST_CASE, "attacks": ", ".join(labels)}
-    label = f"Worst of {len(labels)} attacks"
+    label = f"{WORST_OF} {len(labels)} attacks"
     of_all = {
         "norm": first.norm,
         "eps": first.eps,

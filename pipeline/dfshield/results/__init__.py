@@ -1,8 +1,8 @@
 """What evaluations and trainings come to, as all who make, keep, compare or show it know it."""
 
 from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
-from dfshield.results.data_free import NOT_DATA_FREE
-from dfshield.results.evaluation import WORST_CASE, DataInfo, EvaluationResult, Share
+from dfshield.results.data_free import NOT_DATA_FREE, REFERENCE_MARK, SOME_NOT_DATA_FREE
+from dfshield.results.evaluation import WORST_CASE, WORST_OF, DataInfo, EvaluationResult, Share
 from dfshield.results.holdout import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics
 from dfshield.results.kept_json import first_problem, read_kept
 
@@ -11,7 +11,10 @@ __all__ = [
     "AGREEMENT_PGD",
     "COLLAPSE_SHARE",
     "NOT_DATA_FREE",
+    "REFERENCE_MARK",
+    "SOME_NOT_DATA_FREE",
     "WORST_CASE",
+    "WORST_OF",
     "DataInfo",
     "EvaluationResult",
     "HoldoutMetrics",

@@ -12,6 +12,8 @@ from dfshield.results.kept_json import read_kept
 FORMAT_VERSION = 5
 WORST_CASE = "worst-case"
 """Name of the attack that stands for several together."""
+WORST_OF = "Worst of"
+"""How its label begins."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -51,6 +51,25 @@ def test_figures_equal_those_of_one_process_and_errors_are_results(tmp_path, joi
     assert not nodes
 
 
+def test_the_cells_of_a_matrix_have_the_figures_of_one_process(tmp_path, joined):
+    images = {"data": {"name": "digits", "split": "train"}, "labels": "teacher"}
+    short = {"images": images, "epochs": 1, "batch_size": 100, "inner": {"num_steps": 1}}
+    cases = {
+        "classifier": {"small": {}, "wide": {"teacher": {"options": {"width": 12}}}},
+        "images": {"surrogate": {}, "unlabelled": {"training": short}},
+    }
+    changes = {"sweep__cases": cases, "sweep__parameters": {}}
+    alone, spread = (sweep_config(tmp_path / name, **changes) for name in ("alone", "spread"))
+    succeed("matrix", alone)
+    answer = succeed("matrix", spread, joined)
+    assert len(records(spread)) == 4
+    assert figures(spread) == figures(alone)
+    assert {key[2] for key, r in records(spread).items() if not r.get("data_free", True)} == {
+        "unlabelled"
+    }
+    assert "†" in answer.out
+
+
 @pytest.mark.drill
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_may_lie_in_the_memory_of_the_cluster(tmp_path, joined, workers):

@@ -73,7 +73,7 @@ class TPESearch(Searcher):
         super().__init__()
         self._config = study.config
         self._seeds = training_seeds(study.config)
-        self._space = {k: _distribution(a) for k, a in study.config.sweep.parameters.items()}
+        self._space = {k: _distribution(a) for k, a in study.config.sweep.axes.items()}
         ended = [record for record in study.records if record.ended]
         self._study = optuna.create_study(
             directions=["maximize"] * len(self._metrics),

@@ -12,12 +12,15 @@ from dfshield.report.sweep.choice import (
     recommend,
 )
 from dfshield.report.sweep.figures import SweepFigure, sweep_figures
+from dfshield.report.sweep.marks import legend
+from dfshield.report.sweep.matrix import Matrix, matrix_of
 from dfshield.report.sweep.page import render_sweep_page
 from dfshield.report.sweep.paper import PaperCell, paper_cells
-from dfshield.report.sweep.settings import Setting, settings_of
+from dfshield.report.sweep.settings import Setting, measures_of, settings_of
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 
 __all__ = [
+    "Matrix",
     "PaperCell",
     "ProxyAgreement",
     "Recommendation",
@@ -27,6 +30,9 @@ __all__ = [
     "SweepTrial",
     "axes_of",
     "describe",
+    "legend",
+    "matrix_of",
+    "measures_of",
     "paper_cells",
     "pareto_front",
     "proxy_agreement",

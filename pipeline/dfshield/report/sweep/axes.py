@@ -1,6 +1,6 @@
 """The swept keys as axes of pictures: their names, their values in order and in words."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -34,12 +34,14 @@ class Axis:
         label: the symbol of the paper where there is one, else the end of the path.
         values: what was swept: numbers in rising order, anything else as it was given.
         numeric: every value is a number or a fraction such as ``"8/255"``.
+        named: the values are names of cases.
     """
 
     key: str
     label: str
     values: tuple[Any, ...]
     numeric: bool
+    named: bool = False
 
     @property
     def ticks(self) -> list[str]:
@@ -54,19 +56,26 @@ class Axis:
         return all(abs(step - steps[0]) <= 1e-6 * abs(steps[0]) for step in steps)
 
 
-def axes_of(parameters: Mapping[str, Iterable[Any]]) -> tuple[Axis, ...]:
-    """Return the axes of a sweep in their order."""
-    ends = [".".join(key.split(".")[-2:]) for key in parameters]
+def axes_of(
+    parameters: Mapping[str, Iterable[Any]], *, named: Container[str] = ()
+) -> tuple[Axis, ...]:
+    """Return the axes of a sweep in their order.
+
+    Args:
+        parameters: the values by the path of the axis.
+        named: the paths of those whose values are names of cases.
+    """
+    ends = [".".join(key.split(".")[-1 if key in named else -2 :]) for key in parameters]
     made = []
     for key, end in zip(parameters, ends, strict=True):
         unique = {identity(value): value for value in parameters[key]}
         numbers = [as_number(value) for value in unique.values()]
-        numeric = bool(numbers) and None not in numbers
+        numeric = bool(numbers) and None not in numbers and key not in named
         values = list(unique.values())
         if numeric:
             values.sort(key=lambda value: as_number(value) or 0.0)
         label = _SYMBOLS.get(key, end if ends.count(end) == 1 else key)
-        made.append(Axis(key, label, tuple(values), numeric))
+        made.append(Axis(key, label, tuple(values), numeric, key in named))
     return tuple(made)
 
 

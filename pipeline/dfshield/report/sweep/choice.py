@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfshield.report.scores import ADVICE, format_percent, format_points
-from dfshield.report.sweep.axes import EPS
 from dfshield.report.sweep.settings import (
     Measure,
     Pooled,
@@ -70,13 +69,16 @@ class ProxyAgreement:
 def recommend(data: SweepData) -> Recommendation | None:
     """Return the setting with the highest mean over seeds of the selection metric, None if none is.
 
-    Only settings count of which every seed is done and none collapsed. Ties go to the higher clean
+    Only settings count of which every seed is done and none collapsed; references only where there
+    is nothing else. Where settings do not compare, none is recommended. Ties go to the higher clean
     figure from where the metric is from (hold-out or test), then to the earlier setting.
     """
     metric = chosen_by(data)
     clean = holdout_measures()[0] if metric.source == "holdout" else test_measure(data, "clean")
-    ranked = _ranked(settings_of(data), metric, clean)
-    if not ranked:
+    settings = settings_of(data)
+    data_free = [setting for setting in settings if setting.data_free]
+    ranked = _ranked(data_free or settings, metric, clean)
+    if not ranked or not data.comparable:
         return None
     best, figure = ranked[0]
     margin = figure.mean - ranked[1][1].mean if len(ranked) > 1 else None
@@ -88,7 +90,7 @@ def recommend(data: SweepData) -> Recommendation | None:
         _said_margin(margin, figure),
         _said_front(on_front, pair),
         _said_floor(best),
-        f"{EPS_CAUTION}." if EPS in data.parameters else "",
+        f"{EPS_CAUTION}." if data.eps_swept else "",
     ]
     return Recommendation(
         values=best.values,
@@ -104,14 +106,16 @@ def recommend(data: SweepData) -> Recommendation | None:
 def proxy_agreement(data: SweepData) -> ProxyAgreement | None:
     """Return how the hold-out ranked the settings, against the robust figure on real images.
 
-    None where it cannot be computed: fewer than three settings with both, or constant figures.
+    None where it cannot be computed: fewer than three settings with both, constant figures, or
+    settings that do not compare.
     """
     real = judged_by(data)[1]
     proxy = chosen_by(data) if data.select_on == "holdout" else holdout_measures()[1]
     settings = [s for s in settings_of(data) if s.figure(proxy) and s.figure(real)]
     x = [_mean(setting, proxy) for setting in settings]
     y = [_mean(setting, real) for setting in settings]
-    if real.source != "test" or len(settings) < 3 or len(set(x)) < 2 or len(set(y)) < 2:
+    known = data.comparable and real.source == "test" and len(settings) >= 3
+    if not known or len(set(x)) < 2 or len(set(y)) < 2:
         return None
     from scipy.stats import kendalltau, spearmanr  # here: every process would wait for it
 

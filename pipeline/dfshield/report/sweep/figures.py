@@ -37,8 +37,9 @@ class SweepFigure:
 def sweep_figures(data: SweepData) -> dict[str, SweepFigure]:
     """Return the pictures that apply, by a name that can be one of a file: ``"heatmap-tau-k"``.
 
-    A heat map for every two axes of numbers that span a grid, curves over every axis of numbers,
-    the Pareto front, and the hold-out against real images. The same data give the same bytes.
+    A heat map for every two axes of numbers or of cases that span a grid, curves over every axis of
+    numbers, the Pareto front, and the hold-out against real images. The same data give the same
+    bytes.
     """
     return {name: _draw(picture) for name, picture in _pictures(view_of(data)) if picture}
 
@@ -56,8 +57,8 @@ def _pictures(view: SweepView) -> Iterator[tuple[str, Picture | None]]:
 
 
 def _slug(axis: Axis) -> str:
-    """Return a part of a file name: the end of a path that has a symbol, else the whole path."""
-    short = axis.label not in axis.key
+    """Return a part of a file name: the end of a path that has a symbol or is one of cases."""
+    short = axis.named or axis.label not in axis.key
     text = axis.key.rpartition(".")[2] if short else axis.key
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "axis"
 

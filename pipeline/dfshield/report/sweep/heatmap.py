@@ -16,42 +16,45 @@ from dfshield.report.sweep.marks import (
     marks_of,
 )
 from dfshield.report.sweep.picture import Picture, drawable, held_lines, panel_title
-from dfshield.report.sweep.settings import Measure, Setting
+from dfshield.report.sweep.settings import Measure, Setting, measures_of
 from dfshield.report.sweep.view import SweepView
 
 _MOST = 20  # values of one axis whose cells can still be read
 _LEAST_FULL = 0.5  # share of the cells that must have been planned
 _ROW = 0.44  # inches
 _DEEPEST = 0.75  # share of the full colour: deeper, and figures are harder to read
+_NAMES = 60  # characters of all names under a panel
 _ROOM = 520  # points across a panel, over the width of a character
 
 
 def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
     """Return clean and robust figure over two axes, None where they span no grid.
 
-    Other axes are held at the recommended setting, and the titles say so.
+    Over two axes of cases: all figures. Other axes are held at the recommended setting, and the
+    titles say so.
     """
-    if not all(axis.numeric and 2 <= len(axis.values) <= _MOST for axis in (rows, columns)):
+    if not (_spans(rows) and _spans(columns)):
         return None
     settings, held = view.sliced((rows.key, columns.key))
     cells = _cells(settings, rows, columns)
     if len(cells) < _LEAST_FULL * len(rows.values) * len(columns.values):
         return None
-    measures = (view.clean, view.robust)
+    both_named = rows.named and columns.named
+    measures = measures_of(view.data) if both_named else (view.clean, view.robust)
 
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         for axis, measure in zip(axes, measures, strict=True):
             _label(axis, rows, columns)
-            _panel(axis, view, measure, cells, palette)
+            _panel(axis, view, measure, cells, palette, spread=both_named)
             axis.set_title(panel_title(measure, held), loc="left")
 
     raised = [one for s in cells.values() for measure in measures for one in marks_of(s, measure)]
     any_missing = len(cells) < len(rows.values) * len(columns.values)
     return Picture(
         title=f"{rows.label} × {columns.label} {held}".strip(),
-        alt=f"Two heat maps over {rows.label} (rows) and {columns.label} (columns): "
-        f"{view.clean.title} and {view.robust.title}, {view.clean.unit}",
-        heights=(_ROW * len(rows.values) + 0.72 + 0.15 * len(held_lines(held)),) * 2,
+        alt=f"Heat maps over {rows.label} (rows) and {columns.label} (columns): "
+        f"{' and '.join(measure.title for measure in measures)}, {view.clean.unit}",
+        heights=(_ROW * len(rows.values) + 0.72 + 0.15 * len(held_lines(held)),) * len(measures),
         notes=(
             f"In percent: {view.clean.unit}.",
             *((f"Framed, {view.star}.",) if view.recommended in cells.values() else ()),
@@ -60,6 +63,11 @@ def heat_map(view: SweepView, rows: Axis, columns: Axis) -> Picture | None:
         ),
         paint=paint,
     )
+
+
+def _spans(axis: Axis) -> bool:
+    """Return whether an axis can be one of a grid."""
+    return (axis.named or (axis.numeric and len(axis.values) > 1)) and len(axis.values) <= _MOST
 
 
 _Cells = Mapping[tuple[int, int], Setting]
@@ -76,7 +84,15 @@ def _cells(settings: Sequence[Setting], rows: Axis, columns: Axis) -> _Cells:
     }
 
 
-def _panel(axis: Axes, view: SweepView, measure: Measure, cells: _Cells, palette: Palette) -> None:
+def _panel(
+    axis: Axes,
+    view: SweepView,
+    measure: Measure,
+    cells: _Cells,
+    palette: Palette,
+    *,
+    spread: bool,
+) -> None:
     standing = [s for s in cells.values() if not s.collapsed]
     known = [figure.mean for s in standing if (figure := s.figure(measure))]
     low, high = min(known, default=0.0), max(known, default=1.0)
@@ -100,7 +116,7 @@ def _panel(axis: Axes, view: SweepView, measure: Measure, cells: _Cells, palette
             )
         )
         _frame(axis, (column, row), 1.0, palette.ground, 1)
-        lines = [format_points(figure.mean)] if figure else []
+        lines = [figure.words if spread else format_points(figure.mean)] if figure else []
         signs = [one.sign for one in raised]
         if view.is_recommended(setting):
             signs.insert(0, RECOMMENDED)
@@ -128,8 +144,9 @@ def _frame(axis: Axes, place: tuple[int, int], side: float, colour: str, width: 
 
 
 def _label(axis: Axes, rows: Axis, columns: Axis) -> None:
-    axis.set_xticks(range(len(columns.values)), drawable(columns.ticks, length=10))
-    axis.set_yticks(range(len(rows.values)), drawable(rows.ticks, length=10))
+    width = max(10, _NAMES // len(columns.values)) if columns.named else 10
+    axis.set_xticks(range(len(columns.values)), drawable(columns.ticks, length=width))
+    axis.set_yticks(range(len(rows.values)), drawable(rows.ticks, length=16 if rows.named else 10))
     if len(columns.values) > 11:
         axis.tick_params(axis="x", labelrotation=60)
     axis.set_xlim(-0.5, len(columns.values) - 0.5)

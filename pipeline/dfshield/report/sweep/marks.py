@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dfshield.report.scores import FLAG_MEANING
 from dfshield.report.sweep.settings import Measure, Setting
+from dfshield.results import REFERENCE_MARK
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ REPEATS = Mark(
     "=",
     "repeats another",
     "at this K its τ lets the same gradients pass as another's: both give the same student",
+)
+REFERENCE = Mark(
+    REFERENCE_MARK,
+    "not data-free",
+    "a reference, trained on real images, for comparison with what the teacher alone gives",
 )
 RECOMMENDED = "★"
 
@@ -69,6 +75,7 @@ def marks_of(setting: Setting, measure: Measure | None = None) -> tuple[Raised, 
         STOPPED: sum(trial.state == "stopped" for trial in trials),
         UNFINISHED: sum(t.state in ("waiting", "running", "interrupted") for t in trials),
         REPEATS: len(trials) if setting.repeats else 0,
+        REFERENCE: sum(not trial.data_free for trial in trials),
     }
     if measure is not None:
         known = [trial.figure(measure.source, measure.key) for trial in setting.done]

@@ -1,20 +1,24 @@
 """The report of a sweep: one HTML page that needs no network and no second file."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from shlex import quote
+from typing import Any
 
 from dfshield.report.scores import format_points
 from dfshield.report.sweep.axes import describe
 from dfshield.report.sweep.figures import SweepFigure, sweep_figures
-from dfshield.report.sweep.marks import Raised, marks_of
+from dfshield.report.sweep.marks import Raised, legend, marks_of
+from dfshield.report.sweep.matrix import matrix_of
 from dfshield.report.sweep.paper import PaperCell, paper_cells, recipe_differences
 from dfshield.report.sweep.scatter import correlation
 from dfshield.report.sweep.settings import Measure, Pooled, Setting, chosen_by, holdout_measures
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 from dfshield.report.sweep.view import SweepView, view_of
 from dfshield.report.templating import environment
+from dfshield.results import SOME_NOT_DATA_FREE
 from dfshield.unmeasured import UNMEASURED
 
 
@@ -52,6 +56,7 @@ def render_sweep_page(data: SweepData, figures: Mapping[str, SweepFigure] | None
     measures = _measures(view)
     rows = _rows(view, measures)
     trials = [_trial_row(view, trial, measures) for trial in data.trials]
+    matrix = matrix_of(view)
     return (
         environment()
         .get_template("sweep.html.j2")
@@ -61,6 +66,8 @@ def render_sweep_page(data: SweepData, figures: Mapping[str, SweepFigure] | None
             measures=measures,
             metric=chosen_by(data),
             figures=_sections(sweep_figures(data) if figures is None else figures),
+            matrix=matrix,
+            matrix_legend=legend(matrix.marks) if matrix else [],
             rows=rows,
             mark_meaning=_meanings(rows),
             has_paper=any(row.paper for row in rows),
@@ -73,6 +80,9 @@ def render_sweep_page(data: SweepData, figures: Mapping[str, SweepFigure] | None
             correlation=correlation(view.proxy) if view.proxy else "",
             recommended_yaml=_overrides(view),
             said_if_unmeasured="" if data.data_name else UNMEASURED,
+            said_of_references=""
+            if all(trial.data_free for trial in data.trials)
+            else SOME_NOT_DATA_FREE,
         )
     )
 
@@ -174,4 +184,14 @@ def _few(view: SweepView) -> bool:
 def _overrides(view: SweepView) -> str:
     """Return the recommended setting as overrides of the command line."""
     values = view.recommendation.values if view.recommendation else {}
-    return " ".join(quote(f"{a.key}={values[a.key]}") for a in view.axes if a.key in values)
+    said: dict[str, Any] = {}
+    for axis in view.axes:
+        if axis.key in values:
+            value = values[axis.key]
+            said |= view.data.cases[axis.key][value] if axis.named else {axis.key: value}
+    return " ".join(quote(f"{key}={_written(value)}") for key, value in said.items())
+
+
+def _written(value: Any) -> str:
+    """Return a value as an override has it; JSON is YAML."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from dfshield.report.drawing import Palette
-from dfshield.report.sweep.axes import EPS
 from dfshield.report.sweep.choice import EPS_CAUTION, ProxyAgreement
 from dfshield.report.sweep.marks import BELOW_FLOOR, COLLAPSED, RECOMMENDED, Mark, marks_of
 from dfshield.report.sweep.picture import Picture, drawable, figure_of, mark_recommended
@@ -18,9 +17,9 @@ _HALF_WIDTH = 46  # characters
 
 
 def pareto(view: SweepView) -> Picture | None:
-    """Return clean against robust figure with the Pareto front, None without two settings."""
+    """Return clean against robust figure with the Pareto front, None without two to compare."""
     points = _points(view.settings, view.clean, view.robust)
-    if len(points) < 2:
+    if len(points) < 2 or not view.data.comparable:
         return None
     front = list(view.front)
     numbered = len(front) <= _MOST_NUMBERED
@@ -52,7 +51,7 @@ def pareto(view: SweepView) -> Picture | None:
             + (" (numbered: setting: clean / robust)." if numbered else "; they are in the table."),
             *((f"{view.star}.",) if view.recommended else ()),
             *_signs_said([setting for setting, _, _ in points]),
-            *((f"{EPS_CAUTION}.",) if EPS in view.data.parameters else ()),
+            *((f"{EPS_CAUTION}.",) if view.data.eps_swept else ()),
         ),
         paint=paint,
     )

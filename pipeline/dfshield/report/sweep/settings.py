@@ -7,10 +7,10 @@ from math import ceil
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from dfshield.report.scores import format_eps, format_norm
-from dfshield.report.sweep.axes import EPS, NUM_BATCHES, TAU, as_number, identity
+from dfshield.report.scores import format_eps, format_norm, format_points
+from dfshield.report.sweep.axes import NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
-from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, WORST_OF
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class Pooled:
         """Sample standard deviation over the seeds; None for a single seed."""
         return stdev(self.per_seed) if len(self.per_seed) > 1 else None
 
+    @property
+    def words(self) -> str:
+        """Mean and spread in percent: ``"61.2 ± 1.4"``."""
+        spread = "" if self.spread is None else f" ± {format_points(self.spread)}"
+        return f"{format_points(self.mean)}{spread}"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -81,6 +87,11 @@ class Setting:
     def complete(self) -> bool:
         """Every seed ran to its end."""
         return len(self.done) == len(self.trials)
+
+    @property
+    def data_free(self) -> bool:
+        """No real image was trained on."""
+        return all(trial.data_free for trial in self.trials)
 
     @property
     def collapsed(self) -> bool:
@@ -144,6 +155,17 @@ def judged_by(data: SweepData) -> tuple[Measure, Measure]:
     return test_measure(data, "clean"), test_measure(data, attack)
 
 
+def measures_of(data: SweepData) -> tuple[Measure, ...]:
+    """Return everything measured on real images, clean first; the hold-out's where nothing was.
+
+    The worst of several attacks is none of its own.
+    """
+    found = [label for trial in data.trials if trial.state == "done" for label in trial.test]
+    labels = dict.fromkeys(label for label in found if not label.startswith(WORST_OF))
+    ordered = sorted(labels, key=lambda label: label != "clean")
+    return tuple(test_measure(data, label) for label in ordered) or holdout_measures()
+
+
 def holdout_measures() -> tuple[Measure, Measure]:
     """Return the clean and the robust agreement on the synthetic hold-out."""
     return (
@@ -157,7 +179,7 @@ def test_measure(data: SweepData, label: str) -> Measure:
     if label == "clean":
         return Measure("test", label, "Clean accuracy")
     norm = format_norm(data.threat.get("norm"))
-    eps = "at the ε of each setting" if EPS in data.parameters else format_eps(data.threat["eps"])
+    eps = "at the ε of each setting" if data.eps_swept else format_eps(data.threat["eps"])
     return Measure("test", label, f"{label} {norm} {eps}")
 
 

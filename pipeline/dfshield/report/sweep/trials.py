@@ -1,11 +1,12 @@
 """What a sweep hands to its report: one record per trial, and what they have in common."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, TypeAlias
 
 from dfshield.brief import Brief
+from dfshield.report.sweep.axes import EPS
 
 State: TypeAlias = Literal["done", "stopped", "failed", "interrupted", "running", "waiting"]
 
@@ -27,6 +28,7 @@ class SweepTrial:
         collapsed: one class takes more than 95 % of the predictions.
         seconds: wall time.
         reason: why the trial failed or was stopped.
+        data_free: no real image was trained on.
     """
 
     name: str
@@ -39,6 +41,7 @@ class SweepTrial:
     collapsed: bool
     seconds: float
     reason: str = ""
+    data_free: bool = True
 
     @property
     def below_floor(self) -> tuple[str, ...]:
@@ -71,6 +74,9 @@ class SweepData(Brief):
         config_yaml: the configuration, as it would be swept again.
         versions: package name to version.
         settings: what is not swept, flattened: ``"training.gradrefine.num_batches"`` to 20.
+        cases: of swept keys whose values are names: what each name sets, by config path.
+        comparable: one setting can be better than another: they have one teacher, one threat and
+            the same test images.
     """
 
     name: str
@@ -86,3 +92,11 @@ class SweepData(Brief):
     config_yaml: str
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
+    cases: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    comparable: bool = True
+
+    @property
+    def eps_swept(self) -> bool:
+        """Whether settings have an ε of their own."""
+        set_by_cases = (of for cases in self.cases.values() for of in cases.values())
+        return EPS in self.parameters or any(EPS in of for of in set_by_cases)

@@ -112,7 +112,7 @@ def view_of(data: SweepData) -> SweepView:
     clean, robust = judged_by(data)
     return SweepView(
         data=data,
-        axes=axes_of(data.parameters),
+        axes=axes_of(data.parameters, named=data.cases),
         settings=settings_of(data),
         clean=clean,
         robust=robust,

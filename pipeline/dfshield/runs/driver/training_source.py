@@ -12,6 +12,7 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.driver.synthesis_plan import synthesis_identity
 from dfshield.runs.inputs.classifier_folder import describe
 from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.runs.inputs.real_data import Takes
 from dfshield.runs.inputs.reference_images import (
     KEY,
     ReferenceSet,
@@ -51,16 +52,28 @@ def training_source(context: RunContext, teacher: Classifier, seed: int) -> Trai
         num_images = images_of_training(config, dataset)
         identity = _surrogate(config, dataset.manifest.identity, num_images)
         return TrainingSource(identity, num_images, dataset.folder.uri)
-    reference = reference_set(config.training.images, teacher)
-    _check_sizes(config, len(reference))
-    if config.evaluation.data is not None:
-        measured = real_images(config, teacher, num_images=config.evaluation.num_images)
-        require_unseen(config, measured.images)
+    reference = reference_images(config, teacher)
     for remark in (*reference.images.remarks, *reference.remarks):
         context.observer.say(f"Note: {KEY}: {remark}")
     context.observer.say(f"Warning: {NOT_DATA_FREE}")
     identity = _reference(config, reference.images.fingerprint())
     return TrainingSource(identity, len(reference), reference=reference)
+
+
+def reference_images(config: Config, teacher: Takes) -> ReferenceSet:
+    """Return the real images of a reference, made to fit the teacher.
+
+    Raises:
+        InputError: if they are missing, do not fit, are too few for the mini-batches, or are those
+            that are measured on.
+    """
+    assert config.training.images is not None
+    reference = reference_set(config.training.images, teacher)
+    _check_sizes(config, len(reference))
+    if config.evaluation.data is not None:
+        measured = real_images(config, teacher, num_images=config.evaluation.num_images)
+        require_unseen(config, measured.images)
+    return reference
 
 
 def images_identity(context: RunContext, teacher_fingerprint: str, seed: int) -> dict[str, Any]:

@@ -1,18 +1,17 @@
 """The real images that models are measured on, and which of their split they are."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from dfshield.config import Config, EvaluationData, expand
+from dfshield.config import Config, EvaluationData
 from dfshield.datasets import ImageSet
 from dfshield.datasets.images import stratified_index
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo
 from dfshield.runs.inputs.class_matching import match_classes, unnamed
-from dfshield.runs.inputs.real_data import Takes, fitted, located, read_images
+from dfshield.runs.inputs.real_data import Takes, fitted, located, read_images, require_there
 from dfshield.runs.inputs.teacher_source import saved_location
 
 
@@ -43,10 +42,7 @@ def require_evaluation_data(config: Config) -> EvaluationData:
             "evaluation.data: no real images are named, and surrogate images cannot stand in for "
             "them: add evaluation.data.name=folder evaluation.data.path=PATH, or another data set"
         )
-    if data.path is not None:
-        path = Path(expand(data.path, key="evaluation.data.path"))
-        if not path.exists():
-            raise InputError(f"evaluation.data.path: {path}: no such file or folder")
+    require_there(data, key="evaluation.data")
     return data
 
 

@@ -46,6 +46,18 @@ def read_images(data: DataConfig, *, split: str, key: str) -> ImageSet:
         raise InputError(f"{key}: {error}") from None
 
 
+def require_there(data: DataConfig, *, key: str) -> None:
+    """Check that the path of a section exists, without reading an image.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if data.path is not None:
+        path = Path(expand(data.path, key=f"{key}.path"))
+        if not path.exists():
+            raise InputError(f"{key}.path: {path}: no such file or folder")
+
+
 def located(data: DataSection, *, key: str) -> DataSection:
     """Return the section with a path that means the same in another process of another folder."""
     if data.path is None:

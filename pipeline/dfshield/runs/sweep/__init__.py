@@ -1,5 +1,6 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
+from dfshield.runs.sweep.cases import require_matrix
 from dfshield.runs.sweep.metrics import format_values, metric_of, metrics_of_search, scores_of
 from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
@@ -11,6 +12,7 @@ from dfshield.runs.sweep.record import (
     remarks_on,
     trial_folder,
 )
+from dfshield.runs.sweep.reporting import sweep_data
 from dfshield.runs.sweep.status import is_sweep, sweep_status
 from dfshield.runs.sweep.study import Ended, InProcessRunner, Study, TrialRunner, in_memory
 from dfshield.runs.sweep.sweep import Sweep
@@ -38,9 +40,11 @@ __all__ = [
     "read_events",
     "read_trial",
     "remarks_on",
+    "require_matrix",
     "run_trial",
     "scores_of",
     "source_key",
+    "sweep_data",
     "sweep_status",
     "training_seeds",
     "trial_folder",

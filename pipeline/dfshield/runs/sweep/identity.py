@@ -33,7 +33,7 @@ def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
     common = with_current_keys({"seed": config.seed, **sections})
     kept = nested({key: value for key, value in flatten(common) if key not in swept})
     return identity_of(
-        axes=sorted(config.sweep.parameters), **{**{name: {} for name in sections}, **kept}
+        axes=sorted(config.sweep.axes), **{**{name: {} for name in sections}, **kept}
     )
 
 

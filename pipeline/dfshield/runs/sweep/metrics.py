@@ -8,6 +8,7 @@ from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
 from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.sweep.cases import comparable
 from dfshield.runs.sweep.plan import Values
 from dfshield.runs.sweep.record import TrialRecord
 
@@ -76,12 +77,17 @@ class BestSoFar:
     def add(self, record: TrialRecord) -> None:
         """Take a trial that has ended into account."""
         scores = scores_of(record, [metric_of(self._config)], self._config)
-        if record.state == "done" and not record.collapsed and scores:
+        rivals = record.data_free or not self._config.data_free
+        if record.state == "done" and rivals and not record.collapsed and scores:
             self._scores.setdefault(json.dumps(record.values), []).extend(scores)
 
     def best(self) -> tuple[Values, float] | None:
-        """Return the values of the setting that is ahead and its score, or None."""
-        if not self._scores:
+        """Return the values of the setting that is ahead and its score, or None.
+
+        A reference is not ahead of what is data-free; where settings are answers to different
+        questions, none is ahead.
+        """
+        if not self._scores or not comparable(self._config.sweep):
             return None
         values, scores = max(self._scores.items(), key=lambda item: fmean(item[1]))
         return json.loads(values), fmean(scores)

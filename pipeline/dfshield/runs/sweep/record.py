@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dfshield.errors import InputError
+from dfshield.results import SOME_NOT_DATA_FREE
 from dfshield.runs.watching.event_log import read_events
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.storage import Folder
@@ -36,6 +37,7 @@ class TrialRecord(BaseModel):
         test: accuracy on real test images by the attack's label.
         floor: what the best constant classifier reaches on them.
         collapsed: whether the student gives nearly all images one class.
+        data_free: whether no real image is trained on; written down where that is not so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,7 @@ class TrialRecord(BaseModel):
     test: dict[str, float] = {}
     floor: float | None = None
     collapsed: bool = False
+    data_free: bool = True
 
     @property
     def ended(self) -> bool:
@@ -61,7 +64,8 @@ class TrialRecord(BaseModel):
 
     def write(self, root: Folder) -> None:
         """Write it into the trial's folder of a sweep."""
-        trial_folder(root, self.name).write_bytes(TRIAL_FILE, self.model_dump_json().encode())
+        text = self.model_dump_json(exclude={"data_free"} if self.data_free else None)
+        trial_folder(root, self.name).write_bytes(TRIAL_FILE, text.encode())
 
 
 def read_trial(root: Folder, name: str) -> TrialRecord | None:
@@ -94,9 +98,13 @@ def read_trials(root: Folder) -> list[TrialRecord]:
 
 
 def remarks_on(records: Iterable[TrialRecord]) -> list[str]:
-    """Return what has to be said of a sweep whose students were measured on no real image."""
+    """Return what has to be said of a sweep.
+
+    That its students were measured on no real image, or that some were trained on real ones.
+    """
     done = [record for record in records if record.state == "done"]
-    return [UNMEASURED] if done and not any(record.test for record in done) else []
+    said = [UNMEASURED] if done and not any(record.test for record in done) else []
+    return said if all(record.data_free for record in done) else [*said, SOME_NOT_DATA_FREE]
 
 
 def trial_folder(root: Folder, name: str) -> Folder:

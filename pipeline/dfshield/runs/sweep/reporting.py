@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dfshield.config import Config, current_key, dump_config
+from dfshield.config import Config, dump_config
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.driver.report import package_versions
 from dfshield.runs.identity import flatten
 from dfshield.runs.names import PAGE, REPORT
+from dfshield.runs.sweep.cases import case_settings, comparable, varied_keys
 from dfshield.runs.sweep.metrics import metric_of
 from dfshield.runs.sweep.plan import Trial
 from dfshield.runs.sweep.record import TrialRecord
@@ -37,7 +38,7 @@ def write_report(
     """
     from dfshield.report.sweep import render_sweep_page, sweep_figures
 
-    data = _data(config, planned, records, teacher)
+    data = sweep_data(config, planned, records, teacher=teacher)
     figures = sweep_figures(data)
     folder = root.child(REPORT)
     for name, figure in figures.items():
@@ -46,26 +47,28 @@ def write_report(
     folder.write_bytes(PAGE, render_sweep_page(data, figures).encode())
 
 
-def _data(
+def sweep_data(
     config: Config,
     planned: Sequence[Trial],
     records: Sequence[TrialRecord],
+    *,
     teacher: Mapping[str, float],
 ) -> "SweepData":
+    """Return a sweep as its report takes it; see `write_report`."""
     from dfshield.report.sweep import SweepData
 
     known = {record.name: record for record in records}
     trials = [_trial(known.pop(t.name, None), t) for t in planned]
     trials += [_trial(record, None) for record in known.values()]
-    swept = config.sweep.parameters
-    varied = {current_key(key) for key in swept}
+    swept, varied = config.sweep.axes, varied_keys(config.sweep)
     settings = config.model_dump(mode="json", exclude={"sweep", "seeds", "cluster", "trackers"})
-    data = config.evaluation.data
+    made = [trial.config for trial in planned] or [config]
+    measured_on = [one.evaluation.data.name for one in made if one.evaluation.data is not None]
     return SweepData(
         name=f"{config.name}: {config.sweep.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        architecture=config.teacher.source,
-        data_name=data.name if data else None,
+        architecture=", ".join(dict.fromkeys(one.teacher.source for one in made)),
+        data_name=", ".join(dict.fromkeys(measured_on)) or None,
         threat={"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
         parameters={key: tuple(dict.fromkeys(t.values[key] for t in trials)) for key in swept},
         select_on=config.sweep.select_on,
@@ -75,6 +78,8 @@ def _data(
         config_yaml=dump_config(config),
         versions=package_versions(),
         settings={key: value for key, value in flatten(settings) if key not in varied},
+        cases=case_settings(config.sweep),
+        comparable=comparable(config.sweep),
     )
 
 
@@ -84,6 +89,7 @@ def _trial(record: TrialRecord | None, planned: Trial | None) -> "SweepTrial":
     if record is None:
         assert planned is not None
         nothing: dict[str, Any] = {"holdout": {}, "test": {}, "floor": None, "collapsed": False}
+        nothing["data_free"] = planned.config.data_free
         return SweepTrial(
             planned.name, "waiting", dict(planned.values), planned.seed, seconds=0.0, **nothing
         )
@@ -98,4 +104,5 @@ def _trial(record: TrialRecord | None, planned: Trial | None) -> "SweepTrial":
         collapsed=record.collapsed,
         seconds=record.seconds,
         reason=record.reason,
+        data_free=record.data_free,
     )

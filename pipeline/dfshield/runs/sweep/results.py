@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from dfshield.config import Config
+from dfshield.config import CASES, Config
 from dfshield.runs.identity import flatten
 from dfshield.runs.sweep.metrics import metric_of
 from dfshield.runs.sweep.plan import make_trial
@@ -21,7 +21,7 @@ RESULTS = "results"
 def write_results(root: Folder, config: Config, records: Sequence[TrialRecord]) -> None:
     """Write ``results.parquet`` and ``results.csv`` into the folder of a sweep.
 
-    Columns: the trial, what settings are chosen by, its state and figures
+    Columns: the trial, what settings are chosen by, the names of its cases, its state and figures
     (``holdout.agreement_pgd``, ``test.PGD-20``), and every key of its configuration by its path.
     """
     table = _table([_row(config, record) for record in records])
@@ -34,7 +34,8 @@ def write_results(root: Folder, config: Config, records: Sequence[TrialRecord]) 
 def _row(config: Config, record: TrialRecord) -> dict[str, Any]:
     trial = make_trial(config, record.values, record.seed)
     judged = {"select_on": config.sweep.select_on, "metric": metric_of(config)}
-    own = {"trial": record.name, "training_seed": record.seed, **judged}
+    cases = {k: v for k, v in record.values.items() if k.startswith(f"{CASES}.")}
+    own = {"trial": record.name, "training_seed": record.seed, **judged, **cases}
     fields = record.model_dump(exclude={"format_version", "name", "values", "seed"})
     left_out = {"sweep", "seeds", "cluster", "trackers", "name"}
     settings = trial.config.model_dump(mode="json", exclude=left_out)

@@ -7,9 +7,10 @@ from typing import Any
 from dfshield.config import Config, config_from, parse_yaml
 from dfshield.runs.lease import driver_state
 from dfshield.runs.names import PAGE, REPORT
+from dfshield.runs.sweep.begun import trials_begun
 from dfshield.runs.sweep.metrics import BestSoFar, metric_of
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
-from dfshield.runs.sweep.record import read_trials, remarks_on
+from dfshield.runs.sweep.record import remarks_on
 from dfshield.runs.watching.event_log import read_events
 from dfshield.storage import Folder
 
@@ -46,7 +47,7 @@ def sweep_status(location: str) -> dict[str, Any]:
     """
     root = Folder.at(location)
     config = sweep_config(root)
-    records = read_trials(root)
+    records = trials_begun(config, root)
     driver = driver_state(root)
     at_work = driver["state"] == "at work"
     states = Counter(
@@ -67,7 +68,7 @@ def sweep_status(location: str) -> dict[str, Any]:
         "driver": driver,
         "total": total,
         "trials": dict(states),
-        "axes": {key: list(axis.ends) for key, axis in config.sweep.parameters.items()},
+        "axes": {key: list(axis.ends) for key, axis in config.sweep.axes.items()},
         "select_on": config.sweep.select_on,
         "metric": metric_of(config),
         "best": None if best is None else {"values": dict(best[0]), "score": best[1]},

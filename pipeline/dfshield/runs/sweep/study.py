@@ -119,13 +119,14 @@ def in_memory(source: Source, put: Callable[[pa.Table], object]) -> Source:
     """Return the source with all parts read and checked, so that no trial has to read files.
 
     Args:
-        source: teacher and images; what is in memory already stays as it is.
+        source: teacher and images; what is in memory already stays as it is, as does one without
+            images.
         put: keeps a table, and returns what trials are handed for it.
 
     Raises:
         DfshieldError: if a part is missing or broken.
     """
-    if source.refs:
+    if source.refs or source.data is None:
         return source
     data = SurrogateDataset.open(source.data)
     manifest = data.manifest

@@ -1,39 +1,39 @@
 """A sweep: one surrogate data set, many students, and what can be learnt from all of them."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-from dfshield.config import Config, config_from, dump_config, expand, parse_yaml
+from dfshield.config import Config, dump_config
 from dfshield.errors import InputError
 from dfshield.evaluation import EvaluationResult
-from dfshield.runs.driver.training_source import images_of_training
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.identity import filled
 from dfshield.runs.inputs.attack_plans import attacks_of
-from dfshield.runs.inputs.classifier_folder import describe
-from dfshield.runs.inputs.evaluation_images import real_images, require_evaluation_data
+from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
-from dfshield.runs.names import CONFIG_FILE, STAGE_FILE
+from dfshield.runs.names import STAGE_FILE
 from dfshield.runs.pipeline import Run
 from dfshield.runs.records import claim, read_record
-from dfshield.runs.stages.registry import STAGES
+from dfshield.runs.sweep.begun import trials_begun
+from dfshield.runs.sweep.cases import comparable
 from dfshield.runs.sweep.identity import measured_nothing, sweep_identity
+from dfshield.runs.sweep.image_checks import (
+    check_measured,
+    check_references,
+    check_surrogates,
+    require_references,
+)
 from dfshield.runs.sweep.metrics import BestSoFar, check_metric
-from dfshield.runs.sweep.plan import Trial, listed_trials, make_trial, source_key
-from dfshield.runs.sweep.record import TrialRecord, read_trials
+from dfshield.runs.sweep.plan import listed_trials, make_trial, shared_trial, source_key
+from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.reporting import write_report
 from dfshield.runs.sweep.results import write_results
+from dfshield.runs.sweep.sources import Sources
 from dfshield.runs.sweep.status import SWEEP_FILE
 from dfshield.runs.sweep.study import Study, TrialRunner
 from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, RunMonitor, SilentObserver
-from dfshield.storage import Folder, SurrogateDataset
 
 SWEEPS = "sweeps"
-SETS = "sets"
-"""In the folder of a sweep: data sets that are not the run's own."""
 
 
 class Sweep:
@@ -63,11 +63,13 @@ class Sweep:
     ) -> None:
         self.config = config
         self.trials = listed_trials(config)
-        for trial in self.trials or [make_trial(config, {}, None)]:
+        self._known = self.trials or [shared_trial(config)]
+        for trial in self._known:
             attacks_of(trial.config)
-        if config.evaluation.data is not None:
-            require_evaluation_data(config)
-        elif config.sweep.select_on == "test":
+        measured = [t.config for t in self._known if t.config.evaluation.data is not None]
+        for one in measured:
+            require_evaluation_data(one)
+        if len(measured) < len(self._known) and config.sweep.select_on == "test":
             raise InputError(
                 "sweep.select_on: test chooses by real images: name them in evaluation.data, or "
                 "choose by the synthetic hold-out (sweep.select_on=holdout)"
@@ -100,21 +102,31 @@ class Sweep:
                 self._run()
             finally:
                 self.log.flush()
-        return read_trials(self.root)
+        return trials_begun(self.config, self.root)
 
     def _run(self) -> None:
-        sources = self._sources()
-        self._check_images(sources)
-        self._check_real_images(sources)
-        self._claim_measuring()
-        records = read_trials(self.root)
+        records = trials_begun(self.config, self.root)
         if self.retry_failed:
             records = [record for record in records if record.state != "failed"]
         ended = {record.name for record in records if record.ended}
+        left = [trial for trial in self.trials if trial.name not in ended]
+        require_references(left)
+        sources = Sources(
+            self.config,
+            root=self.root,
+            layout=self.run_layout,
+            executor=self.executor,
+            observer=self.observer,
+            replan=self.replan,
+        ).make(self._known)
+        check_surrogates(self.trials, sources)
+        check_measured(self._known, sources)
+        self._claim_measuring()
+        check_references(left, sources)
         study = Study(
             config=self.config,
             root=self.root.uri,
-            trials=[trial for trial in self.trials if trial.name not in ended],
+            trials=left,
             sources=sources,
             records=records,
             replan=self.replan,
@@ -123,7 +135,7 @@ class Sweep:
             self._do(study, records)
         self._measure_late(sources)
         teacher = self._measure_teacher()
-        records = read_trials(self.root)
+        records = trials_begun(self.config, self.root)
         write_results(self.root, self.config, records)
         write_report(
             self.root,
@@ -169,91 +181,19 @@ class Sweep:
                 STAGE_FILE, {**record, "identity": sweep_identity(self.config, self.run_layout)}
             )
 
-    def _sources(self) -> dict[str, Source]:
-        """Make every distinct teacher and data set, once."""
-        groups: dict[str, list[Trial]] = {}
-        for trial in self.trials or [make_trial(self.config, {}, None)]:
-            groups.setdefault(source_key(trial.config), []).append(trial)
-        return {key: self._source(key, trials) for key, trials in groups.items()}
-
-    def _source(self, key: str, trials: list[Trial]) -> Source:
-        first = trials[0].config
-        sizes = {
-            name: max(getattr(trial.config.synthesis, name) for trial in trials)
-            for name in ("num_images", "num_holdout")
-        }
-        if self.config.sweep.search.startswith("tpe"):
-            axis = self.config.sweep.parameters.get("synthesis.num_images")
-            sizes["num_images"] = max([sizes["num_images"], *(axis.ends if axis else ())])
-        own = key == source_key(self.config)
-        config = first.model_copy(
-            update={
-                "name": self.config.name if own else f"{self.config.name}-{key}",
-                "synthesis": first.synthesis.model_copy(update=sizes),
-                "training": self.config.training,
-            }
-        )
-        run = Run(
-            config,
-            executor=self.executor,
-            observer=self.observer,
-            replan=self.replan,
-            layout=self.run_layout if own else self._layout(key, config),
-        )
-        layout = run.context.layout
-        with Lease(layout.root, on_beat=run.context.log.flush):
-            run.work([stage.name for stage in STAGES.values() if stage.in_sweep == "shared"])
-        data = layout.synthetic(config.seed)
-        if config.training.data is not None:
-            data = SurrogateDataset.open(expand(config.training.data, key="training.data")).folder
-        return Source(layout.teacher.uri, data.uri, run.context.refs.get(config.seed, {}))
-
-    def _layout(self, key: str, config: Config) -> RunLayout:
-        """Return where a data set lies that is not the run's own; mostly its teacher is."""
-        same = config.teacher == self.config.teacher and config.seed == self.config.seed
-        layout = RunLayout(self._set(key), (config.seed,))
-        if not same:
-            return layout
-        own = Run(self.config, executor=self.executor, observer=self.observer)
-        with Lease(self.run_layout.root):
-            own.work(["teacher"])
-        return replace(layout, elsewhere={"teacher": self.run_layout.teacher})
-
-    def _set(self, key: str) -> Folder:
-        """Return the folder of a data set, which an earlier release may have named otherwise."""
-        sets = self.root.child(SETS)
-        known = [] if sets.exists(key) else sets.list()
-        for name, file in (path.split("/", 1) for path in known):
-            if file == CONFIG_FILE:
-                where = f"{sets}/{name}/{file}"
-                tree = parse_yaml(sets.read_bytes(f"{name}/{file}").decode(), where=where)
-                if source_key(config_from(tree, where=where)) == key:
-                    return sets.child(name)
-        return sets.child(key)
-
-    def _check_images(self, sources: Mapping[str, Source]) -> None:
-        """Refuse now what a trial would: a K larger than an epoch, where the data set tells."""
-        sets = {key: SurrogateDataset.open(source.data) for key, source in sources.items()}
-        for trial in self.trials:
-            images_of_training(trial.config, sets[source_key(trial.config)])
-
-    def _check_real_images(self, sources: Mapping[str, Source]) -> None:
-        """Refuse test images that do not fit, before any student is trained for them."""
-        if self.config.evaluation.data is None:
-            return
-        for teacher in {source.teacher for source in sources.values()}:
-            takes = describe(Folder.at(teacher)).architecture
-            real_images(self.config, takes, num_images=self.config.evaluation.num_images)
-
-    def _measure_late(self, sources: Mapping[str, Source]) -> None:
+    def _measure_late(self, sources: dict[str, Source]) -> None:
         """Measure the students that were trained before the configuration named real images."""
-        if self.config.evaluation.data is None:
+        if all(trial.config.evaluation.data is None for trial in self._known):
             return
-        late = [r for r in read_trials(self.root) if r.state == "done" and not r.test]
+        unmeasured = [
+            make_trial(self.config, record.values, record.seed)
+            for record in trials_begun(self.config, self.root)
+            if record.state == "done" and not record.test
+        ]
+        late = [trial for trial in unmeasured if trial.config.evaluation.data is not None]
         if late:
             self.observer.begin("Measuring", total=len(late), done=0, unit="trials")
-        for record in late:
-            trial = make_trial(self.config, record.values, record.seed)
+        for trial in late:
             source = sources[source_key(trial.config)]
             run_trial(trial, source, root=self.root, executor=self.executor, replan=self.replan)
             self.observer.advance(1.0)
@@ -262,8 +202,9 @@ class Sweep:
 
     def _measure_teacher(self) -> list[EvaluationResult]:
         """Attack the teacher as the students are: once, under the configuration's own threat."""
-        several = any(
-            key.split(".")[0] in ("teacher", "seed") for key in self.config.sweep.parameters
+        sweep = self.config.sweep
+        several = not comparable(sweep) or any(
+            key.split(".")[0] in ("teacher", "seed") for key in sweep.parameters
         )
         if self.config.evaluation.data is None or several:
             return []

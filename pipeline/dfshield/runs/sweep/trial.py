@@ -34,12 +34,12 @@ class Source:
 
     Attributes:
         teacher: its folder.
-        data: the folder of the data set.
+        data: the folder of the data set; None where all are trained on real images.
         refs: object references of its parts where they are in memory, by path.
     """
 
     teacher: str
-    data: str
+    data: str | None
     refs: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -77,19 +77,20 @@ def run_trial(
         seed=trial.seed,
         state="running",
         started=before.started if before else now(),
+        data_free=trial.config.data_free,
     )
     record.write(root)
     try:
         found = _train_and_measure(
             trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
         )
-        found["state"] = "done"
+        found |= {"state": "done", "epochs": trial.config.training.epochs}
     except UnfitDeviceError:
         raise
     except (DfshieldError, MemoryError) as error:
-        found = {"state": "failed", "reason": one_line(error)}
-    found |= {"epochs": len(epochs_of(folder)), "seconds": worked_seconds(folder)}
-    record = record.model_copy(update=found)
+        epochs = len(epochs_of(folder))
+        found = {"state": "failed", "reason": one_line(error), "epochs": epochs}
+    record = record.model_copy(update={**found, "seconds": worked_seconds(folder)})
     record.write(root)
     return record
 
@@ -113,6 +114,9 @@ def _train_and_measure(
         if event == "epoch":
             on_epoch(fields["epoch"] + 1, fields)
 
+    elsewhere = {"teacher": Folder.at(source.teacher)}
+    if source.data is not None:
+        elsewhere["synthesize"] = Folder.at(source.data)
     run = Run(
         config.model_copy(update={"evaluation": evaluation, "training": training}),
         executor=executor,
@@ -121,10 +125,7 @@ def _train_and_measure(
         layout=RunLayout(
             folder,
             (trial.seed,),
-            elsewhere={
-                "teacher": Folder.at(source.teacher),
-                "synthesize": Folder.at(source.data),
-            },
+            elsewhere=elsewhere,
         ),
     )
     run.context.refs[trial.seed] = dict(source.refs)
