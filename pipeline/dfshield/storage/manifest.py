@@ -25,6 +25,7 @@ from dfshield.storage.filesystem import Folder, MissingFileError
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+_OPTIONAL = ("generator", "source", "engine_trial")
 
 Split = Literal["data", "holdout"]
 
@@ -88,6 +89,8 @@ class Manifest(BriefModel):
             or none has been fitted yet.
         source: where the set lies whose images these were derived from; None if there is none.
         engine: what ran the optimisation (device type, precision, threads, versions).
+        engine_trial: verdict and figures of the trial that the engine was chosen by; None if there
+            was none.
         parts: the plan, in the order of the images.
     """
 
@@ -108,6 +111,7 @@ class Manifest(BriefModel):
     generator: str | None = None
     source: str | None = None
     engine: dict[str, JsonValue]
+    engine_trial: dict[str, JsonValue] | None = None
     parts: tuple[Part, ...]
 
     @model_validator(mode="after")
@@ -137,7 +141,7 @@ class Manifest(BriefModel):
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in its file, which in format 1 names no columns."""
         left_out = {"columns"} if self.format_version == 1 else set()
-        left_out |= {key for key in ("generator", "source") if getattr(self, key) is None}
+        left_out |= {key for key in _OPTIONAL if getattr(self, key) is None}
         return self.model_dump(mode="json", exclude=left_out)
 
     def fingerprint(self) -> str:
