@@ -164,7 +164,7 @@ def test_doctor_holds_the_trial_alone_and_writes_nothing(tiny):
     trial = json.loads(succeed("doctor", "--trial", config, "--json").out)
     assert trial["rungs"][0]["name"] == "compiled float32"
     assert trial["plain_seconds"] > 0
-    table = succeed("doctor", "--trial", config, "synthesis.method={name: intraq}").out
+    table = succeed("doctor", "--trial", config, "synthesis.method={name: qimera}").out
     assert "nothing to try" in table
     assert contents(run_of(config)) == before
 

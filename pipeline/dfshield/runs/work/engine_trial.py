@@ -67,7 +67,10 @@ def synthesis_trial(
         say: called with a line before one is tried.
     """
     options, size = synthesis.engine, synthesis.batch_size
-    bound, together = synthesizer_of(synthesis).bind(teacher), options.batches_per_pass or 1
+    synthesizer, together = synthesizer_of(synthesis), options.batches_per_pass or 1
+    if not synthesizer.accelerated:  # nor, maybe, fitted yet
+        return None
+    bound = synthesizer.bind(teacher)
     ways = bound.trial_ways(seed=seed, num_batches=together, size=size, iterations=2 * MOST_STEPS)
     if ways is None:
         return None
