@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,7 @@ class Outcome:
     attacked: float | None = None
 
 
+@runtime_checkable
 class Answering(Protocol):
     """What tells the numbers of some work at a state; None is the beginning."""
 
@@ -65,6 +66,7 @@ class Answering(Protocol):
         """Return gradient and losses at a state."""
 
 
+@runtime_checkable
 class Way(Answering, Protocol):
     """One way of computing some work, on one worker."""
 
