@@ -73,6 +73,10 @@ def test_every_unit_is_done_once_and_told(executor, monitor, tmp_path):
     assert monitor.amount == pytest.approx(6)
 
 
+def test_there_are_workers_to_share_the_work(executor):
+    assert executor.num_workers() >= 1
+
+
 def test_no_units_no_work(executor, monitor, tmp_path):
     assert list(mapped(executor, monitor, Square(tmp_path), [])) == []
     assert not list(tmp_path.iterdir())

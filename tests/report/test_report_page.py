@@ -7,6 +7,7 @@ from statistics import stdev
 import pytest
 from PIL import Image
 
+from dfshield.engine.trial import RungReport, Trial
 from dfshield.errors import InputError
 from dfshield.report import render_page
 from dfshield.unmeasured import UNMEASURED
@@ -145,6 +146,21 @@ def test_empty_history_and_no_evaluation_are_said(make_data, make_outcome, read_
     assert "No training history was recorded" in text
     assert UNMEASURED in text
     assert "Without a synthetic hold-out" in text
+
+
+def test_the_page_shows_the_verdict_of_an_engine_trial(make_data, make_outcome, read_page):
+    outcome = make_outcome(0)
+    ways = (
+        RungReport("compiled float32", "failed", "out of <memory>", 61.0),
+        RungReport("compiled bfloat16", "chosen", "", 75.0, 0.012, 5.0),
+    )
+    trial = Trial({"precision": "bfloat16", "compiled": True}, 6e5, 0.06, ways).to_json()
+    tried = replace(outcome, synthesis={**outcome.synthesis, "engine_trial": trial})
+    text = " ".join(read_page(render_page(make_data(tried))).text.split())
+    assert "Engine trial A plain iteration took 60 ms." in text
+    assert "compiled float32: failed; 1 min 1 s to begin; out of <memory>" in text
+    assert "compiled bfloat16: chosen; 12 ms, 5.00 times as fast; 1 min 15 s to begin" in text
+    assert "Engine trial" not in read_page(render_page(make_data(outcome))).text
 
 
 def test_without_evaluations_the_page_tells_what_synthetic_images_tell(

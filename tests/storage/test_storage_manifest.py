@@ -135,6 +135,16 @@ def test_manifest_round_trip(folder, make_manifest):
     assert identity_hash(again.identity) == identity_hash(manifest.identity)
 
 
+def test_the_verdict_of_an_engine_trial_stands_in_the_manifest_alone(folder, make_manifest):
+    untried = make_manifest()
+    assert "engine_trial" not in untried.to_json()
+    trial = {"engine": {"precision": "bfloat16"}, "plain_seconds": 0.5, "rungs": []}
+    write_manifest(folder, untried.model_copy(update={"engine_trial": trial}))
+    again = read_manifest(folder)
+    assert again.engine_trial == trial
+    assert again.fingerprint() == untried.fingerprint()
+
+
 def test_identity_hash():
     assert identity_hash({"a": 1, "b": {"c": 2.5e-5, "d": None}}) == identity_hash(
         json.loads('{"b": {"d": null, "c": 0.000025}, "a": 1}')

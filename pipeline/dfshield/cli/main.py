@@ -193,6 +193,13 @@ def doctor(
         list[str] | None,
         typer.Option("--template", help="A launch template to look for placeholders in."),
     ] = None,
+    trial: Annotated[
+        bool,
+        typer.Option(
+            "--trial",
+            help="Only hold the engine trial of the run's synthesis on this machine: minutes.",
+        ),
+    ] = False,
     trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,8 +212,12 @@ def doctor(
     Example: dfshield doctor examples/digits.yaml cluster.address=auto --template cluster/aws.yaml
     """
     from dfshield.cli.diagnosis import doctor_command
+    from dfshield.cli.engine_trial import trial_command
 
     overrides = trusting(overrides, trust_python)
+    if trial:
+        trial_command(config, overrides, as_json=as_json)
+        return
     if not doctor_command(config, overrides, template or (), as_json=as_json):
         raise typer.Exit(DfshieldError.exit_code)
 

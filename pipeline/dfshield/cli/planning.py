@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from dfshield.cli.engine_trial import print_trial, say_aside
 from dfshield.cli.execution import load_settings
 from dfshield.cli.machine_output import print_json
 
@@ -17,11 +18,13 @@ def print_plan(
     """Measure a few iterations of a stage and tell what the whole would take; write nothing."""
     from dfshield.runs import plan_stage
 
-    plan = plan_stage(load_settings(config, overrides), stage)
+    plan = plan_stage(load_settings(config, overrides), stage, say=say_aside)
     if as_json:
         print_json(plan.to_json())
         return
     _print_table(plan)
+    if plan.engine_trial is not None:
+        print_trial(plan.stage, plan.engine_trial)
 
 
 def _print_table(plan: "StagePlan") -> None:

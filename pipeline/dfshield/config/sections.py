@@ -32,13 +32,14 @@ class EngineConfig(Section):
 
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
         "auto",
-        description="Of convolutions and matrix products. auto: bfloat16 where compiled work runs "
-        "on a CPU that multiplies in it, else float32.",
+        description="Of convolutions and matrix products. auto: what the engine trial chooses; "
+        "without one bfloat16 where compiled work runs on a CPU that multiplies in it, else "
+        "float32.",
     )
     compile: Literal["auto"] | bool = Field(
         "auto",
-        description="Compile the classifier's passes (torch.compile). auto: long work on CPUs; "
-        "on GPUs it has to be asked for.",
+        description="Compile the classifier's passes (torch.compile). auto: what the engine trial "
+        "chooses; without one, long work on CPUs.",
     )
     batches_per_pass: Count | None = Field(
         None, description="Batches that share a pass, where memory is plenty. None: 1."

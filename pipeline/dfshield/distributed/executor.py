@@ -100,6 +100,10 @@ class RayExecutor:
             self._started = started
         return started.engine
 
+    def num_workers(self) -> int:
+        """Return how many workers the cluster has capacity for now."""
+        return max(1, self._start().capacity.num_workers())
+
     def map(
         self,
         task: Task[Unit, Result],

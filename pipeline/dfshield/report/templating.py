@@ -8,6 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from dfshield.engine.trial import format_iteration
 from dfshield.report.scores import format_eps, format_norm, format_percent, format_points
 from dfshield.results import COLLAPSE_SHARE
 
@@ -29,6 +30,7 @@ def environment() -> Environment:
         "eps": format_eps,
         "norm": format_norm,
         "duration": format_duration,
+        "iteration": format_iteration,
         "setting": format_setting,
         "words": format_words,
         "data_uri": data_uri,

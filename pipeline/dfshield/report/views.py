@@ -54,6 +54,24 @@ class Diversity(View):
     settings: str = ""
 
 
+class TriedWay(View):
+    """What an engine trial found of one faster way to compute the work."""
+
+    name: str
+    verdict: Literal["chosen", "passed", "failed"]
+    reason: str
+    seconds_to_begin: float
+    seconds: float
+    faster: float
+
+
+class EngineTrial(View):
+    """The trial by which it was chosen how work is computed; times are of an iteration."""
+
+    plain_seconds: float
+    rungs: tuple[TriedWay, ...]
+
+
 class Synthesis(View):
     """How the surrogate images of one seed were made.
 
@@ -69,6 +87,7 @@ class Synthesis(View):
     teacher_agreement: Share
     class_counts: tuple[int, ...]
     seconds: float
+    engine_trial: EngineTrial | None = None
     picture: bytes = b""
     diversity: tuple[Diversity, ...] = ()
 

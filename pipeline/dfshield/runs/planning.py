@@ -14,7 +14,9 @@ import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
-from dfshield.runs.driver.synthesis_plan import synthesis_engine
+from dfshield.engine.trial import LONG, Trial
+from dfshield.runs.driver.engine_trial import TriedEngine
+from dfshield.runs.driver.synthesis_plan import synthesis_engine, tried_synthesis_engine
 from dfshield.runs.driver.train import training_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
@@ -24,8 +26,9 @@ from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.inputs.teacher_source import imported_teacher
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.records import nothing_yet, read_record
+from dfshield.runs.work.engine_trial import synthesis_trial
 from dfshield.runs.work.student_trainer import make_trainer
-from dfshield.storage import SurrogateTensors
+from dfshield.storage import MANIFEST, SurrogateTensors, read_manifest
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
@@ -43,6 +46,8 @@ class StagePlan:
         seconds_to_begin: what building and, if any, compiling took.
         seconds_per_unit: expected for a whole one, from a few iterations measured now.
         seconds: expected in all.
+        engine_trial: what `Trial.to_json` returns of the trial that the engine was chosen by, of
+            work that has begun or of now; None without one.
     """
 
     stage: str
@@ -52,22 +57,50 @@ class StagePlan:
     seconds_to_begin: float
     seconds_per_unit: float
     seconds: float
+    engine_trial: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a value that ``json.dumps`` takes."""
         return asdict(self)
 
 
-def plan_stage(config: Config, stage: str) -> StagePlan:
+def plan_stage(
+    config: Config, stage: str, *, say: Callable[[str], object] = lambda _: None
+) -> StagePlan:
     """Plan ``synthesize`` or ``train`` and measure a few iterations of it.
+
+    Args:
+        config: of the run.
+        stage: which.
+        say: called with a line for the user where it takes minutes: an engine trial.
 
     Raises:
         InputError: if there is no teacher to measure with.
     """
     teacher = _teacher(config)
     here = InProcessExecutor().engine()
-    plan = _synthesis if stage == "synthesize" else _training
-    return plan(config, teacher, here)
+    if stage == "synthesize":
+        return _synthesis(config, teacher, here, say)
+    return _training(config, teacher, here)
+
+
+def try_engines(config: Config, *, say: Callable[[str], object] = lambda _: None) -> Trial | None:
+    """Hold the engine trial of a run's synthesis on this machine, however short the work is.
+
+    Args:
+        config: of the run.
+        say: called with a line before a way is tried.
+
+    Returns:
+        What was found; None if the synthesizer can be computed in one way only.
+
+    Raises:
+        InputError: if there is no teacher to measure with.
+    """
+    engine = InProcessExecutor().engine()
+    engine.bind()
+    teacher = _teacher(config).to(torch.device(engine.device))
+    return synthesis_trial(teacher, config.synthesis, seed=config.all_seeds[0], long=0.0, say=say)
 
 
 def _teacher(config: Config) -> Classifier:
@@ -80,9 +113,12 @@ def _teacher(config: Config) -> Classifier:
     return imported_teacher(config)
 
 
-def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
+def _synthesis(
+    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
+) -> StagePlan:
     options, seed = config.synthesis, config.all_seeds[0]
-    engine = synthesis_engine(options, teacher, here)
+    tried = _synthesis_engine(config, teacher, here, say)
+    engine = tried.engine
     engine.bind()
     teacher = teacher.to(torch.device(engine.device))
     synthesizer, fitting = synthesizer_of(options), 0.0
@@ -103,7 +139,27 @@ def _synthesis(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
         seconds_to_begin=to_begin,
         seconds_per_unit=per_image * min(part_size, options.num_images),
         seconds=to_begin + per_image * sum(sizes),
+        engine_trial=tried.trial,
     )
+
+
+def _synthesis_engine(
+    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
+) -> TriedEngine:
+    """Return the engine of images that have begun, else by a trial if one is due."""
+    seed = config.all_seeds[0]
+    folder = RunLayout.of(config).synthetic(seed)
+    if folder.exists(MANIFEST):
+        begun = read_manifest(folder)
+        engine = synthesis_engine(config.synthesis, teacher, here, bound=begun.engine)
+        return TriedEngine(engine, begun.engine_trial)
+
+    def try_ways(plain: Engine) -> Trial | None:
+        plain.bind()
+        moved = teacher.to(torch.device(plain.device))
+        return synthesis_trial(moved, config.synthesis, seed=seed, long=LONG, say=say)
+
+    return tried_synthesis_engine(config.synthesis, teacher, here, try_ways=try_ways, say=say)
 
 
 class _MeasuredError(Exception):

@@ -24,7 +24,7 @@ from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.export.export import ExportReport, export_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run
-from dfshield.runs.planning import StagePlan, plan_stage
+from dfshield.runs.planning import StagePlan, plan_stage, try_engines
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
 from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
@@ -62,5 +62,6 @@ __all__ = [
     "run_status",
     "stop_signals_as_interrupt",
     "stop_signals_go_to",
+    "try_engines",
     "verify_run",
 ]

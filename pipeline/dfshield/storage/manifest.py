@@ -25,7 +25,7 @@ from dfshield.storage.filesystem import Folder, MissingFileError
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-_OPTIONAL = ("generator", "source", "canary")
+_OPTIONAL = ("generator", "source", "canary", "engine_trial")
 
 Split = Literal["data", "holdout"]
 
@@ -91,6 +91,8 @@ class Manifest(BriefModel):
         engine: what ran the optimisation (device type, precision, threads, versions).
         canary: SHA-256 of what the worker that began computed of a few iterations, by which others
             are compared with it; None in sets of older versions. Images do not depend on it.
+        engine_trial: verdict and figures of the trial that the engine was chosen by; None if there
+            was none.
         parts: the plan, in the order of the images.
     """
 
@@ -112,6 +114,7 @@ class Manifest(BriefModel):
     source: str | None = None
     engine: dict[str, JsonValue]
     canary: str | None = None
+    engine_trial: dict[str, JsonValue] | None = None
     parts: tuple[Part, ...]
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from dfshield.brief import Brief
 from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, gradients, require_module
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.trial import Ways
 from dfshield.errors import DfshieldError, InputError, one_line
 from dfshield.families import Variant
 from dfshield.seeds import RngStream
@@ -142,6 +143,24 @@ class BoundSynthesizer(ABC):
                     f"batch {batch}: the synthesizer made pixels that are not finite"
                 )
         return made
+
+    def trial_ways(
+        self,
+        *,
+        seed: int,  # noqa: ARG002
+        num_batches: int,  # noqa: ARG002
+        size: int,  # noqa: ARG002
+        iterations: int,  # noqa: ARG002
+    ) -> Ways | None:
+        """Return the ways to compute a pass, for an engine trial; None if there is but one.
+
+        Args:
+            seed: the run's seed, from 0.
+            num_batches: how many of a run's first batches the pass makes.
+            size: images in each.
+            iterations: how many can be done.
+        """
+        return None
 
     @abstractmethod
     def _make(

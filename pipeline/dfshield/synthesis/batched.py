@@ -145,6 +145,20 @@ class BatchedInversion:
         (gradient,) = torch.autograd.grad(total, [images])
         return gradient, losses
 
+    def gradient_at(
+        self, pixels: Float[Tensor, "gn c h w"], draws: Sequence[BatchDraws], iteration: int
+    ) -> tuple[Float[Tensor, "gn c h w"], Float[Tensor, "g 4"]]:
+        """Return the gradient with respect to the pixels, and the losses of each batch.
+
+        Args:
+            pixels: in normalised space, batch after batch.
+            draws: of every batch.
+            iteration: whose shifts count.
+        """
+        pixels = pixels.to(self._device).contiguous(memory_format=torch.channels_last)
+        shift = [draw.shifts[iteration].tolist() for draw in draws]
+        return self._shifted_gradient(pixels, *self._targets(draws), shift)
+
     def optimise(
         self,
         draws: Sequence[BatchDraws],
@@ -171,8 +185,7 @@ class BatchedInversion:
             else resume.pixels.clone()
         )
         pixels = start.to(device).contiguous(memory_format=torch.channels_last).requires_grad_()
-        labels = torch.cat([torch.from_numpy(d.labels) for d in draws]).to(device)
-        weights = torch.tensor([d.coefficients for d in draws], dtype=torch.float32, device=device)
+        labels, weights = self._targets(draws)
         shifts = np.stack([d.shifts for d in draws], axis=1).tolist()
         optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999), fused=True)
         no_losses = torch.zeros(self.groups, 4, device=device)
@@ -182,14 +195,27 @@ class BatchedInversion:
             return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
 
         for shift in shifts[done:]:
-            rolled = self._rolled(pixels.detach(), shift)
-            gradient, losses = self._gradient(rolled, labels, weights)
-            pixels.grad = self._rolled(gradient, [(-down, -right) for down, right in shift])
+            pixels.grad, losses = self._shifted_gradient(pixels.detach(), labels, weights, shift)
             optimizer.step()
             done += 1
             if on_iteration is not None:
                 on_iteration(done, state)
         return pixels.detach(), losses
+
+    def _targets(
+        self, draws: Sequence[BatchDraws]
+    ) -> tuple[Int[Tensor, " gn"], Float[Tensor, "g 3"]]:
+        """Return the labels of all batches and the weights of the terms of each."""
+        labels = torch.cat([torch.from_numpy(d.labels) for d in draws])
+        weights = torch.tensor([d.coefficients for d in draws], dtype=torch.float32)
+        return labels.to(self._device), weights.to(self._device)
+
+    def _shifted_gradient(
+        self, pixels: Tensor, labels: Tensor, weights: Tensor, shift: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        rolled = self._rolled(pixels, shift)
+        gradient, losses = self._gradient(rolled, labels, weights)
+        return self._rolled(gradient, [(-down, -right) for down, right in shift]), losses
 
     def _rolled(self, images: Tensor, shifts: Sequence[Sequence[int]]) -> Tensor:
         """Roll each batch's images by its shift (down, right).

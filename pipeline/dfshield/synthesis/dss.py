@@ -12,6 +12,7 @@ from torch import Tensor
 from dfshield.checks import at_least, one_of, positive
 from dfshield.classifiers import Classifier, require_hardenable
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.trial import Ways
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import RngStream
 from dfshield.synthesis.base import (
@@ -25,6 +26,7 @@ from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.coefficients import CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
 from dfshield.synthesis.plain import InversionState, optimise
+from dfshield.synthesis.trial import inversion_ways
 
 ALPHAS = ("alpha_class", "alpha_feature", "alpha_tv")
 LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
@@ -136,22 +138,7 @@ class Inversion(BoundSynthesizer):
         resume: BatchState | None,
         on_iteration: OnIteration | None,
     ) -> list[SynthesizedBatch]:
-        method = self.method
-        draws = [
-            draw_batch(
-                seed=seed,
-                stream=stream,
-                batch=batch,
-                size=size,
-                image_shape=self.teacher.input_shape,
-                num_classes=self.teacher.num_classes,
-                labels="balanced" if stream is RngStream.HOLDOUT else method.labels,
-                coefficients=method.coefficients,
-                jitter=method.jitter,
-                iterations=method.iterations,
-            )
-            for batch in batches
-        ]
+        draws = self._draws(seed, stream, batches, size, self.iterations)
         if not isinstance(resume, InversionState | None):
             raise InputError(f"resume: {type(resume).__name__} is the state of another synthesizer")
         pixels, losses = self._optimise(draws, resume=resume, on_iteration=on_iteration)
@@ -170,6 +157,32 @@ class Inversion(BoundSynthesizer):
                 record=_record(draw, loss),
             )
             for of_batch, draw, loss in zip(images, draws, losses.cpu(), strict=True)
+        ]
+
+    def trial_ways(self, *, seed: int, num_batches: int, size: int, iterations: int) -> Ways:
+        """Return the ways to optimise the first batches of a run; see `BoundSynthesizer`."""
+        draws = self._draws(seed, RngStream.SYNTHESIS, range(num_batches), size, iterations)
+        learning_rate = self.method.learning_rate
+        return inversion_ways(self.teacher.network, draws, learning_rate=learning_rate)
+
+    def _draws(
+        self, seed: int, stream: RngStream, batches: Sequence[int], size: int, iterations: int
+    ) -> list[BatchDraws]:
+        method = self.method
+        return [
+            draw_batch(
+                seed=seed,
+                stream=stream,
+                batch=batch,
+                size=size,
+                image_shape=self.teacher.input_shape,
+                num_classes=self.teacher.num_classes,
+                labels="balanced" if stream is RngStream.HOLDOUT else method.labels,
+                coefficients=method.coefficients,
+                jitter=method.jitter,
+                iterations=iterations,
+            )
+            for batch in batches
         ]
 
     def _optimise(

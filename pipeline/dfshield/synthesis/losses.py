@@ -13,6 +13,11 @@ from dfshield.classifiers import batchnorm_layers
 from dfshield.errors import InputError
 
 
+def single_or_double(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return a tensor in float32 if it is of lower precision, else as it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def class_prior_loss(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
     """Equation 3: cross-entropy of the teacher's logits and the artificial labels, batch mean."""
     return F.cross_entropy(logits, labels)
@@ -52,7 +57,7 @@ class FeatureStatistics:
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None
         assert layer.running_var is not None
-        features = inputs[0].float()  # a network may choose autocast for itself
+        features = single_or_double(inputs[0])  # a network may choose autocast for itself
         axes = [axis for axis in range(features.ndim) if axis != 1]
         variance, mean = torch.var_mean(features, dim=axes, correction=0)
         offset, spread = mean - layer.running_mean, variance - layer.running_var

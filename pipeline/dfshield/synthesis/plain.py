@@ -1,17 +1,23 @@
 """The plain path of the inversion: one batch, one operation after the other, in float32."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.classifiers import answer_of
 from dfshield.synthesis.base import BatchState, OnIteration
 from dfshield.synthesis.draws import BatchDraws
-from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
+from dfshield.synthesis.losses import (
+    FeatureStatistics,
+    class_prior_loss,
+    single_or_double,
+    total_variation,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,12 +40,47 @@ def restore(
 ) -> tuple[Tensor, int]:
     """Return the last losses and how many iterations are done, with the optimizer as it was then.
 
-    Where there is nothing to resume these are ``losses`` and 0.
+    Where there is nothing to resume these are ``losses`` and 0. The optimizer's settings stay its
+    own.
     """
     if resume is None:
         return losses, 0
-    optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
+    settings = {"param_groups": optimizer.state_dict()["param_groups"]}
+    optimizer.load_state_dict(copy.deepcopy({**resume.optimizer, **settings}))
     return resume.losses.to(losses.device), resume.iteration
+
+
+def gradient_of(
+    network: nn.Module,
+    statistics: FeatureStatistics,
+    pixels: Float[Tensor, "n c h w"],
+    *,
+    labels: Int[Tensor, " n"],
+    weights: Float[Tensor, "3"],
+    shift: Sequence[int],
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
+    """Return the gradient of equation 6, and its terms and their weighted sum.
+
+    Args:
+        network: see `optimise`.
+        statistics: of the network, recording.
+        pixels: in normalised space, with respect to which the gradient is; they require one.
+        labels: artificial ones.
+        weights: of the three terms.
+        shift: how far the images are rolled first, in pixels (down, right).
+    """
+    shifted = torch.roll(pixels, tuple(shift), dims=(2, 3))
+    logits = answer_of(network, shifted)
+    terms = torch.stack(
+        [
+            class_prior_loss(single_or_double(logits), labels),
+            statistics.loss(),
+            total_variation(shifted),
+        ]
+    )
+    total = (weights * terms).sum()
+    (gradient,) = torch.autograd.grad(total, [pixels])
+    return gradient, torch.cat([terms, total[None]]).detach()
 
 
 def optimise(
@@ -76,20 +117,11 @@ def optimise(
         return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
 
     with statistics.recording():
-        for down, right in draws.shifts[done:].tolist():
-            shifted = torch.roll(pixels, (down, right), dims=(2, 3))
-            logits = answer_of(network, shifted)
-            terms = torch.stack(
-                [
-                    class_prior_loss(logits.float(), labels),
-                    statistics.loss(),
-                    total_variation(shifted),
-                ]
+        for shift in draws.shifts[done:].tolist():
+            pixels.grad, losses = gradient_of(
+                network, statistics, pixels, labels=labels, weights=weights, shift=shift
             )
-            total = (weights * terms).sum()
-            (pixels.grad,) = torch.autograd.grad(total, [pixels])
             optimizer.step()
-            losses = torch.cat([terms, total[None]]).detach()
             done += 1
             if on_iteration is not None:
                 on_iteration(done, state)

@@ -111,6 +111,7 @@ def _synthesis(context: RunContext, seed: int) -> dict[str, Any]:
         / num_images,
         "class_counts": [sum(of_class) for of_class in counts],
         "seconds": _synthesis_seconds(context.layout.root, seed),
+        "engine_trial": data.manifest.engine_trial,
         "picture": shard_picture(data, 0),
         "diversity": shown_diversity(
             config.synthesis.diversity,

@@ -1,16 +1,20 @@
 """What a surrogate data set is to be: its identity, its engine, its manifest with all parts."""
 
+from collections.abc import Callable
 from typing import Any
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, EngineConfig, SynthesisConfig
+from dfshield.engine.trial import Trial
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.engine_trial import TriedEngine, tried_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.derived_images import require_source, source_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
+from dfshield.runs.work.engine_trial import SynthesisTrialJob
 from dfshield.storage import Manifest, Part, Split, format_of, plan_parts
 
 
@@ -45,12 +49,51 @@ def synthesis_engine(
     Raises:
         InputError: if a faster way is asked for that the synthesizer does not have.
     """
-    synthesizer, options = synthesizer_of(synthesis), synthesis.engine
-    if not synthesizer.accelerated:
-        options = _without_acceleration(options, synthesizer.name)
-    passes = synthesizer.work(synthesis.num_images + synthesis.num_holdout)
-    work = passes * multiply_adds(teacher)
-    return planned_engine(here, options, work=work, bound=bound)
+    work = _work(synthesis, teacher)
+    return planned_engine(here, _engine_options(synthesis), work=work, bound=bound)
+
+
+def tried_synthesis_engine(
+    synthesis: SynthesisConfig,
+    teacher: Classifier,
+    here: Engine,
+    *,
+    try_ways: Callable[[Engine], Trial | None],
+    say: Callable[[str], object],
+) -> TriedEngine:
+    """Return the engine that new images are made with here, by a trial where one is due.
+
+    Args:
+        synthesis: how images are made.
+        teacher: of the run.
+        here: the plain engine of this place.
+        try_ways: see `tried_engine`.
+        say: called with a line for the user.
+
+    Raises:
+        InputError: if a faster way is asked for that the synthesizer does not have.
+    """
+    return tried_engine(
+        here,
+        synthesis_engine(synthesis, teacher, here),
+        _engine_options(synthesis),
+        work=_work(synthesis, teacher),
+        try_ways=try_ways,
+        say=say,
+    )
+
+
+def _work(synthesis: SynthesisConfig, teacher: Classifier) -> float:
+    """Return the multiply-adds of all forward passes that making the images takes."""
+    num_images = synthesis.num_images + synthesis.num_holdout
+    return synthesizer_of(synthesis).work(num_images) * multiply_adds(teacher)
+
+
+def _engine_options(synthesis: SynthesisConfig) -> EngineConfig:
+    synthesizer = synthesizer_of(synthesis)
+    if synthesizer.accelerated:
+        return synthesis.engine
+    return _without_acceleration(synthesis.engine, synthesizer.name)
 
 
 def _without_acceleration(options: EngineConfig, name: str) -> EngineConfig:
@@ -82,11 +125,12 @@ def planned_manifest(
     """
     synthesis, storage = context.config.synthesis, context.config.storage
     if old is not None:
-        engine = old.engine
+        engine, trial = old.engine, old.engine_trial
         if not differences(old.identity, identity):
             identity = old.identity  # by which its parts know where they belong
     else:  # the executor, which may start a cluster for it, is asked only where it has to be
-        engine = synthesis_engine(synthesis, teacher, context.executor.engine()).to_json()
+        tried = _tried_by_a_worker(context, teacher, seed)
+        engine, trial = tried.engine.to_json(), tried.trial
     columns = dict(synthesizer_of(synthesis).columns)
     return Manifest(
         format_version=format_of(columns),
@@ -105,7 +149,22 @@ def planned_manifest(
         source=source_of(synthesis).folder.uri if synthesis.augment is not None else None,
         engine=engine,
         canary=old.canary if old else None,
+        engine_trial=trial,
         parts=planned_parts(context.config, old),
+    )
+
+
+def _tried_by_a_worker(context: RunContext, teacher: Classifier, seed: int) -> TriedEngine:
+    executor, synthesis = context.executor, context.config.synthesis
+
+    def try_ways(plain: Engine) -> Trial | None:
+        job = SynthesisTrialJob(
+            context.layout.teacher.uri, synthesis, seed, num_workers=executor.num_workers()
+        )
+        return executor.run(job, engine=plain, monitor=context.monitor)
+
+    return tried_synthesis_engine(
+        synthesis, teacher, executor.engine(), try_ways=try_ways, say=context.observer.say
     )
 
 

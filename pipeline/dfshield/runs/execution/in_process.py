@@ -39,6 +39,10 @@ class InProcessExecutor:
             accelerator=accelerator_of(torch.device(device)),
         )
 
+    def num_workers(self) -> int:
+        """Return that this process is the only one."""
+        return 1
+
     def map(
         self,
         task: Task[Unit, Result],

@@ -133,6 +133,10 @@ class Executor(Protocol):
         """Return the engine that new work would be planned with here."""
         ...
 
+    def num_workers(self) -> int:
+        """Return how many workers would share new work."""
+        ...
+
     def map(
         self,
         task: Task[Unit, Result],

@@ -1,0 +1,101 @@
+"""The ways of the inversion that an engine trial compares, on a small network."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfshield.classifiers import build
+from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.trial import MOST_STEPS, Rung, run_trial
+from dfshield.engine.trial_checks import Expected, check_answers, check_end, check_repeats
+from dfshield.synthesis import DSS, IntraQ
+
+SIZE, STEPS = 6, 10
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    made = build(
+        "dfshield:resnet8",
+        input_shape=(3, 12, 10),
+        num_classes=4,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        options={"width": 4},
+    )
+    generator = torch.Generator().manual_seed(3)
+    for layer in made.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3, generator=generator)
+            layer.running_var.uniform_(0.3, 2.0, generator=generator)
+    return made
+
+
+@pytest.fixture(params=[1, 2])
+def ways(teacher, request):
+    bound = DSS(iterations=5, jitter=2).bind(teacher)
+    return bound.trial_ways(seed=5, num_batches=request.param, size=SIZE, iterations=4 * STEPS)
+
+
+def expected(ways):
+    ways.plain.begin()
+    ways.exact.begin()
+    later = ways.plain.run(None, STEPS).state
+    states = (None, later)
+    return Expected(
+        states=states,
+        answers=tuple(map(ways.plain.answer, states)),
+        exact=tuple(map(ways.exact.answer, states)),
+        end=ways.plain.run(later, STEPS),
+        steps=STEPS,
+    )
+
+
+def test_float64_gives_the_gradient_of_the_plain_way_and_more_digits(ways):
+    for plain, exact in zip(*(lambda e: (e.answers, e.exact))(expected(ways)), strict=True):
+        assert exact.gradient.dtype == torch.float64
+        torch.testing.assert_close(plain.gradient.double(), exact.gradient, rtol=1e-3, atol=1e-6)
+        assert not torch.equal(plain.gradient.double(), exact.gradient)
+        torch.testing.assert_close(plain.terms.double(), exact.terms, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("float32", "float32"), ("bfloat16", "rounded")])
+def test_the_fast_path_passes_every_check(ways, precision, kind):
+    way, wanted = ways.faster(Acceleration(precision)), expected(ways)
+    way.begin()
+    for check in (check_answers, check_repeats, check_end):
+        assert list(check(way, kind, wanted)) == []
+    assert way.peak_bytes() is None
+
+
+def test_products_in_bfloat16_do_not_pass_for_float32(ways):
+    way, wanted = ways.faster(Acceleration("bfloat16")), expected(ways)
+    way.begin()
+    assert any(
+        "times the plain way's" in problem for problem in check_answers(way, "float32", wanted)
+    )
+
+
+def test_a_run_in_two_pieces_is_the_run_in_one(ways):
+    ways.plain.begin()
+    whole = ways.plain.run(None, STEPS)
+    first = ways.plain.run(None, 3).state
+    assert all(map(torch.equal, ways.plain.run(first, STEPS - 3).tensors, whole.tensors))
+
+
+def test_the_trial_of_the_compiled_inversion_finds_no_wrong_number(teacher):
+    bound = DSS(iterations=5, jitter=2).bind(teacher)
+    ways = bound.trial_ways(seed=5, num_batches=1, size=SIZE, iterations=2 * MOST_STEPS)
+    rungs = [Rung.of(Acceleration(compiled=True), ways.faster)]
+    trial = run_trial(ways, rungs, iterations=1e9, long=0.0)
+    (report,) = trial.rungs
+    assert trial.plain_seconds > 0
+    assert report.seconds_to_begin > 0
+    # How fast it is depends on the machine; that it is right does not.
+    assert report.seconds > 0
+    assert report.reason == "" or "times as fast" in report.reason
+
+
+def test_what_is_not_accelerated_has_one_way_only(teacher):
+    bound = IntraQ().bind(teacher)
+    assert bound.trial_ways(seed=0, num_batches=1, size=SIZE, iterations=4) is None
