@@ -32,6 +32,10 @@ class GpuRecord:
         """Note that a GPU computes other numbers than the work was begun with."""
         self._others.add(gpu)
 
+    def is_other(self, gpu: str) -> bool:
+        """Return whether a GPU computes other numbers than the work was begun with."""
+        return gpu in self._others
+
     def forget_others(self) -> None:
         """Forget which GPUs computed other numbers: the work has ended."""
         self._others.clear()
@@ -42,7 +46,7 @@ class GpuRecord:
 
     def is_out(self, gpu: str) -> bool:
         """Return whether no more work is for this GPU."""
-        return gpu in self._others or len(self.failures(gpu)) > FAILURES_ALLOWED
+        return self.is_other(gpu) or len(self.failures(gpu)) > FAILURES_ALLOWED
 
     def failures(self, gpu: str) -> list[Hashable]:
         """Return the units that failed on this GPU alone since its last success."""

@@ -152,14 +152,18 @@ class PoolWorkers:
 
     def free_others(self) -> None:
         """Let go of the GPUs of other numbers: other work may have begun on them."""
+        for worker in [w for w in self.benched if self.gpus.is_other(w.gpu)]:
+            self._free(worker)
         self.gpus.forget_others()
-        self.end_bench()
 
     def end_bench(self) -> None:
         """Kill the workers on the bench whose GPUs are not at fault after all."""
         for worker in [w for w in self.benched if not self.gpus.is_out(w.gpu)]:
-            ray.kill(worker.actor)
-            self.benched.remove(worker)
+            self._free(worker)
+
+    def _free(self, worker: PoolWorkerHandle) -> None:
+        ray.kill(worker.actor)
+        self.benched.remove(worker)
 
     def release(self) -> None:
         """Kill all workers, which frees their GPUs, but those on the bench."""
