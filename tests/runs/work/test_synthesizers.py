@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_run import call, contents, events, parts, run_of, stamps, succeed
 
+from dfshield.runs.work.canary import ITERATIONS
 from dfshield.storage import Folder, read_manifest
 from dfshield.synthesis import SYNTHESIZERS, NetworkFit
 from dfshield.synthesis.intraq_descent import Descent
@@ -74,7 +75,7 @@ def test_a_part_of_intraq_goes_on_inside(made, tiny, monkeypatch):
 
     def dying(self, iteration):
         taken.append(iteration)
-        if len(taken) == 12:
+        if len(taken) == 2 * ITERATIONS + 12:  # a canary is made, and made again to be checked
             raise KeyboardInterrupt
         step(self, iteration)
 
@@ -83,7 +84,10 @@ def test_a_part_of_intraq_goes_on_inside(made, tiny, monkeypatch):
     killed = run_of(other)
     assert list((killed / "synthetic" / "unfinished").iterdir())
     succeed("synthesize", other)
-    assert taken[11:16] == [5, 2, 3, 4, 5]  # from the second batch's iteration 2, the part's 8th
+    killed_at, *later = taken[2 * ITERATIONS + 11 :]
+    canary, resumed = later[:ITERATIONS], later[ITERATIONS:]
+    assert (killed_at, canary) == (5, list(range(ITERATIONS)))
+    assert resumed[:4] == [2, 3, 4, 5]  # from the second batch's iteration 2, the part's 8th
     assert contents(killed / "synthetic") == contents(run_of(config) / "synthetic")
 
 
