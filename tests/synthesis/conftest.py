@@ -55,6 +55,25 @@ def tiny_teacher(make_teacher):
     return make_teacher(*layers)
 
 
+@pytest.fixture(scope="module")
+def teacher():
+    """A ResNet-8 of 3x12x10 images with uneven statistics, its weights frozen."""
+    made = build(
+        "dfshield:resnet8",
+        input_shape=(3, 12, 10),
+        num_classes=4,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        options={"width": 4},
+    )
+    generator = torch.Generator().manual_seed(3)
+    for layer in made.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3, generator=generator)
+            layer.running_var.uniform_(0.3, 2.0, generator=generator)
+    return made.requires_grad_(False)
+
+
 @pytest.fixture(scope="session")
 def digits_teacher():
     """A ResNet-8 trained on the real digits for a few seconds."""

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from dfshield.classifiers import build
 from dfshield.engine.acceleration import Acceleration
 from dfshield.seeds import RngStream
 from dfshield.synthesis import BatchedInversion, CoefficientSampler, Inversion, draw_batch, optimise
@@ -16,24 +15,6 @@ from dfshield.synthesis.batched import GroupStatistics
 from dfshield.synthesis.dss import ALPHAS
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    made = build(
-        "dfshield:resnet8",
-        input_shape=(3, 12, 10),
-        num_classes=4,
-        mean=[0.5] * 3,
-        std=[0.25] * 3,
-        options={"width": 4},
-    )
-    generator = torch.Generator().manual_seed(3)
-    for layer in made.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.3, generator=generator)
-            layer.running_var.uniform_(0.3, 2.0, generator=generator)
-    return made.requires_grad_(False)
 
 
 def draws_of(teacher, *, batch=0, size=6, iterations=12):

@@ -2,33 +2,13 @@
 
 import pytest
 import torch
-from torch import nn
 
-from dfshield.classifiers import build
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.trial import MOST_STEPS, Rung, run_trial
 from dfshield.engine.trial_checks import Expected, check_answers, check_end, check_repeats
 from dfshield.synthesis import DSS, IntraQ
 
 SIZE, STEPS = 6, 10
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    made = build(
-        "dfshield:resnet8",
-        input_shape=(3, 12, 10),
-        num_classes=4,
-        mean=[0.5] * 3,
-        std=[0.25] * 3,
-        options={"width": 4},
-    )
-    generator = torch.Generator().manual_seed(3)
-    for layer in made.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.3, generator=generator)
-            layer.running_var.uniform_(0.3, 2.0, generator=generator)
-    return made
 
 
 @pytest.fixture(params=[1, 2])
