@@ -42,38 +42,36 @@ def test_an_example_is_valid_and_opens_with_its_command(path):
     assert f"dfshield run examples/{path.name}" in first
 
 
+def sweep_example(name, schema, *, command="sweep"):
+    """Return the configuration of a sweep's example, checked, and that of the digits."""
+    path = FOLDER / "sweeps" / f"{name}.yaml"
+    assert f"dfshield {command} examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
+    schema.validate(yaml.safe_load(path.read_text()))
+    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    assert config.name == plain.name
+    return config, plain
+
+
 @pytest.mark.parametrize(("name", "num_trials"), SWEEPS.items())
 def test_a_sweep_is_valid_and_shares_the_data_set_of_the_digits(name, num_trials, schema):
-    path = FOLDER / "sweeps" / f"{name}.yaml"
-    assert f"dfshield sweep examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
-    schema.validate(yaml.safe_load(path.read_text()))
-    config = load_config(path)
+    config, plain = sweep_example(name, schema)
     trials = listed_trials(config)
     assert len(trials) == num_trials
-    plain = load_config(FOLDER / "digits.yaml")
     assert {source_key(trial.config) for trial in trials} == {source_key(plain)}
-    assert config.name == plain.name
 
 
 def test_the_matrix_is_valid_and_its_rows_share_their_images(schema):
-    path = FOLDER / "sweeps" / "digits-matrix.yaml"
-    assert f"dfshield matrix examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
-    schema.validate(yaml.safe_load(path.read_text()))
-    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    config, plain = sweep_example("digits-matrix", schema, command="matrix")
     require_matrix(config)
     trials = listed_trials(config)
     assert len(trials) == 6
     by_teacher = {(t.values["cases.teacher"], source_key(t.config)) for t in trials}
     assert len(by_teacher) == 2
     assert ("wide", source_key(plain)) in by_teacher
-    assert config.name == plain.name
 
 
 def test_the_objectives_are_compared_on_the_data_set_of_the_digits(schema):
-    path = FOLDER / "sweeps" / "digits-objectives.yaml"
-    assert f"dfshield sweep examples/sweeps/{path.name}" in path.read_text().splitlines()[0]
-    schema.validate(yaml.safe_load(path.read_text()))
-    config, plain = load_config(path), load_config(FOLDER / "digits.yaml")
+    config, plain = sweep_example("digits-objectives", schema)
     trials = listed_trials(config)
     assert len(trials) == 27
     other = {t.values["cases.recipe"] for t in trials if source_key(t.config) != source_key(plain)}
