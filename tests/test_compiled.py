@@ -13,6 +13,7 @@ import pytest
     [
         ("synthesis", "not drill"),
         ("training", "not drill"),
+        pytest.param("synthesis", "drill", marks=pytest.mark.drill),
         pytest.param("training", "drill", marks=pytest.mark.drill),
     ],
 )

@@ -83,11 +83,8 @@ def test_an_honest_one_passes_from_other_seeds(name, seed, made, digits):
     check(name, audit(made(name, seed), digits, eps=EPS, autoattack=False, seed=seed))
 
 
-DRILL = [pytest.param(name, marks=pytest.mark.drill) for name in ("hardened", "transformer")]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["convolutional", *DRILL])
+@pytest.mark.drill
+@pytest.mark.parametrize("name", ["convolutional", "hardened", "transformer"])
 def test_an_honest_one_passes_with_autoattack(name, made, digits):
     x, y = digits
     report = audit(made(name), (x[:40], y[:40]), eps=EPS)
@@ -99,6 +96,7 @@ def test_an_honest_one_passes_with_autoattack(name, made, digits):
     assert course[0] > course[-1] > 0
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_autoattack_comes_out_far_below_pgd_where_there_is_no_gradient(standard, digits):
     x, y = digits
@@ -107,6 +105,7 @@ def test_autoattack_comes_out_far_below_pgd_where_there_is_no_gradient(standard,
     assert any("zero gradient" in note for note in report.check("autoattack-gap").evidence["notes"])
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_randomised_classifier_meets_autoattack_with_many_draws(standard, digits):
     x, y = digits

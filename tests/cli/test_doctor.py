@@ -23,6 +23,7 @@ def found(answer):
     return {check["name"]: check for check in json.loads(answer.out)}
 
 
+@pytest.mark.drill
 @pytest.fixture
 def no_ray_address(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("RAY_")]:

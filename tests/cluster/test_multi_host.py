@@ -181,6 +181,7 @@ def test_a_path_that_only_one_host_has_is_refused(cluster, tmp_path):
     assert re.search(r"Error: node (one|two):", said)
 
 
+@pytest.mark.drill
 def test_a_job_that_cannot_be_done_fails_with_the_pipelines_exit_code(cluster, tmp_path):
     write_config(tmp_path)
     job = submitted(cluster, tmp_path, "run", "tiny.yaml", "cluster.adress=auto")

@@ -32,6 +32,7 @@ TRAINING = {
 }
 
 
+@pytest.mark.drill
 @pytest.fixture
 def joined(cluster):
     """The settings that let a command use the cluster."""

@@ -68,6 +68,7 @@ print(has_node())
 """
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 def test_ray_starts_without_taking_the_handler_of_sigterm(home, drive):
     done = drive(STARTED, home)
@@ -126,6 +127,7 @@ class Impatient(Recorder):
         super().emit(event, **fields)
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_group_that_is_left_ends_at_once_and_its_coordinator_is_asked(on_cluster, tmp_path):

@@ -134,6 +134,7 @@ def scraped(address):
     return {name: (dict(re.findall(r'(\w+)="(.*?)"', t)), float(v)) for name, t, v in samples}
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_shows_how_a_run_goes_and_keeps_nothing_of_it(tiny, head, drive):

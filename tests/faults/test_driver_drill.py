@@ -34,6 +34,7 @@ def test_driver(disturbed, row):
     assert ("has died" in answer.err) == (code == KILLED)
 
 
+@pytest.mark.drill
 def test_inside_a_part(disturbed):
     job = disturbed("driver: SIGKILL, thrice", "inside a part", synthesis__checkpoint_every=10)
     unfinished = job.run / "synthetic" / "unfinished"

@@ -53,6 +53,7 @@ def account_for(config, reference, before, account, began):
     account.seconds = time.monotonic() - began
 
 
+@pytest.mark.drill
 def test_in_the_fit_of_a_generator_and_in_sampling(sampled, tiny, counted):
     began, account = time.monotonic(), counted("driver: SIGKILL, twice", "fit, sampling")
     config = tiny(keep=("teacher",), synthesis={**SIZES, "method": QIMERA}, **STORAGE)
@@ -68,6 +69,7 @@ def test_in_the_fit_of_a_generator_and_in_sampling(sampled, tiny, counted):
     assert len(events(run, "fit_done")) == 1
 
 
+@pytest.mark.drill
 def test_in_an_augmentation(sampled, finished, tiny, tmp_path, counted):
     began, account = time.monotonic(), counted("driver: SIGKILL", "augmentation")
     section = {"augment": "mixup", "data": str(sampled)}

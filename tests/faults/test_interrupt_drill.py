@@ -20,15 +20,16 @@ SLOW = {
 SECONDS = 10
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("phase", "number"),
     [
         ("part", signal.SIGINT),
-        pytest.param("update", signal.SIGINT, marks=pytest.mark.drill),
-        pytest.param("slice", signal.SIGTERM, marks=pytest.mark.drill),
-        pytest.param("part", signal.SIGTERM, marks=pytest.mark.drill),
-        pytest.param("update", signal.SIGTERM, marks=pytest.mark.drill),
-        pytest.param("slice", signal.SIGINT, marks=pytest.mark.drill),
+        ("update", signal.SIGINT),
+        ("slice", signal.SIGTERM),
+        ("part", signal.SIGTERM),
+        ("update", signal.SIGTERM),
+        ("slice", signal.SIGINT),
     ],
 )
 def test_an_interrupted_command_ends_with_its_ray(tiny, home, phase, number):

@@ -121,6 +121,7 @@ def test_a_store_that_fails_now_and_then(stored, s3):
     job.account_for()
 
 
+@pytest.mark.drill
 def test_credentials_that_expire(stored, s3):
     job = stored("store: credentials expire")
     process = start("synthesize", job.config)
@@ -160,6 +161,7 @@ def test_two_drivers_on_a_store(stored, s3):
 # Disks
 
 
+@pytest.mark.drill
 def test_full_disk(disturbed, small_disk):
     job = disturbed("disk: full")
     filler = small_disk / "filler"

@@ -19,7 +19,7 @@ from dfshield.runs import lease, stop_signals_as_interrupt
 from dfshield.runs.lease import LEASE_FILE, Lease
 from dfshield.storage import Folder
 
-SLOW = {"synthesis__num_images": 160, "synthesis__iterations": 120}
+SLOW = {"synthesis__num_images": 160, "synthesis__iterations": 60}
 
 
 def record(folder):
@@ -169,14 +169,14 @@ def test_of_many_that_come_at_once_one_is_let_in(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(6)
+        for _ in range(4)
     ]
     assert {driver.stdout.readline() for driver in drivers} == {"ready\n"}
     for driver in drivers:
         driver.stdin.write("\n")
         driver.stdin.flush()
     said = sorted(driver.communicate(timeout=60)[0].strip() for driver in drivers)
-    assert said == ["held"] + 5 * ["refused"]
+    assert said == ["held"] + 3 * ["refused"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from tiny_run import (
 SLOW = {
     "synthesis__num_images": 160,
     "synthesis__iterations": 20,
-    "training__inner": {"num_steps": 40},
+    "training__inner": {"num_steps": 15},
     "training__epochs": 3,
 }
 NUM_PARTS, UPDATES_PER_EPOCH = 5, 4

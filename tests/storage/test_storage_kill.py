@@ -59,7 +59,7 @@ def test_killed_writers_leave_valid_parts_or_none(tmp_path, make_manifest):
     folder = Folder.at(tmp_path / "set")
     write_manifest(folder, manifest)
     committed, left = {}, set()
-    for _ in range(3):
+    for _ in range(2):
         writer = start(folder)
         for _ in range(2):
             writer.stdin.write("\n")

@@ -1,5 +1,6 @@
 """The compiled inversion against the plain one; `tests/test_compiled.py` runs it."""
 
+import pytest
 from test_batched_inversion import (
     check_batches_in_one_pass,
     check_going_on,
@@ -18,6 +19,7 @@ def test_losses_are_those_of_the_plain_path(tiny_teacher):
     check_losses_against_the_plain_path(tiny_teacher.requires_grad_(False), COMPILED)
 
 
+@pytest.mark.drill
 def test_a_batch_gets_in_a_shared_pass_what_it_gets_alone(tiny_teacher):
     check_batches_in_one_pass(tiny_teacher.requires_grad_(False), COMPILED)
 

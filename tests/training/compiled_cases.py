@@ -19,8 +19,7 @@ from dfshield.training.accelerated import AcceleratedStudent
 
 __all__ = ["images", "make_student"]
 
-KEPT = ("soft-label", "mart")  # on the teacher's logits; on labels, with weights of the images
-ODD_KINDS = ("frozen in the forward pass", "functional", "untracked")
+ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked")
 
 
 @pytest.fixture
@@ -69,7 +68,10 @@ def test_more_kinds_of_models_than_the_compiler_keeps_are_all_compiled(images, c
 
 @pytest.mark.parametrize(
     "objective",
-    [pytest.param(name, marks=[] if name in KEPT else pytest.mark.drill) for name in OBJECTIVES],
+    [
+        "soft-label",
+        *(pytest.param(n, marks=pytest.mark.drill) for n in OBJECTIVES if n != "soft-label"),
+    ],
 )
 def test_compiled_training_is_the_plain_one(make_student, images, objective):
     changes = of_objective(objective)
@@ -78,6 +80,7 @@ def test_compiled_training_is_the_plain_one(make_student, images, objective):
     assert_same(plain, fast, tolerance=1e-4)
 
 
+@pytest.mark.drill
 def test_an_average_of_compiled_training_is_what_attacks_see(make_student, images):
     check_average(make_student(), images, Acceleration(compiled=True))
 
@@ -99,7 +102,6 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
 @pytest.mark.parametrize(
     "kind",
     [
-        "frozen",
         *(pytest.param(kind, marks=pytest.mark.drill) for kind in ODD_KINDS),
         "used twice",
     ],
@@ -112,9 +114,8 @@ def test_compiled_bfloat16_passes_are_ordinary_ones():
     check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
 
 
-@pytest.mark.parametrize(
-    "precision", [pytest.param("float32", marks=pytest.mark.drill), "bfloat16"]
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     teacher = trained_teacher()
     check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))

@@ -108,6 +108,7 @@ def test_a_factory_in_the_folder_of_the_command_is_found_by_workers(user):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.drill
 def test_a_factory_that_a_node_lacks_is_said_in_one_line(user, cluster):
     changes = own_classifier(user)
     (user.work / "elsewhere").mkdir()

@@ -51,6 +51,7 @@ def test_figures_equal_those_of_one_process_and_errors_are_results(tmp_path, joi
     assert not nodes
 
 
+@pytest.mark.drill
 def test_the_cells_of_a_matrix_have_the_figures_of_one_process(tmp_path, joined):
     images = {"data": {"name": "digits", "split": "train"}, "labels": "teacher"}
     short = {"images": images, "epochs": 1, "batch_size": 100, "inner": {"num_steps": 1}}

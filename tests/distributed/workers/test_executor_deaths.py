@@ -111,6 +111,7 @@ def test_an_error_that_repeats_as_workers_start_ends_the_work(on_cluster, record
     assert len(recorder.all("worker_error")) == 2
 
 
+@pytest.mark.drill
 def test_gpus_that_cannot_be_used_end_the_work_in_one_line(on_cluster, recorder):
     busy = BadStart(UnfitDeviceError("GPU 0 cannot be used now: it is busy"))
     with pytest.raises(DfshieldError, match=r"^workers die as they start: GPU 0 cannot") as raised:
@@ -130,6 +131,7 @@ def test_devices_of_other_numbers_end_the_work_only_where_all_are(on_cluster, re
     assert recorder.all("worker_lost") == []
 
 
+@pytest.mark.drill
 def test_workers_that_die_while_nobody_needs_them_cost_no_unit_a_try(
     on_cluster, recorder, tmp_path
 ):
@@ -152,6 +154,7 @@ def test_workers_that_die_while_nobody_needs_them_cost_no_unit_a_try(
     assert lost == {"unit 7": 3, None: 3}
 
 
+@pytest.mark.drill
 def test_workers_that_die_as_they_start_end_the_work_in_one_line(on_cluster, recorder, tmp_path):
     class Deadly:  # sent to the workers whole, as they cannot import this module
         def prepare(self, worker):

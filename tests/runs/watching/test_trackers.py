@@ -100,6 +100,7 @@ def wandb_records(file):
             body = b""
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_wandb_keeps_every_value_and_a_resumed_run_goes_on_in_the_same(tiny, tmp_path):
     config = tiny(keep=("teacher",), trackers=["wandb"])
