@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
@@ -31,6 +33,7 @@ def test_the_driver_at_scale_is_measured_row_by_row():
     assert rows[-1] == "status"
 
 
+@pytest.mark.drill
 def test_the_objectives_are_compared_by_the_tables_of_the_paper_and_not_twice(tmp_path):
     figures = tmp_path / "figures.json"
     command = [sys.executable, BENCHMARKS / "training_objectives.py", "--small", "--out", tmp_path]

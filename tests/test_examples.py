@@ -191,9 +191,15 @@ def test_the_published_cifar10_resnet20_falls_to_autoattack(data_folder, tmp_pat
     assert attacked["num_correct"] <= 2
 
 
-@pytest.mark.ray
 @pytest.mark.slow
-def test_the_cifar10_example_runs_for_two_parts_and_two_updates(data_folder, tmp_path):
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        ("cluster.address=none",),
+        pytest.param((), marks=[pytest.mark.ray, pytest.mark.drill]),
+    ],
+)
+def test_the_cifar10_example_runs_for_two_parts_and_two_updates(cluster, data_folder, tmp_path):
     results = run_example(
         "cifar10-resnet20.yaml",
         f"storage.path={tmp_path}",
@@ -208,6 +214,7 @@ def test_the_cifar10_example_runs_for_two_parts_and_two_updates(data_folder, tmp
         "training.gradrefine.num_batches=2",
         "evaluation.num_images=8",
         "evaluation.attacks=[{name: pgd, num_steps: 2}]",
+        *cluster,
     )
     assert results["student", "PGD-2"]["num_images"] == 8
     run = tmp_path / "cifar10-resnet20"

@@ -14,11 +14,8 @@ HERE = Path(__file__).parent
 ROWS = (
     "attacks/test_attack_grid.py",
     "attacks/test_losses_and_variants.py",
-    "diversity",
     "evaluation/test_evaluate.py",
     "synthesis/test_augmentations.py",
-    "synthesis/test_generators.py",
-    "synthesis/test_intraq.py",
     "synthesis/test_synthesis_losses.py",
     "synthesis/test_synthesis_draws.py",
     "training/test_deferred_batchnorm.py",

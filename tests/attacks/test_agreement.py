@@ -120,6 +120,7 @@ def cifar(real_file):
     return model, x, y
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "eps", "step"),

@@ -76,6 +76,7 @@ def test_version():
     assert succeed("--version").out == f"dfshield {__version__}\n"
 
 
+@pytest.mark.drill
 def test_json_stands_alone_on_standard_output(tiny):
     config = tiny()
     answer = succeed("evaluate", config, "--json")

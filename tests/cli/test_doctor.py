@@ -23,7 +23,6 @@ def found(answer):
     return {check["name"]: check for check in json.loads(answer.out)}
 
 
-@pytest.mark.drill
 @pytest.fixture
 def no_ray_address(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("RAY_")]:
@@ -138,6 +137,7 @@ def head(request):
         yield env | mode
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_is_looked_at(head, tmp_path):

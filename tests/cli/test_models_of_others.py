@@ -102,6 +102,7 @@ def test_a_model_of_somebody_else_is_evaluated(own):
     assert f"{worst['accuracy']:.1%}" in shown
 
 
+@pytest.mark.drill
 def test_a_run_is_audited_with_its_teacher_as_surrogate(tiny):
     config = tiny()
     answer = ended(start("audit", config, "audit.num_images=30", *QUICK[:1], "--json"))

@@ -160,6 +160,7 @@ def assert_one_at_a_time(run):
     assert not busy
 
 
+@pytest.mark.drill
 def test_the_dashboard_wants_the_token_and_is_not_reached_from_outside(cluster):
     head = cluster["head"]
     token = str(head.home / TOKEN_FILE)

@@ -140,6 +140,7 @@ def test_a_warning_before_srun_is_called_queues_the_job_again(job):
     assert early.requests == "requeue 7\n"
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_exit_code_is_that_of_the_command_which_has_a_token_of_its_own(job):

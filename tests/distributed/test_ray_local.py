@@ -141,6 +141,7 @@ print(seen)
 """
 
 
+@pytest.mark.drill
 @pytest.mark.ray
 @pytest.mark.slow
 def test_an_ignored_signal_does_not_stop_the_start_and_a_handler_of_the_user_hears(home, drive):

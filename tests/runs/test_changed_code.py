@@ -123,6 +123,7 @@ def test_a_comment_in_the_code_is_no_other_model(place, weights):
     assert "changed" not in answer.err
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_an_audit_is_made_anew_for_changed_code(place, weights):
     extra = ("audit.autoattack=false", "audit.num_images=40")

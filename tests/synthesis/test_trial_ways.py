@@ -63,6 +63,7 @@ def test_a_run_in_two_pieces_is_the_run_in_one(ways):
     assert all(map(torch.equal, ways.plain.run(first, STEPS - 3).tensors, whole.tensors))
 
 
+@pytest.mark.drill
 def test_the_trial_of_the_compiled_inversion_finds_no_wrong_number(teacher):
     bound = DSS(iterations=5, jitter=2).bind(teacher)
     ways = bound.trial_ways(seed=5, num_batches=1, size=SIZE, iterations=2 * MOST_STEPS)

@@ -236,7 +236,8 @@ def test_a_group_that_loses_a_worker_starts_again(on_cluster, recorder, tmp_path
     assert any("goes on from the last checkpoint" in line for line in recorder.said)
 
 
-@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.drill), 9])
+@pytest.mark.drill
+@pytest.mark.parametrize("times", [1, 9])
 def test_a_group_goes_on_after_an_error_but_not_after_the_same_one(
     on_cluster, recorder, tmp_path, times
 ):

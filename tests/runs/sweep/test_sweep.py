@@ -162,6 +162,7 @@ def test_a_reused_data_set_is_not_made_and_bounds_k(tiny, tmp_path):
     assert records(config) == {}
 
 
+@pytest.mark.drill
 def test_images_that_are_only_in_memory_give_the_same_students(swept, tmp_path):
     config = sweep_config(tmp_path, storage__sink="object_store")
     succeed("sweep", config)

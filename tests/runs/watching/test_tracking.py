@@ -86,6 +86,7 @@ def test_a_run_with_nothing_to_do_and_one_without_trackers_leave_no_file(tiny):
     assert events(run_of(silent), "part_committed")
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_training_killed_and_resumed_adds_a_file_with_the_same_values(tiny):
     config = tiny(
