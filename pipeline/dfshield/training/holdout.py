@@ -14,8 +14,8 @@ from dfshield.pixels import as_floats
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics, has_collapsed
 from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.inner_maximization import InnerMaximization
-from dfshield.training.measures.answers import classes_of
 from dfshield.training.measures.base import Agreements, Chunk, HoldoutMeasure
+from dfshield.training.measures.questions import classes_of
 from dfshield.training.requirements import require_student, require_surrogate
 
 

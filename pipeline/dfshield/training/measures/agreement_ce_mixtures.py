@@ -1,8 +1,8 @@
 """Agreement clean, under attack and between the images."""
 
-from dfshield.training.measures.agreement_ce import AgreementCE
-from dfshield.training.measures.agreement_mixtures import AgreementMixtures
+from dfshield.checks import at_least, non_negative
 from dfshield.training.measures.base import Agreements, Chunk, HoldoutMeasure
+from dfshield.training.measures.questions import agrees_between, stands_attack
 
 
 class AgreementCEMixtures(HoldoutMeasure):
@@ -20,11 +20,14 @@ class AgreementCEMixtures(HoldoutMeasure):
     title = "Agreement: clean × attacked on cross-entropy × noisy mixtures"
 
     def __init__(self, *, num_steps: int = 20, noise: float | int = 2.0) -> None:
-        self._parts = (AgreementCE(num_steps=num_steps), AgreementMixtures(noise=noise))
-        self.num_steps, self.noise = self._parts[0].num_steps, self._parts[1].noise
-        self.passes = sum(part.passes for part in self._parts)
+        self.num_steps = at_least(1, num_steps, "num_steps")
+        self.noise = non_negative(noise, "noise")
+        self.passes = 2.0 * num_steps + 3
 
     def ask(self, chunk: Chunk) -> Agreements:
-        """Ask both; see `HoldoutMeasure`."""
-        attack, mixing = self._parts
-        return {**attack.ask(chunk), **mixing.ask(chunk)}
+        """Ask all three; see `HoldoutMeasure`."""
+        return {
+            "clean": chunk.clean == chunk.expected,
+            "ce": stands_attack(chunk, self.num_steps),
+            "mixtures": agrees_between(chunk, self.noise),
+        }
