@@ -75,6 +75,7 @@ def image_sets(
             "teacher": {"source": layout.teacher.path},
             "synthesis": {**tree["synthesis"], **sizes, "method": method},
             "storage": {**tree["storage"], "part_size": size, "shard_size": num_images},
+            "training": {"gradrefine": {"num_batches": 1}},  # which nothing is trained with
         }
         run = Run(config_from(tree))
         run.run(["synthesize"])

@@ -38,13 +38,7 @@ def sweep_command(
         matrix: the sweep must be a matrix, and its results are printed as one.
     """
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import (
-        InProcessRunner,
-        Sweep,
-        remarks_on,
-        require_matrix,
-        sweep_data,
-    )
+    from dfshield.runs.sweep import InProcessRunner, Sweep, remarks_on, require_matrix, sweep_data
 
     with at_work(config, overrides) as (settings, executor, observer):
         if matrix:
@@ -63,12 +57,8 @@ def sweep_command(
         found = _matrix_of(data) if matrix else None
     remarks = remarks_on(records)
     if as_json:
-        answer = {
-            "sweep": sweep.root.uri,
-            **_chosen(data),
-            "trials": [record.model_dump(mode="json") for record in records],
-            "remarks": remarks,
-        }
+        trials = [record.model_dump(mode="json") for record in records]
+        answer = {"sweep": sweep.root.uri, **_chosen(data), "trials": trials, "remarks": remarks}
         print_json(answer if found is None else {**answer, "matrix": found.to_json()})
     else:
         if found is None:

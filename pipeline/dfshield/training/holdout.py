@@ -1,6 +1,7 @@
 """How a student does on synthetic images that it was not trained on, without any real image."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -60,27 +61,20 @@ def holdout_metrics(
     device = next(student.parameters()).device
     expected = teacher_logits.argmax(dim=1).cpu()
     parts = zip(torch.split(images, batch_size), torch.split(expected, batch_size), strict=True)
+    answers = partial(_answers, student, teacher, inner=inner, measure=measure)
     own = []
     for index, (part, wanted) in list(enumerate(parts))[group.rank :: group.size]:
         x = as_floats(part.to(device))
-        answers = _answers(
-            student,
-            teacher,
-            x,
-            wanted.to(device),
-            inner=inner,
-            rng=generator(index),
-            measure=measure,
-        )
-        own.append((index, *answers))
+        own.append((index, *answers(x, wanted.to(device), rng=generator(index))))
     measured = sorted(chain.from_iterable(group.all_gather(own)), key=lambda one: one[0])
-    predicted, predicted_pgd = (torch.cat([one[place] for one in measured]) for place in (1, 2))
-    histogram = torch.bincount(predicted, minlength=teacher_logits.shape[1])
+    predicted = torch.cat([clean for _, clean, _, _ in measured])
+    predicted_pgd = torch.cat([attacked for _, _, attacked, _ in measured])
+    histogram = torch.bincount(predicted, minlength=teacher_logits.shape[1]).tolist()
     return HoldoutMetrics(
         agreement_clean=(predicted == expected).double().mean().item(),
         agreement_pgd=(predicted_pgd == expected).double().mean().item(),
-        histogram=tuple(histogram.tolist()),
-        collapsed=has_collapsed(histogram.tolist(), len(predicted)),
+        histogram=tuple(histogram),
+        collapsed=has_collapsed(histogram, len(predicted)),
         scores=_scores(measure, [asked for *_, asked in measured]),
     )
 
