@@ -110,20 +110,26 @@ class BestSoFar:
         """
         if not comparable(self._config.sweep):
             return None
-        scores = self._means(self.metric)
-        scores = {values: scores[values] for values in scores if self._keeps_clean(values)}
+        scores = self._keeping_clean(self._means(self.metric))
         if not scores:
             return None
         values = max(scores, key=lambda key: scores[key])
         return json.loads(values), scores[values]
 
-    def _keeps_clean(self, values: str) -> bool:
-        """Return whether the clean figure of a setting is not below the bound, if there is one."""
+    def _keeping_clean(self, scores: dict[str, float]) -> dict[str, float]:
+        """Return those of the settings whose clean figure is not below the bound, if there is one.
+
+        Those without a clean figure are not known to be below.
+        """
         sweep = self._config.sweep
+        share = sweep.recommend.keep_clean
         clean = self._means(CLEAN if sweep.select_on == "test" else AGREEMENT_CLEAN)
-        if sweep.recommend.keep_clean is None or values not in clean:
-            return True
-        return round(clean[values] - sweep.recommend.keep_clean * max(clean.values()), 9) >= 0
+        if share is None or not clean:
+            return scores
+        least = round(share * max(clean.values()), 9)
+        return {
+            key: score for key, score in scores.items() if round(clean.get(key, 1.0), 9) >= least
+        }
 
     def _means(self, metric: str) -> dict[str, float]:
         """Return the mean of a metric over the seeds of every setting that may be ahead."""
