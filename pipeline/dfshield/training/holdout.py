@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from dfshield.attacks import in_float32
+from dfshield.classifiers import require_module
 from dfshield.errors import InputError
 from dfshield.pixels import as_floats
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics, has_collapsed
@@ -17,7 +18,7 @@ from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.inner_maximization import InnerMaximization
 from dfshield.training.measures.base import Agreements, Chunk, HoldoutMeasure
 from dfshield.training.measures.questions import classes_of
-from dfshield.training.requirements import require_student, require_surrogate
+from dfshield.training.requirements import require_kind, require_student, require_surrogate
 
 
 def holdout_metrics(
@@ -54,8 +55,7 @@ def holdout_metrics(
     """
     require_student(student)
     require_surrogate(images, teacher_logits)
-    if measure is not None and teacher is None:
-        raise InputError("teacher: is needed beside measure")
+    _require_measure(measure, teacher)
     student = in_float32(student)
     group = group or SingleWorker()
     device = next(student.parameters()).device
@@ -77,6 +77,15 @@ def holdout_metrics(
         collapsed=has_collapsed(histogram, len(predicted)),
         scores=_scores(measure, [asked for *_, asked in measured]),
     )
+
+
+def _require_measure(measure: HoldoutMeasure | None, teacher: nn.Module | None) -> None:
+    if measure is None:
+        return
+    require_kind(measure, HoldoutMeasure, "measure")
+    if teacher is None:
+        raise InputError("teacher: is needed beside measure")
+    require_module(teacher, "teacher")
 
 
 def _answers(

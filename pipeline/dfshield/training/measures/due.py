@@ -2,6 +2,7 @@
 
 import math
 
+from dfshield.checks import at_least, positive
 from dfshield.training.measures.base import HoldoutMeasure
 
 MOST = 0.05
@@ -21,7 +22,14 @@ def measured_epochs(
         num_holdout: hold-out images that it is taken on.
         num_images: that an epoch trains on.
         passes: that the training spends on an image, counted as those of a measure.
+
+    Raises:
+        InputError: for a number that makes no sense, naming it.
     """
+    at_least(1, epochs, "epochs")
+    at_least(0, num_holdout, "num_holdout")
+    at_least(1, num_images, "num_images")
+    positive(passes, "passes")
     share = measure.passes * num_holdout / (MOST * passes * num_images)
     interval = max(1, math.ceil(share))
     count = max(1, epochs // interval)
