@@ -158,9 +158,6 @@ CALLS = {
         partial(held_out, measure="agreement_ce", teacher=NET),
         partial(held_out, measure=AgreementCE, teacher=NET),
     ],
-    "epochs: ": [
-        partial(measured_epochs, AgreementCE(), epochs=0, num_holdout=1, num_images=1, passes=1.0),
-    ],
     "teacher": [
         partial(held_out, measure=AgreementCE()),
         partial(held_out, measure=AgreementCE(), teacher=function),
@@ -278,6 +275,7 @@ CALLS = {
     "schedule": [partial(trainer, schedule="cosine"), partial(trainer, schedule=Cosine)],
     "average": [partial(trainer, average="ema"), partial(trainer, average=Swa)],
     "epochs": [
+        partial(measured_epochs, AgreementCE(), epochs=0, num_holdout=1, num_images=1, passes=1.0),
         partial(trainer, epochs=0),
         partial(trainer, epochs=1.5),
         step_too_far,

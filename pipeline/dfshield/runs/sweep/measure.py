@@ -1,6 +1,7 @@
 """Which hold-out measure the trials of a sweep are compared by."""
 
 from dfshield.config import Config, VariantConfig
+from dfshield.training import MEASURES
 
 
 def measure_of(config: Config) -> VariantConfig:
@@ -9,7 +10,8 @@ def measure_of(config: Config) -> VariantConfig:
     ``sweep.metric`` names it where settings are chosen on the hold-out, else ``training.measure``
     does.
     """
-    sweep, own = config.sweep, config.training.measure
-    if sweep.select_on == "test" or sweep.metric in (None, own.name):
+    named, own = config.sweep.metric, config.training.measure
+    elsewhere = config.sweep.select_on == "test" or named == own.name
+    if named is None or named not in MEASURES or elsewhere:
         return own
-    return VariantConfig(name=sweep.metric)
+    return VariantConfig(name=named)
