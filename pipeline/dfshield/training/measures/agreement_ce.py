@@ -24,7 +24,7 @@ class AgreementCE(HoldoutMeasure):
 
     def __init__(self, *, num_steps: int = 20) -> None:
         self.num_steps = at_least(1, num_steps, "num_steps")
-        self.passes = 2.0 * num_steps + 1
+        self.passes = 2 * num_steps + 1
 
     def ask(self, chunk: Chunk) -> Agreements:
         """Attack the images; see `HoldoutMeasure`."""

@@ -22,7 +22,7 @@ class AgreementCEMixtures(HoldoutMeasure):
     def __init__(self, *, num_steps: int = 20, noise: float | int = 2.0) -> None:
         self.num_steps = at_least(1, num_steps, "num_steps")
         self.noise = non_negative(noise, "noise")
-        self.passes = 2.0 * num_steps + 3
+        self.passes = 2 * num_steps + 3
 
     def ask(self, chunk: Chunk) -> Agreements:
         """Ask all three; see `HoldoutMeasure`."""

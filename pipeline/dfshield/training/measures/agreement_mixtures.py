@@ -21,7 +21,7 @@ class AgreementMixtures(HoldoutMeasure):
 
     name = "agreement_mixtures"
     title = "Agreement on noisy mixtures"
-    passes = 2.0
+    passes = 2
 
     def __init__(self, *, noise: float | int = 2.0) -> None:
         self.noise = non_negative(noise, "noise")

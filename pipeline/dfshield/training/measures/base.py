@@ -60,7 +60,7 @@ class HoldoutMeasure(Variant, ABC):
     """
 
     title: ClassVar[str]
-    passes: float = 0.0
+    passes: int = 0
 
     @abstractmethod
     def ask(self, chunk: Chunk) -> Agreements:
