@@ -30,9 +30,11 @@ from dfshield.training import (
     SoftLabelObjective,
     TradesObjective,
     holdout_metrics,
+    measured_epochs,
     train_supervised,
 )
 from dfshield.training.averages import Swa
+from dfshield.training.measures import AgreementCE
 from dfshield.training.schedules import Cosine
 
 torch.set_num_threads(1)
@@ -83,8 +85,8 @@ def step_too_far():
         each.step()
 
 
-def held_out(student=NET, images=X, logits=Z, generator=np.random.default_rng):
-    holdout_metrics(student, images, logits, inner=INNER, generator=generator)
+def held_out(student=NET, images=X, logits=Z, generator=np.random.default_rng, **more):
+    holdout_metrics(student, images, logits, inner=INNER, generator=generator, **more)
 
 
 def taught(**arguments):
@@ -152,7 +154,13 @@ CALLS = {
         partial(serialised, NET),
         partial(taught, classifier=function),
     ],
+    "measure": [
+        partial(held_out, measure="agreement_ce", teacher=NET),
+        partial(held_out, measure=AgreementCE, teacher=NET),
+    ],
     "teacher": [
+        partial(held_out, measure=AgreementCE()),
+        partial(held_out, measure=AgreementCE(), teacher=function),
         partial(invert, NET),
         partial(invert, function),
         partial(invert, "teacher"),
@@ -267,6 +275,7 @@ CALLS = {
     "schedule": [partial(trainer, schedule="cosine"), partial(trainer, schedule=Cosine)],
     "average": [partial(trainer, average="ema"), partial(trainer, average=Swa)],
     "epochs": [
+        partial(measured_epochs, AgreementCE(), epochs=0, num_holdout=1, num_images=1, passes=1.0),
         partial(trainer, epochs=0),
         partial(trainer, epochs=1.5),
         step_too_far,

@@ -10,6 +10,7 @@ import pytest
 
 from dfshield.report import ReportData, SeedOutcome, image_grid
 from dfshield.report.sweep import SweepData, SweepTrial
+from dfshield.report.sweep import figures as drawing
 
 NAMES = ("zero", "one", "two", "three")
 
@@ -241,3 +242,14 @@ def make_sweep() -> Callable[..., SweepData]:
         return SweepData(**fields | changes)
 
     return make
+
+
+@pytest.fixture
+def only_svg(monkeypatch):
+    """Draw the SVG alone, since what is said in a picture is read from it."""
+    real = drawing.drawn
+    monkeypatch.setattr(
+        drawing,
+        "drawn",
+        lambda *a, form="png", **k: real(*a, form=form, **k) if form == "svg" else b"",
+    )

@@ -4,7 +4,6 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from dfshield.report.sweep import figures as drawing
 from dfshield.report.sweep import sweep_figures
 
 L1, L2 = "training.objective.lambda1", "training.objective.lambda2"
@@ -30,17 +29,6 @@ def words(svg):
 
 
 @pytest.fixture
-def only_svg(monkeypatch):
-    """Draw the SVG alone, since what is said in a picture is read from it."""
-    real = drawing.drawn
-    monkeypatch.setattr(
-        drawing,
-        "drawn",
-        lambda *a, form="png", **k: real(*a, form=form, **k) if form == "svg" else b"",
-    )
-
-
-@pytest.fixture
 def grid(make_sweep):
     def field(values, seed):
         if values[L1] == 10 and values[L2] == 10:
@@ -61,6 +49,7 @@ def test_a_grid_has_its_values_marks_and_rows_of_the_first_weight(grid, only_svg
         "curves-lambda1",
         "curves-lambda2",
         "pareto",
+        "pareto-holdout",
         "proxy",
     }
     said = words(figures["heatmap-lambda1-lambda2"].svg)
@@ -86,7 +75,7 @@ def test_choosing_by_real_images_stands_in_every_picture(make_sweep, only_svg):
         metric="AutoAttack",
     )
     figures = sweep_figures(data)
-    assert len(figures) == 5
+    assert len(figures) == 6
     for name, figure in figures.items():
         assert "chosen by real test accuracy: its figure is optimistic" in " ".join(
             words(figure.svg)

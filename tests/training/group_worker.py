@@ -15,6 +15,7 @@ from torch import nn
 from dfshield.errors import DfshieldError
 from dfshield.seeds import RngStream, generator
 from dfshield.training import (
+    MEASURES,
     OBJECTIVES,
     AdversarialTrainer,
     GradRefine,
@@ -162,6 +163,8 @@ def trained(trainer: AdversarialTrainer) -> dict:
                     generator=partial(generator, SEED, RngStream.TRAINING, record.epoch, 1 << 30),
                     batch_size=8,
                     group=trainer.group,
+                    measure=MEASURES.make("agreement_ce_mixtures", num_steps=2),
+                    teacher=make_student("convolutional"),
                 )
             holdout.append(metrics.model_dump())
     return {"states": states, "records": records, "holdout": holdout, "averages": averages}

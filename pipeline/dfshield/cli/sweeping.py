@@ -12,8 +12,8 @@ from dfshield.results.data_free import REFERENCE_MARK
 
 if TYPE_CHECKING:
     from dfshield.config import Config
-    from dfshield.report.sweep import Matrix
-    from dfshield.runs.sweep import Sweep, TrialRecord
+    from dfshield.report.sweep import Matrix, SweepData
+    from dfshield.runs.sweep import TrialRecord
 
 ROWS_SHOWN = 40
 
@@ -38,7 +38,7 @@ def sweep_command(
         matrix: the sweep must be a matrix, and its results are printed as one.
     """
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import InProcessRunner, Sweep, metric_of, remarks_on, require_matrix
+    from dfshield.runs.sweep import InProcessRunner, Sweep, remarks_on, require_matrix, sweep_data
 
     with at_work(config, overrides) as (settings, executor, observer):
         if matrix:
@@ -53,16 +53,17 @@ def sweep_command(
             retry_failed=retry_failed,
         )
         records = sweep.run()
-        found = _matrix_of(sweep, records) if matrix else None
+        data = sweep_data(settings, sweep.trials, records, teacher={})
+        found = _matrix_of(data) if matrix else None
     remarks = remarks_on(records)
     if as_json:
         trials = [record.model_dump(mode="json") for record in records]
-        judged = {"select_on": settings.sweep.select_on, "metric": metric_of(settings)}
-        answer = {"sweep": sweep.root.uri, **judged, "trials": trials, "remarks": remarks}
+        answer = {"sweep": sweep.root.uri, **_chosen(data), "trials": trials, "remarks": remarks}
         print_json(answer if found is None else {**answer, "matrix": found.to_json()})
     else:
         if found is None:
             _print_trials(settings, records)
+            _print_recommended(data)
         else:
             _print_matrix(found)
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
@@ -70,11 +71,16 @@ def sweep_command(
             typer.echo(remark)
 
 
-def _matrix_of(sweep: "Sweep", records: "Sequence[TrialRecord]") -> "Matrix":
-    from dfshield.report.sweep import matrix_of
-    from dfshield.runs.sweep import sweep_data
+def _chosen(data: "SweepData") -> dict[str, Any]:
+    from dfshield.report.sweep import answer_of
 
-    found = matrix_of(sweep_data(sweep.config, sweep.trials, records, teacher={}))
+    return {"select_on": data.select_on, "metric": data.metric, **answer_of(data)}
+
+
+def _matrix_of(data: "SweepData") -> "Matrix":
+    from dfshield.report.sweep import matrix_of
+
+    found = matrix_of(data)
     assert found is not None  # it has the two axes
     return found
 
@@ -114,7 +120,7 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
 
     from dfshield.runs.sweep import metric_of, scores_of
 
-    metric = metric_of(config)
+    metric = metric_of(config, records)
     ranked = sorted(
         records, key=lambda r: (scores_of(r, [metric], config) or [-1.0])[0], reverse=True
     )
@@ -147,6 +153,15 @@ def _print_trials(config: "Config", records: "Sequence[TrialRecord]") -> None:
             _state(record),
         )
     Console(highlight=False).print(table)
+
+
+def _print_recommended(data: "SweepData") -> None:
+    from dfshield.report.sweep import recommend
+    from dfshield.runs.sweep import format_values
+
+    best = recommend(data)
+    if best is not None:
+        typer.echo(f"Recommended: {format_values(best.values)}. {best.why}")
 
 
 def _state(record: "TrialRecord") -> str:

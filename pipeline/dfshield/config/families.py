@@ -55,6 +55,13 @@ def features() -> Family[Any]:
     return FEATURE_SPACES
 
 
+def measures() -> Family[Any]:
+    """Return the family of ``training.measure``."""
+    from dfshield.training.measures import MEASURES
+
+    return MEASURES
+
+
 def objectives() -> Family[Any]:
     """Return the family of ``training.objective``."""
     from dfshield.training.objectives import OBJECTIVES
@@ -98,6 +105,7 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "defences": defences,
     "diversity": diversity,
     "features": features,
+    "measures": measures,
     "objectives": objectives,
     "reference": reference,
     "schedules": schedules,

@@ -123,6 +123,16 @@ def _checked_cases(value: Any) -> Any:
     return {str(a): {str(n): o for n, o in cases.items()} for a, cases in value.items()}
 
 
+class RecommendConfig(Section):
+    """What a setting must have to be recommended."""
+
+    keep_clean: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="0.95: only settings whose clean figure is at least that share of the best "
+        "one's, on the hold-out or, with select_on test, on the test images. None: any.",
+    )
+
+
 class SweepConfig(Section):
     """One student for every setting and seed, of one surrogate data set where that can be."""
 
@@ -158,7 +168,9 @@ class SweepConfig(Section):
         None, description="A command begins no trial, and stops those at work, after so long."
     )
     scheduler: Literal["none", "asha"] = Field(
-        "none", description="asha: stop early what is behind on the synthetic hold-out."
+        "none",
+        description="asha: stop early what is behind on the synthetic hold-out, by the measure "
+        "that settings are chosen by there.",
     )
     grace_epochs: Count = Field(1, description="asha: no trial is stopped before so many.")
     reduction_factor: Annotated[float, Field(gt=1)] = Field(
@@ -171,8 +183,12 @@ class SweepConfig(Section):
     )
     metric: str | None = Field(
         None,
-        description="holdout: agreement_pgd (default) or agreement_clean; test: clean or the label "
-        "of an attack, as PGD-20 (default: the last attack).",
+        description="holdout: a measure of `dfshield methods measures` (default: that of "
+        "training.measure); test: clean or the label of an attack, as PGD-20 (default: the last "
+        "attack).",
+    )
+    recommend: RecommendConfig = Field(
+        RecommendConfig(), description="Which settings may be recommended."
     )
     max_concurrent: Count | None = Field(
         None, description="Trials at once. None: all there is room for."

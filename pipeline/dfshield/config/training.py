@@ -4,16 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dfshield.config.families import augmentations, averages, objectives, schedules
+from dfshield.config.families import augmentations, averages, measures, objectives, schedules
 from dfshield.config.sections import EngineConfig, Section
 from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 from dfshield.errors import InputError
 
+DEFAULT_MEASURE = "agreement_ce_mixtures"
 ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
 ScheduleConfig = Annotated[VariantConfig, VariantOf(schedules, default="constant")]
 AverageConfig = Annotated[VariantConfig, VariantOf(averages, default="none")]
+MeasureConfig = Annotated[VariantConfig, VariantOf(measures, default=DEFAULT_MEASURE)]
 AugmentationConfig = Annotated[VariantConfig, VariantOf(augmentations)]
 
 
@@ -96,7 +98,13 @@ class TrainingConfig(Section):
         "as a share of the norm of each layer's weights; 0.005 is usual. None: at the weights.",
     )
     select: Literal["last", "holdout"] = Field(
-        "last", description="Keep the last epoch, or the best on the synthetic hold-out."
+        "last",
+        description="Keep the last epoch, or the best on the synthetic hold-out by `measure`.",
+    )
+    measure: MeasureConfig = Field(
+        VariantConfig(name=DEFAULT_MEASURE),
+        description="What is measured on the synthetic hold-out, for at most 5 % of the training: "
+        "epochs are kept by it (select: holdout), and settings of a sweep are compared.",
     )
     checkpoint_every: Count | None = Field(
         None,

@@ -10,6 +10,7 @@ from dfshield.training.gradrefine import GradRefine
 from dfshield.training.group import SingleWorker, TorchWorkerGroup, WorkerGroup
 from dfshield.training.holdout import holdout_metrics
 from dfshield.training.inner_maximization import InnerMaximization
+from dfshield.training.measures import MEASURES, HoldoutMeasure, measured_epochs
 from dfshield.training.objectives import (
     OBJECTIVES,
     ArdObjective,
@@ -31,6 +32,7 @@ from dfshield.training.weight_perturbation import WeightPerturbation
 __all__ = [
     "AUGMENTATIONS",
     "AVERAGES",
+    "MEASURES",
     "OBJECTIVES",
     "SCHEDULES",
     "AdversarialTrainer",
@@ -40,6 +42,7 @@ __all__ = [
     "BatchNormRecords",
     "DeferredBatchNorm",
     "GradRefine",
+    "HoldoutMeasure",
     "HoldoutMetrics",
     "InnerMaximization",
     "Losses",
@@ -58,6 +61,7 @@ __all__ = [
     "WorkerGroup",
     "holdout_metrics",
     "kl_divergence",
+    "measured_epochs",
     "require_deferrable",
     "require_trainable",
     "train_supervised",

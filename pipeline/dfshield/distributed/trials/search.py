@@ -13,15 +13,16 @@ from ray.tune.search import Searcher
 
 from dfshield.config import AxisConfig
 from dfshield.errors import InputError
-from dfshield.results import AGREEMENT_PGD
 from dfshield.runs.sweep import (
     Study,
     TrialRecord,
     Values,
     epochs_of,
     make_trial,
+    measure_of,
     metrics_of_search,
     scores_of,
+    standing_of,
     training_seeds,
     trial_folder,
 )
@@ -69,7 +70,7 @@ class TPESearch(Searcher):
                 f"sweep.search: {study.config.sweep.search} needs Optuna: pip install optuna"
             ) from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._metrics = metrics_of_search(study.config)
+        self._metrics = metrics_of_search(study.config, study.records)
         super().__init__()
         self._config = study.config
         self._seeds = training_seeds(study.config)
@@ -179,7 +180,7 @@ def scheduler_of(study: Study) -> TrialScheduler:
     epochs = study.config.training.epochs
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
-        metric=AGREEMENT_PGD,
+        metric=measure_of(study.config).name,
         mode="max",
         max_t=epochs,
         grace_period=sweep.grace_epochs,
@@ -196,6 +197,6 @@ def _replay(scheduler: AsyncHyperBandScheduler, record: TrialRecord, study: Stud
     controller: Any = None  # which the scheduler does not use
     scheduler.on_trial_add(controller, stand_in)
     for epoch in epochs_of(trial_folder(Folder.at(study.root), record.name)):
-        result = {"epoch": epoch["epoch"] + 1, AGREEMENT_PGD: epoch[AGREEMENT_PGD]}
+        result = {"epoch": epoch["epoch"] + 1, **standing_of(epoch)}
         scheduler.on_trial_result(controller, stand_in, result)
     scheduler.on_trial_remove(controller, stand_in)

@@ -13,10 +13,11 @@ from dfshield.distributed.workers.worker import get
 from dfshield.runs import Engine, Executor, InProcessExecutor
 from dfshield.runs.sweep import (
     Source,
-    agreements,
     make_trial,
     run_trial,
     source_key,
+    standing,
+    standing_of,
     trial_folder,
 )
 from dfshield.storage import Folder
@@ -71,7 +72,7 @@ def trainable(config: Mapping[str, Any], arguments: TrialArguments) -> None:
 
     def on_epoch(done: int, metrics: Mapping[str, Any]) -> None:
         if done < epochs:  # the last one is reported with the result: no scheduler may stop it
-            tune.report({"epoch": done, **agreements(metrics)})
+            tune.report({"epoch": done, **standing_of(metrics)})
 
     record = run_trial(
         trial,
@@ -81,9 +82,8 @@ def trainable(config: Mapping[str, Any], arguments: TrialArguments) -> None:
         on_epoch=on_epoch,
         replan=arguments.replan,
     )
-    tune.report(
-        {"epoch": epochs, "state": record.state, **agreements(record.holdout), **record.test}
-    )
+    reached = standing({**record.holdout, **record.test}, collapsed=record.collapsed)
+    tune.report({"epoch": epochs, "state": record.state, **reached})
 
 
 def _executor(arguments: TrialArguments, folder: Folder) -> Executor:

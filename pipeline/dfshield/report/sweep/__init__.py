@@ -3,6 +3,7 @@
 Plain data go in, bytes and text come out; whoever calls it writes the files.
 """
 
+from dfshield.report.sweep.answer import answer_of
 from dfshield.report.sweep.axes import axes_of, describe
 from dfshield.report.sweep.choice import (
     ProxyAgreement,
@@ -28,6 +29,7 @@ __all__ = [
     "SweepData",
     "SweepFigure",
     "SweepTrial",
+    "answer_of",
     "axes_of",
     "describe",
     "legend",

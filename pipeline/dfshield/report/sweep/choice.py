@@ -6,14 +6,17 @@ from typing import Any
 
 from dfshield.report.scores import ADVICE, format_percent, format_points
 from dfshield.report.sweep.settings import (
+    CleanBound,
     Measure,
     Pooled,
     Setting,
+    candidates,
     chosen_by,
+    clean_bound,
+    clean_measure,
     holdout_measures,
     judged_by,
     settings_of,
-    test_measure,
 )
 from dfshield.report.sweep.trials import SweepData
 
@@ -69,25 +72,25 @@ class ProxyAgreement:
 def recommend(data: SweepData) -> Recommendation | None:
     """Return the setting with the highest mean over seeds of the selection metric, None if none is.
 
-    Only settings count of which every seed is done and none collapsed; references only where there
-    is nothing else. Where settings do not compare, none is recommended. Ties go to the higher clean
-    figure from where the metric is from (hold-out or test), then to the earlier setting.
+    Only settings count of which every seed is done and none collapsed, and whose clean figure is
+    not below the bound, if there is one; references only where there is nothing else. Where
+    settings do not compare, none is recommended. Ties go to the higher clean figure from where the
+    metric is from (hold-out or test), then to the earlier setting.
     """
     metric = chosen_by(data)
-    clean = holdout_measures()[0] if metric.source == "holdout" else test_measure(data, "clean")
     settings = settings_of(data)
-    data_free = [setting for setting in settings if setting.data_free]
-    ranked = _ranked(data_free or settings, metric, clean)
+    ranked = _ranked(candidates(settings), metric, clean_measure(data))
     if not ranked or not data.comparable:
         return None
     best, figure = ranked[0]
     margin = figure.mean - ranked[1][1].mean if len(ranked) > 1 else None
     pair = judged_by(data)
-    front = front_of(data)
+    front = front_of(data, pair)
     on_front = (best in front) if all(best.figure(m) for m in pair) else None
     sentences = [
         _said_score(metric, figure, data.select_on == "test"),
         _said_margin(margin, figure),
+        _said_bound(clean_bound(data, settings), settings),
         _said_front(on_front, pair),
         _said_floor(best),
         f"{EPS_CAUTION}." if data.eps_swept else "",
@@ -110,7 +113,7 @@ def proxy_agreement(data: SweepData) -> ProxyAgreement | None:
     settings that do not compare.
     """
     real = judged_by(data)[1]
-    proxy = chosen_by(data) if data.select_on == "holdout" else holdout_measures()[1]
+    proxy = chosen_by(data) if data.select_on == "holdout" else holdout_measures(data)[1]
     settings = [s for s in settings_of(data) if s.figure(proxy) and s.figure(real)]
     x = [_mean(setting, proxy) for setting in settings]
     y = [_mean(setting, real) for setting in settings]
@@ -148,9 +151,9 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def front_of(data: SweepData) -> list[Setting]:
-    """Return the settings on the Pareto front of clean against robust; collapsed ones are not."""
-    clean, robust = judged_by(data)
+def front_of(data: SweepData, pair: tuple[Measure, Measure]) -> list[Setting]:
+    """Return the settings on the Pareto front of two figures; collapsed ones are not."""
+    clean, robust = pair
     standing = [
         s for s in settings_of(data) if not s.collapsed and s.figure(clean) and s.figure(robust)
     ]
@@ -170,7 +173,7 @@ def _ranked(
     known = [
         (setting, figure)
         for setting in settings
-        if setting.complete and not setting.collapsed and (figure := setting.figure(metric))
+        if not setting.below_bound and (figure := setting.figure(metric))
         if len(figure.per_seed) == len(setting.trials)
     ]
 
@@ -202,6 +205,17 @@ def _said_margin(margin: float | None, figure: Pooled) -> str:
     spread = f"the standard deviation over its seeds, {format_points(figure.spread)} points"
     relation = "more" if margin > figure.spread else "no more"
     return f"The next best setting lies {points} below, which is {relation} than {spread}."
+
+
+def _said_bound(bound: CleanBound | None, settings: Sequence[Setting]) -> str:
+    if bound is None:
+        return ""
+    below = sum(setting.below_bound for setting in settings)
+    name = bound.measure.title[0].lower() + bound.measure.title[1:]
+    return (
+        f"Only settings count whose {name} is at least {format_percent(bound.least)}, "
+        f"{format_percent(bound.share)} of the best one's; {below} of {len(settings)} are below."
+    )
 
 
 def _said_front(on_front: bool | None, pair: tuple[Measure, Measure]) -> str:

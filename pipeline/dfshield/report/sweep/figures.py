@@ -11,6 +11,7 @@ from dfshield.report.sweep.curves import curves
 from dfshield.report.sweep.heatmap import heat_map
 from dfshield.report.sweep.picture import Picture
 from dfshield.report.sweep.scatter import pareto, proxy_scatter
+from dfshield.report.sweep.settings import holdout_measures
 from dfshield.report.sweep.trials import SweepData
 from dfshield.report.sweep.view import SweepView, view_of
 
@@ -38,8 +39,8 @@ def sweep_figures(data: SweepData) -> dict[str, SweepFigure]:
     """Return the pictures that apply, by a name that can be one of a file: ``"heatmap-tau-k"``.
 
     A heat map for every two axes of numbers or of cases that span a grid, curves over every axis of
-    numbers, the Pareto front, and the hold-out against real images. The same data give the same
-    bytes.
+    numbers, the Pareto front, where there are real images also by measures without them, and the
+    hold-out against real images. The same data give the same bytes.
     """
     return {name: _draw(picture) for name, picture in _pictures(view_of(data)) if picture}
 
@@ -52,7 +53,9 @@ def _pictures(view: SweepView) -> Iterator[tuple[str, Picture | None]]:
         yield name, heat_map(view, rows, columns)
     for axis in view.axes:
         yield f"curves-{_slug(axis)}", curves(view, axis)
-    yield "pareto", pareto(view)
+    yield "pareto", pareto(view, view.clean, view.robust, view.front)
+    if view.clean.source == "test":
+        yield "pareto-holdout", pareto(view, *holdout_measures(view.data), view.holdout_front)
     yield "proxy", proxy_scatter(view)
 
 

@@ -28,6 +28,11 @@ REPEATS = Mark(
     "repeats another",
     "at this K its τ lets the same gradients pass as another's: both give the same student",
 )
+BELOW_BOUND = Mark(
+    "▽",
+    "clean below the bound",
+    "its clean figure is below the share of the best one's that a recommended setting must have",
+)
 REFERENCE = Mark(
     REFERENCE_MARK,
     "not data-free",
@@ -75,6 +80,7 @@ def marks_of(setting: Setting, measure: Measure | None = None) -> tuple[Raised, 
         STOPPED: sum(trial.state == "stopped" for trial in trials),
         UNFINISHED: sum(t.state in ("waiting", "running", "interrupted") for t in trials),
         REPEATS: len(trials) if setting.repeats else 0,
+        BELOW_BOUND: len(trials) if setting.below_bound else 0,
         REFERENCE: sum(not trial.data_free for trial in trials),
     }
     if measure is not None:

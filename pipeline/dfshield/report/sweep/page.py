@@ -33,6 +33,7 @@ class _Row:
     marks: tuple[Raised, ...]
     recommended: bool
     on_front: bool
+    on_holdout_front: bool
     paper: PaperCell | None
 
 
@@ -92,7 +93,7 @@ _ENDED_BADLY = ("failed", "stopped", "interrupted")
 
 def _measures(view: SweepView) -> tuple[Measure, ...]:
     """Return the columns of the tables: clean, robust, hold-out, what was chosen by; each once."""
-    wanted = (view.clean, view.robust, *holdout_measures(), chosen_by(view.data))
+    wanted = (view.clean, view.robust, *holdout_measures(view.data), chosen_by(view.data))
     return tuple({(measure.source, measure.key): measure for measure in wanted}.values())
 
 
@@ -118,6 +119,7 @@ def _rows(view: SweepView, measures: tuple[Measure, ...]) -> list[_Row]:
             marks=marks_of(setting),
             recommended=view.is_recommended(setting),
             on_front=setting in view.front,
+            on_holdout_front=view.clean.source == "test" and setting in view.holdout_front,
             paper=paper,
         )
         for setting, paper in sorted(pairs, key=standing)

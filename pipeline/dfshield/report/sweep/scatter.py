@@ -6,50 +6,65 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from dfshield.report.drawing import Palette
+from dfshield.report.scores import format_percent
 from dfshield.report.sweep.choice import EPS_CAUTION, ProxyAgreement
 from dfshield.report.sweep.marks import BELOW_FLOOR, COLLAPSED, RECOMMENDED, Mark, marks_of
 from dfshield.report.sweep.picture import Picture, drawable, figure_of, mark_recommended
-from dfshield.report.sweep.settings import Measure, Setting
+from dfshield.report.sweep.settings import CleanBound, Measure, Setting
 from dfshield.report.sweep.view import SweepView
 
 _MOST_NUMBERED = 12
 _HALF_WIDTH = 46  # characters
 
 
-def pareto(view: SweepView) -> Picture | None:
-    """Return clean against robust figure with the Pareto front, None without two to compare."""
-    points = _points(view.settings, view.clean, view.robust)
+def pareto(
+    view: SweepView, clean: Measure, robust: Measure, front: Sequence[Setting]
+) -> Picture | None:
+    """Return clean against robust figure with the Pareto front, None without two to compare.
+
+    Args:
+        view: the sweep.
+        clean: the figure across.
+        robust: the figure up.
+        front: of these two.
+    """
+    points = _points(view.settings, clean, robust)
     if len(points) < 2 or not view.data.comparable:
         return None
-    front = list(view.front)
+    corners = _points(front, clean, robust)
     numbered = len(front) <= _MOST_NUMBERED
-    entries = _entries(view) if numbered else []
+    entries = _entries(view, corners) if numbered else []
+    bound = view.bound if view.bound and view.bound.measure == clean else None
     columns = 2 if max(map(len, entries), default=0) <= _HALF_WIDTH else 1
 
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         axis = axes[0]
         _scatter(axis, view, points, palette)
-        corners = _points(front, view.clean, view.robust)
         xs, ys = [x for _, x, _ in corners], [y for _, _, y in corners]
         # Going left along the front, the figure at hand holds until a better one is reached.
         axis.plot(xs, ys, color=palette.student, drawstyle="steps-post", linewidth=1.1, zorder=1)
         axis.plot(xs, ys, "o", color=palette.student, markersize=5.5, zorder=3)
-        axis.set_xlabel(f"{view.clean.heading}, %")
-        axis.set_ylabel(f"{view.robust.title}, %")
-        axis.set_title(f"{view.clean.title} against {view.robust.title}", loc="left")
+        if bound:
+            axis.axvline(100 * bound.least, color=palette.quiet, linestyle="--", linewidth=0.9)
+        axis.set_xlabel(f"{clean.heading}, %")
+        axis.set_ylabel(f"{robust.title}, %")
+        axis.set_title(f"{clean.title} against {robust.title}", loc="left")
         if numbered:
             _number(axis, corners, entries, columns, palette)
 
     return Picture(
-        title="Clean against robust",
-        alt=f"Scatter of {view.clean.title} against {view.robust.title}, one point per setting, "
+        title="Clean against robust"
+        if clean.source == "test"
+        else "Clean against robust, without real images",
+        alt=f"Scatter of {clean.title} against {robust.title}, one point per setting, "
         "with the Pareto front",
         heights=(3.5 + 0.17 * -(-len(entries) // columns),),
         notes=(
-            f"In percent: {view.clean.unit}; one point per setting, mean over its seeds.",
+            f"In percent: {clean.unit}; one point per setting, mean over its seeds.",
             "Line and large points: the Pareto front, settings that no other beats in both figures"
             + (" (numbered: setting: clean / robust)." if numbered else "; they are in the table."),
             *((f"{view.star}.",) if view.recommended else ()),
+            *_bound_said(bound),
             *_signs_said([setting for setting, _, _ in points]),
             *((f"{EPS_CAUTION}.",) if view.data.eps_swept else ()),
         ),
@@ -119,10 +134,19 @@ def _scatter(axis: Axes, view: SweepView, points: Sequence[_Point], palette: Pal
     axis.grid(axis="both")
 
 
-def _entries(view: SweepView) -> list[str]:
+def _bound_said(bound: CleanBound | None) -> list[str]:
+    if bound is None:
+        return []
+    return [
+        f"Dashed: {format_percent(bound.share)} of the best clean figure, "
+        f"{format_percent(bound.least)}; settings left of it are not recommended."
+    ]
+
+
+def _entries(view: SweepView, corners: Sequence[_Point]) -> list[str]:
     """Return the settings of the front in words, numbered, with their figures."""
     entries = []
-    for number, (setting, x, y) in enumerate(_points(view.front, view.clean, view.robust), start=1):
+    for number, (setting, x, y) in enumerate(corners, start=1):
         star = f"{RECOMMENDED} " if view.is_recommended(setting) else ""
         name = drawable([view.name(setting)], length=72)[0]
         entries.append(f"{number}  {star}{name}: {x:.1f} / {y:.1f}")

@@ -1,7 +1,7 @@
 """Trials pooled over their seeds, and which pair of figures a sweep is judged by."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from statistics import fmean, stdev
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dfshield.report.scores import format_eps, format_norm, format_points
 from dfshield.report.sweep.axes import NUM_BATCHES, TAU, as_number, identity
 from dfshield.report.sweep.trials import SweepData, SweepTrial
-from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, WORST_OF
+from dfshield.results import AGREEMENT_CLEAN, WORST_OF
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Setting:
         values: swept key to value.
         trials: one per seed.
         repeats: an earlier combination gives the same students, whatever they are trained on.
+        below_bound: its clean figure is too low for it to be recommended; see `CleanBound`.
     """
 
     values: Mapping[str, Any]
     trials: tuple[SweepTrial, ...]
     repeats: bool = False
+    below_bound: bool = False
 
     @property
     def done(self) -> tuple[SweepTrial, ...]:
@@ -114,8 +116,55 @@ class Setting:
         return identity(self.values.get(key))
 
 
+@dataclass(frozen=True)
+class CleanBound:
+    """What the clean figure of a recommended setting must be at least.
+
+    Attributes:
+        measure: the clean figure, from where settings are chosen.
+        share: of the best setting's.
+        least: the bound, in [0, 1].
+    """
+
+    measure: Measure
+    share: float
+    least: float
+
+
+def clean_bound(data: SweepData, settings: Sequence[Setting]) -> CleanBound | None:
+    """Return the bound that a sweep asks for, None if it asks for none or nothing is known."""
+    measure = clean_measure(data)
+    figures = [figure.mean for one in candidates(settings) if (figure := one.figure(measure))]
+    if data.keep_clean is None or not figures:
+        return None
+    return CleanBound(measure, data.keep_clean, data.keep_clean * max(figures))
+
+
+def candidates(settings: Iterable[Setting]) -> list[Setting]:
+    """Return the settings that can be recommended at all.
+
+    Every seed is done and none collapsed; references only where there is nothing else.
+    """
+    known = list(settings)
+    rivals = [setting for setting in known if setting.data_free] or known
+    return [setting for setting in rivals if setting.complete and not setting.collapsed]
+
+
 def settings_of(data: SweepData) -> tuple[Setting, ...]:
     """Return the settings in the order in which their first trials were planned."""
+    settings = _grouped(data)
+    bound = clean_bound(data, settings)
+    if bound is None:
+        return settings
+    return tuple(
+        replace(setting, below_bound=round(figure.mean - bound.least, 9) < 0)
+        if (figure := setting.figure(bound.measure))
+        else setting
+        for setting in settings
+    )
+
+
+def _grouped(data: SweepData) -> tuple[Setting, ...]:
     groups: dict[tuple[Hashable, ...], list[SweepTrial]] = {}
     for trial in data.trials:
         key = tuple(identity(trial.values.get(path)) for path in data.parameters)
@@ -151,7 +200,7 @@ def judged_by(data: SweepData) -> tuple[Measure, Measure]:
     """
     attack = _strongest(data.trials)
     if attack is None:
-        return holdout_measures()
+        return holdout_measures(data)
     return test_measure(data, "clean"), test_measure(data, attack)
 
 
@@ -163,15 +212,16 @@ def measures_of(data: SweepData) -> tuple[Measure, ...]:
     found = [label for trial in data.trials if trial.state == "done" for label in trial.test]
     labels = dict.fromkeys(label for label in found if not label.startswith(WORST_OF))
     ordered = sorted(labels, key=lambda label: label != "clean")
-    return tuple(test_measure(data, label) for label in ordered) or holdout_measures()
+    return tuple(test_measure(data, label) for label in ordered) or holdout_measures(data)
 
 
-def holdout_measures() -> tuple[Measure, Measure]:
-    """Return the clean and the robust agreement on the synthetic hold-out."""
-    return (
-        Measure("holdout", AGREEMENT_CLEAN, "Agreement with the teacher, clean"),
-        Measure("holdout", AGREEMENT_PGD, "Agreement with the teacher, under PGD"),
-    )
+def holdout_measures(data: SweepData) -> tuple[Measure, Measure]:
+    """Return the clean and the robust figure on the synthetic hold-out."""
+    return _on_holdout(data, AGREEMENT_CLEAN), _on_holdout(data, data.measure)
+
+
+def _on_holdout(data: SweepData, key: str) -> Measure:
+    return Measure("holdout", key, data.titles.get(key, key))
 
 
 def test_measure(data: SweepData, label: str) -> Measure:
@@ -183,12 +233,16 @@ def test_measure(data: SweepData, label: str) -> Measure:
     return Measure("test", label, f"{label} {norm} {eps}")
 
 
+def clean_measure(data: SweepData) -> Measure:
+    """Return the clean figure from where settings are chosen."""
+    return holdout_measures(data)[0] if data.select_on == "holdout" else test_measure(data, "clean")
+
+
 def chosen_by(data: SweepData) -> Measure:
     """Return the figure that the setting is chosen by."""
     if data.select_on == "test":
         return test_measure(data, data.metric)
-    known = {measure.key: measure for measure in holdout_measures()}
-    return known.get(data.metric, Measure("holdout", data.metric, data.metric))
+    return _on_holdout(data, data.metric)
 
 
 def _strongest(trials: Sequence[SweepTrial]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from dfshield.brief import Brief
 from dfshield.report.sweep.axes import EPS
+from dfshield.results import AGREEMENT_PGD, HOLDOUT_TITLES
 
 State: TypeAlias = Literal["done", "stopped", "failed", "interrupted", "running", "waiting"]
 
@@ -20,8 +21,8 @@ class SweepTrial:
         state: ``stopped`` means early, by the scheduler.
         values: swept key (a path in the configuration) to value: a number, ``"8/255"`` or a word.
         seed: of the training.
-        holdout: ``agreement_clean`` and ``agreement_pgd`` of the student with the teacher on the
-            synthetic hold-out, in [0, 1]; may be empty.
+        holdout: agreements of the student with the teacher on the synthetic hold-out, in [0, 1],
+            by the name of the measure: ``agreement_clean``, ``agreement_pgd``; may be empty.
         test: accuracy on real test images, in [0, 1], by the label of the attack: ``"clean"``,
             ``"PGD-20"``, ``"AutoAttack"``; may be empty.
         floor: accuracy of the best constant classifier on the same images, in [0, 1].
@@ -77,6 +78,9 @@ class SweepData(Brief):
         cases: of swept keys whose values are names: what each name sets, by config path.
         comparable: one setting can be better than another: they have one teacher, one threat and
             the same test images.
+        measure: the key of ``holdout`` that stands for robustness where no image is real.
+        titles: of the keys of ``holdout``, for people.
+        keep_clean: share of the best clean figure that a recommended setting must have; None: any.
     """
 
     name: str
@@ -94,6 +98,9 @@ class SweepData(Brief):
     settings: Mapping[str, Any]
     cases: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     comparable: bool = True
+    measure: str = AGREEMENT_PGD
+    titles: Mapping[str, str] = field(default_factory=lambda: HOLDOUT_TITLES)
+    keep_clean: float | None = None
 
     @property
     def eps_swept(self) -> bool:

@@ -14,7 +14,15 @@ from dfshield.report.sweep.choice import (
     recommend,
 )
 from dfshield.report.sweep.marks import RECOMMENDED
-from dfshield.report.sweep.settings import Measure, Setting, judged_by, settings_of
+from dfshield.report.sweep.settings import (
+    CleanBound,
+    Measure,
+    Setting,
+    clean_bound,
+    holdout_measures,
+    judged_by,
+    settings_of,
+)
 from dfshield.report.sweep.trials import SweepData
 
 
@@ -30,6 +38,8 @@ class SweepView(Brief):
         robust: the figure under attack.
         recommendation: None where no setting can be recommended.
         front: the settings that no other beats in both figures, by falling clean figure.
+        holdout_front: the same by the figures on the synthetic hold-out, without real images.
+        bound: of the clean figure of what may be recommended; None without one.
         proxy: None where it cannot be computed.
     """
 
@@ -40,6 +50,8 @@ class SweepView(Brief):
     robust: Measure
     recommendation: Recommendation | None
     front: tuple[Setting, ...]
+    holdout_front: tuple[Setting, ...]
+    bound: CleanBound | None
     proxy: ProxyAgreement | None
 
     @property
@@ -110,13 +122,16 @@ def _place(axis: Axis, value: Hashable) -> int:
 def view_of(data: SweepData) -> SweepView:
     """Return a sweep, worked out."""
     clean, robust = judged_by(data)
+    settings = settings_of(data)
     return SweepView(
         data=data,
         axes=axes_of(data.parameters, named=data.cases),
-        settings=settings_of(data),
+        settings=settings,
         clean=clean,
         robust=robust,
         recommendation=recommend(data),
-        front=tuple(front_of(data)),
+        front=tuple(front_of(data, (clean, robust))),
+        holdout_front=tuple(front_of(data, holdout_measures(data))),
+        bound=clean_bound(data, settings),
         proxy=proxy_agreement(data),
     )

@@ -1,6 +1,6 @@
 """Training the student on the surrogate images, in updates that can be resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dfshield.classifiers import Classifier
@@ -21,9 +21,10 @@ from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.reference_images import located_reference
 from dfshield.runs.names import HISTORY, STAGE_FILE
 from dfshield.runs.records import claim, finish, nothing_yet, read_record
+from dfshield.runs.work.student_trainer import training_passes
 from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder
-from dfshield.training import AUGMENTATIONS, AVERAGES, OBJECTIVES, SCHEDULES
+from dfshield.training import AUGMENTATIONS, AVERAGES, MEASURES, OBJECTIVES, SCHEDULES
 
 DEPENDS_ON = (
     "epochs",
@@ -40,9 +41,21 @@ DEPENDS_ON = (
     "augmentations",
     "weight_perturbation",
     "select",
+    "measure",
 )
 """The keys of the section ``training`` that decide what a student comes to."""
 FILES = (*CLASSIFIER_FILES, HISTORY)
+
+
+def student_settings(training: TrainingConfig, *, varied: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a student depends on: the measure only where epochs are kept by it.
+
+    Args:
+        training: the section.
+        varied: config paths that differ between the students in question.
+    """
+    chooses = training.select == "holdout" or "training.select" in varied
+    return keys_of(training, [key for key in DEPENDS_ON if key != "measure" or chooses])
 
 
 def make_student(context: RunContext, seed: int) -> None:
@@ -109,10 +122,7 @@ def training_engine(
     bound: dict[str, Any] | None = None,
 ) -> Engine:
     """Return the engine that a student is trained with here, or was begun with."""
-    # An attack step goes forward and back to the image; the mini-batch itself twice forward and
-    # back to the weights, which costs another forward pass each.
-    passes = 2.0 * training.inner.num_steps + 1 + 2 * 3
-    work = passes * num_images * training.epochs * multiply_adds(teacher)
+    work = training_passes(training) * num_images * training.epochs * multiply_adds(teacher)
     return planned_engine(here, training.engine, work=work, bound=bound)
 
 
@@ -148,6 +158,7 @@ def _identity(config: Config, teacher: str, images: Mapping[str, Any], seed: int
             "objective": OBJECTIVES[config.training.objective.name].algorithm,
             "schedule": SCHEDULES[config.training.schedule.name].algorithm,
             "average": AVERAGES[config.training.average.name].algorithm,
+            **_algorithm_of_measure(config.training),
             **{
                 one.name: AUGMENTATIONS[one.name].algorithm for one in config.training.augmentations
             },
@@ -155,9 +166,14 @@ def _identity(config: Config, teacher: str, images: Mapping[str, Any], seed: int
         teacher_fingerprint=teacher,
         **images,
         threat={"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
-        training=keys_of(config.training, DEPENDS_ON),
+        training=student_settings(config.training),
         seed=seed,
     )
+
+
+def _algorithm_of_measure(training: TrainingConfig) -> dict[str, int]:
+    chooses = training.select == "holdout"
+    return {"measure": MEASURES[training.measure.name].algorithm} if chooses else {}
 
 
 def student_is_done(context: RunContext, seed: int) -> bool:

@@ -1,15 +1,17 @@
 """Sweeps: many students of one surrogate data set, and what their differences tell."""
 
 from dfshield.runs.sweep.cases import require_matrix
+from dfshield.runs.sweep.measure import measure_of
 from dfshield.runs.sweep.metrics import format_values, metric_of, metrics_of_search, scores_of
 from dfshield.runs.sweep.plan import Values, make_trial, source_key, training_seeds
 from dfshield.runs.sweep.record import (
     TrialRecord,
-    agreements,
     epochs_of,
     measured_so_far,
     read_trial,
     remarks_on,
+    standing,
+    standing_of,
     trial_folder,
 )
 from dfshield.runs.sweep.reporting import sweep_data
@@ -28,12 +30,12 @@ __all__ = [
     "TrialRecord",
     "TrialRunner",
     "Values",
-    "agreements",
     "epochs_of",
     "format_values",
     "in_memory",
     "is_sweep",
     "make_trial",
+    "measure_of",
     "measured_so_far",
     "metric_of",
     "metrics_of_search",
@@ -44,6 +46,8 @@ __all__ = [
     "run_trial",
     "scores_of",
     "source_key",
+    "standing",
+    "standing_of",
     "sweep_data",
     "sweep_status",
     "training_seeds",

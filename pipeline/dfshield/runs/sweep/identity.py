@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfshield.config import Config, current_key, with_current_keys
-from dfshield.runs.driver.train import DEPENDS_ON as STUDENT
+from dfshield.runs.driver.train import student_settings
 from dfshield.runs.identity import filled, flatten, identity_of, keys_of, nested
 from dfshield.runs.inputs.synthesizer import image_settings
 from dfshield.runs.inputs.teacher_source import teacher_identity
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.records import read_record
+from dfshield.runs.sweep.cases import varied_keys
+from dfshield.runs.sweep.measure import measure_of
 
 
 def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
@@ -26,7 +28,10 @@ def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
         "threat": keys_of(config.threat, ("norm", "eps", "step_size")),
         **image_settings(config.synthesis),
         "storage": keys_of(config.storage, ("image_dtype",)),
-        "training": keys_of(config.training, STUDENT),
+        "training": student_settings(
+            config.training.model_copy(update={"measure": measure_of(config)}),
+            varied=varied_keys(config.sweep),
+        ),
         "evaluation": config.evaluation.model_dump(mode="json", exclude={"defences"}),
     }
     sections["synthesis"] |= keys_of(config.synthesis, ("num_images", "num_holdout"))

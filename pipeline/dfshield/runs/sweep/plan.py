@@ -20,6 +20,7 @@ from dfshield.runs.sweep.cases import (
     named_keys,
     overrides_of,
 )
+from dfshield.runs.sweep.measure import measure_of
 from dfshield.seeds import RngStream, generator
 
 Values = Mapping[str, Any]
@@ -89,6 +90,7 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
     for key, value in values.items():
         if key not in cases:
             set_key(tree, key, value)
+    set_key(tree, "training.measure", measure_of(config).model_dump(mode="json"))
     setting = ", ".join(f"{k.removeprefix(f'{CASES}.')}={v}" for k, v in values.items())
     made = config_from(tree, where=f"sweep.{CASES if cases else 'parameters'} ({setting})")
     if made.sweep.axes != config.sweep.axes:
@@ -161,6 +163,8 @@ def _check_key(config: Config, key: str, *, where: str) -> None:
     of_nothing = ("training.data", "training.checkpoint_every", "synthesis.diversity")
     if key.split(".")[0] in _FIXED or key in of_nothing:
         raise InputError(f"{where}: this key does not change a student, so it cannot be swept")
+    if key == "training.measure" or key.startswith("training.measure."):
+        raise InputError(f"{where}: settings are compared by it, so it has to be one for all")
     if config.training.data is not None and key.split(".")[0] in ("synthesis", "teacher", "seed"):
         raise InputError(f"{where}: has no effect, since training.data names a finished data set")
 

@@ -155,4 +155,15 @@ def measured_so_far(folder: Folder) -> dict[str, Any]:
 
 def agreements(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return what of hold-out metrics trials are compared by."""
-    return {key: float(value) for key, value in metrics.items() if key.startswith("agreement")}
+    every = {key: value for key, value in metrics.items() if key.startswith("agreement")}
+    return {key: float(value) for key, value in {**every, **metrics.get("scores", {})}.items()}
+
+
+def standing_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a trial is compared by after an epoch, from its hold-out metrics."""
+    return standing(agreements(metrics), collapsed=bool(metrics.get("collapsed", False)))
+
+
+def standing(figures: Mapping[str, float], *, collapsed: bool) -> dict[str, float]:
+    """Return the figures by which trials are compared as they go on: 0 for a collapsed student."""
+    return {key: 0.0 if collapsed else value for key, value in figures.items()}

@@ -10,10 +10,11 @@ from dfshield.runs.driver.report import package_versions
 from dfshield.runs.identity import flatten
 from dfshield.runs.names import PAGE, REPORT
 from dfshield.runs.sweep.cases import case_settings, comparable, varied_keys
-from dfshield.runs.sweep.metrics import metric_of
+from dfshield.runs.sweep.metrics import metric_of, shown_measure
 from dfshield.runs.sweep.plan import Trial
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.storage import Folder
+from dfshield.training import MEASURES
 
 if TYPE_CHECKING:  # it brings matplotlib, which workers can do without
     from dfshield.report.sweep import SweepData, SweepTrial
@@ -72,7 +73,10 @@ def sweep_data(
         threat={"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
         parameters={key: tuple(dict.fromkeys(t.values[key] for t in trials)) for key in swept},
         select_on=config.sweep.select_on,
-        metric=metric_of(config),
+        metric=metric_of(config, records),
+        measure=shown_measure(config, records),
+        keep_clean=config.sweep.recommend.keep_clean,
+        titles={name: measure.title for name, measure in MEASURES.items()},
         trials=tuple(trials),
         teacher=dict(teacher),
         config_yaml=dump_config(config),

@@ -1,7 +1,7 @@
 """The results of a sweep as a table: one row per trial, with every setting it was made with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -24,16 +24,16 @@ def write_results(root: Folder, config: Config, records: Sequence[TrialRecord]) 
     Columns: the trial, what settings are chosen by, the names of its cases, its state and figures
     (``holdout.agreement_pgd``, ``test.PGD-20``), and every key of its configuration by its path.
     """
-    table = _table([_row(config, record) for record in records])
+    judged = {"select_on": config.sweep.select_on, "metric": metric_of(config, records)}
+    table = _table([_row(config, record, judged) for record in records])
     for suffix, write in (("parquet", parquet.write_table), ("csv", csv.write_csv)):
         buffer = BytesIO()
         write(table, buffer)
         root.write_bytes(f"{RESULTS}.{suffix}", buffer.getvalue())
 
 
-def _row(config: Config, record: TrialRecord) -> dict[str, Any]:
+def _row(config: Config, record: TrialRecord, judged: Mapping[str, str]) -> dict[str, Any]:
     trial = make_trial(config, record.values, record.seed)
-    judged = {"select_on": config.sweep.select_on, "metric": metric_of(config)}
     cases = {k: v for k, v in record.values.items() if k.startswith(f"{CASES}.")}
     own = {"trial": record.name, "training_seed": record.seed, **judged, **cases}
     fields = record.model_dump(exclude={"format_version", "name", "values", "seed"})

@@ -8,7 +8,7 @@ from dfshield.config import Config, config_from, parse_yaml
 from dfshield.runs.lease import driver_state
 from dfshield.runs.names import PAGE, REPORT
 from dfshield.runs.sweep.begun import trials_begun
-from dfshield.runs.sweep.metrics import BestSoFar, metric_of
+from dfshield.runs.sweep.metrics import BestSoFar
 from dfshield.runs.sweep.plan import listed_trials, training_seeds
 from dfshield.runs.sweep.record import remarks_on
 from dfshield.runs.watching.event_log import read_events
@@ -56,7 +56,8 @@ def sweep_status(location: str) -> dict[str, Any]:
     )
     total = max(num_trials(config), len(records))
     states["waiting"] = total - len(records)
-    best = BestSoFar(config, records).best()
+    ahead = BestSoFar(config, records)
+    best = ahead.best()
     left = states["waiting"] + states["running"] + states["interrupted"]
     seconds = [record.seconds for record in records if record.ended and record.state != "failed"]
     eta = None
@@ -70,7 +71,7 @@ def sweep_status(location: str) -> dict[str, Any]:
         "trials": dict(states),
         "axes": {key: list(axis.ends) for key, axis in config.sweep.axes.items()},
         "select_on": config.sweep.select_on,
-        "metric": metric_of(config),
+        "metric": ahead.metric,
         "best": None if best is None else {"values": dict(best[0]), "score": best[1]},
         "eta_seconds": eta,
         "failed": {r.name: r.reason for r in records if r.state == "failed"},

@@ -45,7 +45,7 @@ class EventMetrics:
             agreement = _chosen(fields, ("agreement_rate",))
             return self._point("train", fields, rate | _losses(fields) | agreement, done)
         elif event == "epoch":
-            metrics = _chosen(fields, HOLDOUT)
+            metrics = _chosen(fields, HOLDOUT) | fields.get("scores", {})
             return self._point("holdout", fields, metrics, fields["epoch"] + 1)
         elif event == "evaluated":
             accuracy = {f"{fields['model']}/{fields['attack']}": fields["accuracy"]}

@@ -3,7 +3,7 @@
 import torch
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config
+from dfshield.config import Config, TrainingConfig
 from dfshield.runs.execution.engine import Engine
 from dfshield.storage import SurrogateTensors
 from dfshield.training import (
@@ -15,6 +15,15 @@ from dfshield.training import (
     InnerMaximization,
     WorkerGroup,
 )
+
+
+def training_passes(training: TrainingConfig) -> float:
+    """Return the forward passes that a training spends on an image in an epoch.
+
+    An attack step goes forward and back to the image; the mini-batch itself twice forward and back
+    to the weights, which costs another forward pass each.
+    """
+    return 2.0 * training.inner.num_steps + 1 + 2 * 3
 
 
 def make_trainer(

@@ -16,8 +16,9 @@ from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.names import CHECKPOINT, HISTORY
+from dfshield.runs.work.history import KEPT, best_epoch, figure_of
 from dfshield.runs.work.reference_parts import ReferenceReader
-from dfshield.runs.work.student_trainer import make_trainer
+from dfshield.runs.work.student_trainer import make_trainer, training_passes
 from dfshield.runs.work.training_images import training_images
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import (
@@ -28,10 +29,12 @@ from dfshield.storage import (
     SurrogateTables,
 )
 from dfshield.training import (
+    MEASURES,
     HoldoutMetrics,
     InnerMaximization,
     UpdateRecord,
     holdout_metrics,
+    measured_epochs,
 )
 
 CHECKPOINT_SHARE = 0.02
@@ -128,6 +131,10 @@ class _StudentRun:
             num_steps=inner.num_steps,
             step_size=inner.step_size,
         )
+        self.teacher = teacher
+        measure = job.config.training.measure
+        self.measure = MEASURES.make(measure.name, **measure.options)
+        self.measured = self._measured_epochs()
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"agreement": -1.0, "student": {}}
         self.saved = time.monotonic()
@@ -201,14 +208,13 @@ class _StudentRun:
 
     def _measure(self, record: UpdateRecord) -> dict[str, Any]:
         with self.trainer.averaged():
-            metrics = self._holdout_metrics(record)
+            plain = self._holdout_metrics(record).to_json()
+            self.history.append({"epoch": record.epoch, "holdout": plain})
             if self.job.config.training.select == "holdout":
-                self._keep_if_best(metrics)
-        plain = metrics.model_dump(mode="json")
-        self.history.append({"epoch": record.epoch, "holdout": plain})
+                self._keep_if_best(record.epoch, plain)
         monitor = self.worker.monitor
         monitor.emit("epoch", seed=self.job.seed, epoch=record.epoch, **plain)
-        if metrics.collapsed:
+        if plain["collapsed"]:
             self._warn_of_collapse(record.epoch)
         return plain
 
@@ -222,7 +228,31 @@ class _StudentRun:
                 generator, self.job.seed, RngStream.TRAINING, record.epoch, HOLDOUT_DRAWS
             ),
             group=self.worker.group,
+            measure=self.measure if record.epoch in self.measured else None,
+            teacher=self.teacher,
         )
+
+    def _measured_epochs(self) -> range:
+        """Return after which epochs the measure is taken: the last alone unless they are compared.
+
+        A scheduler of a sweep compares them, too.
+        """
+        config, epochs = self.job.config, self.trainer.epochs
+        if config.training.select == "last" and config.sweep.scheduler == "none":
+            return range(epochs - 1, epochs)
+        measured = measured_epochs(
+            self.measure,
+            epochs=epochs,
+            num_holdout=len(self.holdout),
+            num_images=self.job.num_images,
+            passes=training_passes(config.training),
+        )
+        if len(measured) == 1 < epochs:
+            self.worker.monitor.say(
+                f"training.measure: {self.measure.name} is taken after the last epoch alone, since "
+                "twice would cost more than 5 % of so short a training; agreement_pgd costs nothing"
+            )
+        return measured
 
     def _warn_of_collapse(self, epoch: int) -> None:
         self.worker.monitor.emit("alarm", seed=self.job.seed, epoch=epoch, kind="collapsed")
@@ -231,10 +261,11 @@ class _StudentRun:
             f"{100 * COLLAPSE_SHARE:g} % of the synthetic hold-out; it has collapsed"
         )
 
-    def _keep_if_best(self, metrics: HoldoutMetrics) -> None:
-        if metrics.agreement_pgd > self.best["agreement"]:
+    def _keep_if_best(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        if best_epoch(self.history, self.measure.name) == epoch:
             weights = {k: v.detach().cpu().clone() for k, v in self.student.state_dict().items()}
-            self.best = {"agreement": metrics.agreement_pgd, "student": weights}
+            figure = figure_of(metrics, self.measure.name)
+            self.best = {"agreement": figure, "student": weights}
 
     def finish(self) -> None:
         """Write the history and the student that is kept; all workers do it together."""
@@ -243,6 +274,7 @@ class _StudentRun:
                 return
             if self.best["student"]:
                 load_state(self.student, self.best["student"])
+                self.history.append({KEPT: best_epoch(self.history, self.measure.name)})
             self.folder.write_json(HISTORY, self.history)
             student = copy.deepcopy(self.student).cpu().eval()
             save_classifier(student, self.folder, data_free=self.job.config.data_free)
