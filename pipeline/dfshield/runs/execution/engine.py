@@ -47,7 +47,7 @@ class Engine:
     folded: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine as it stands in a manifest, without a GPU or folding where it has none."""
+        """Return the engine as it stands in a manifest, without a GPU or folding it has not."""
         value = asdict(self)
         for key in ("accelerator", "folded"):
             if not value[key]:
