@@ -82,14 +82,15 @@ def attack_engine(
 ) -> Engine:
     """Return what an attack on so many images is computed with: float32 always.
 
-    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
-    go on with the images that are left, whose number changes.
+    One that says how many passes it takes, as PGD and AutoAttack do, is compiled where it is long
+    enough, with BatchNorm folded (`dfshield.engine.frozen_passes`).
     """
     passes = None if attack is None else attack.passes
     if passes is None:
         return here
     work = passes * num_images * multiply_adds(classifier)
-    return planned_engine(here, EngineConfig(precision="float32"), work=work)
+    engine = planned_engine(here, EngineConfig(precision="float32"), work=work)
+    return replace(engine, folded=engine.compiled)
 
 
 def measured(
