@@ -12,7 +12,8 @@ from dfshield.engine.acceleration import Acceleration, in_one_layout, require_co
 from dfshield.engine.folding import fold_batchnorm
 from dfshield.engine.fused_batchnorm import fuse, fusible
 
-IMAGES_PER_PASS = 32
+IMAGES_PER_PASS = 8
+"""Passes of 32 are a tenth faster, and are filled up with more where few images are left."""
 
 
 class FrozenPasses(nn.Module):
