@@ -4,7 +4,7 @@ from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
 from dfshield.results.data_free import NOT_DATA_FREE, REFERENCE_MARK, SOME_NOT_DATA_FREE
 from dfshield.results.evaluation import WORST_CASE, WORST_OF, DataInfo, EvaluationResult, Share
 from dfshield.results.holdout import AGREEMENT_CLEAN, AGREEMENT_PGD, HoldoutMetrics
-from dfshield.results.kept_json import first_problem, read_kept
+from dfshield.results.kept_json import read_kept
 
 __all__ = [
     "AGREEMENT_CLEAN",
@@ -19,7 +19,6 @@ __all__ = [
     "EvaluationResult",
     "HoldoutMetrics",
     "Share",
-    "first_problem",
     "has_collapsed",
     "read_kept",
 ]
