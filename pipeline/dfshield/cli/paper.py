@@ -27,8 +27,8 @@ def paper(
 ) -> None:
     """Print a table of the paper (Lee et al., ICML 2024): its numbers as they are printed there.
 
-    Footnotes say which numbers conflict with others or cannot be, and what public copies of the
-    paper lack. Where the output is no terminal, it is Markdown.
+    Footnotes say which numbers conflict with others or cannot be, and what our copy of the paper
+    lacks. Where the output is no terminal, it is Markdown.
 
     Example: dfshield paper table-4 --csv
     """
@@ -97,6 +97,6 @@ def _print_table(table: "PaperTable") -> None:
     for group, metric in table_headings(table):
         shown.add_column(escape(f"{group}\n{metric}".strip()), justify="right")
     for labels, numbers in table_rows(table):
-        texts = (escape(t) + (f" [dim]{notes}[/dim]" if notes else "") for t, notes in numbers)
-        shown.add_row(*map(escape, labels), *texts)
+        texts = (" ".join(filter(None, number)) for number in numbers)
+        shown.add_row(*map(escape, [*labels, *texts]))
     Console(highlight=False).print(shown)

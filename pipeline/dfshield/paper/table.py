@@ -105,7 +105,8 @@ class PaperTable(_Part):
 
     Attributes:
         id: ``table-1`` to ``table-26``.
-        title: what it is about. In our words: public copies have lost the captions.
+        title: what it is about. In our words: our copy of the paper has
+            no captions.
         measured: what was done to get its numbers.
         data: the data sets, by name, as the table calls them.
         models: the architectures, by name, as the table calls them.
@@ -113,7 +114,8 @@ class PaperTable(_Part):
         metrics: what its numbers mean, by name.
         settings: of the paper's own method, by the keys of a configuration; what differs between
             models or data sets is given for each.
-        lost: what public copies of the paper do not have, and what is taken instead.
+        lost: what our copy of the paper, text without formulas, does not have, and what is taken
+            instead.
         footnotes: what has to be known of printed numbers.
         marks: meaning of the signs behind numbers.
         row_fields: the fields that name a row, which begins with their keys.

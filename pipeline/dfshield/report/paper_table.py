@@ -1,5 +1,6 @@
 """A table of the paper as text: its layout as Markdown and LaTeX, its cells as CSV and JSON."""
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -18,7 +19,8 @@ _LATEX = {
     "†": r"\textdagger{}",
     "✓": r"\checkmark{}",
     "✗": r"$\times$",
-    "λ": r"$\lambda$",
+    "λ1": r"$\lambda_1$",
+    "λ2": r"$\lambda_2$",
     "τ": r"$\tau$",
     "ε": r"$\varepsilon$",
 }
@@ -43,13 +45,13 @@ def table_headings(table: PaperTable) -> list[tuple[str, str]]:
 def table_rows(table: PaperTable) -> list[tuple[list[str], list[tuple[str, str]]]]:
     """Return the rows in the paper's layout: labels, then numbers, each with its footnotes.
 
-    Numbers are as printed; their footnotes are like ``"1, 2"``, or empty. The first of several
+    Numbers are as printed; their footnotes are like ``"[1, 2]"``, or empty. The first of several
     labels is empty where it is that of the row before.
     """
 
     def printed(text: object, cells: tuple[Cell, ...]) -> tuple[str, str]:
         notes = sorted({note for cell in cells for note in table.notes_of(cell)})
-        return str(text), ", ".join(map(str, notes))
+        return str(text), f"[{', '.join(map(str, notes))}]" if notes else ""
 
     rows, above = [], ""
     for row, cells in zip(table.rows, table.grid, strict=True):
@@ -63,12 +65,12 @@ def table_rows(table: PaperTable) -> list[tuple[list[str], list[tuple[str, str]]
 def table_notes(table: PaperTable) -> list[tuple[str, str]]:
     """Return the lines below a table, each with its sign: a footnote's number, a mark, or none.
 
-    Footnotes come first, then the meaning of marks, then what public copies of the paper lack.
+    Footnotes come first, then the meaning of marks, then what our copy of the paper lacks.
     """
     return [
-        *((str(n) if note.cells else "", note.text) for n, note in enumerate(table.footnotes, 1)),
+        *((f"[{n}]" if note.cells else "", note.text) for n, note in enumerate(table.footnotes, 1)),
         *((mark, f"{meaning}.") for mark, meaning in table.marks.items()),
-        *(("", f"Not in public copies of the paper: {lost}") for lost in table.lost),
+        *(("", f"Not in our copy of the paper: {lost}") for lost in table.lost),
     ]
 
 
@@ -77,15 +79,12 @@ def markdown_table(table: PaperTable) -> str:
     labels = [table.fields[field] for field in table.row_fields]
     headings = [" ".join(filter(None, heading)) for heading in table_headings(table)]
     rows = [
-        [*names, *(f"{text} [{notes}]" if notes else text for text, notes in numbers)]
+        [*names, *(" ".join(filter(None, number)) for number in numbers)]
         for names, numbers in table_rows(table)
     ]
     rules = ["---"] * len(labels) + ["---:"] * len(headings)
     lines = [f"| {' | '.join(cells)} |" for cells in ([*labels, *headings], rules, *rows)]
-    notes = [
-        f"- [{sign}] {text}" if sign.isdigit() else f"- {sign} {text}".replace("  ", " ")
-        for sign, text in table_notes(table)
-    ]
+    notes = [" ".join(filter(None, ("-", *note))) for note in table_notes(table)]
     title = f"**Table {table.number}.** {table.title}. {table.measured}"
     return "\n".join([title, "", *lines, "", *notes, ""])
 
@@ -144,7 +143,7 @@ def table_values(table: PaperTable) -> dict[str, Any]:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    return "".join(_LATEX.get(sign, sign) for sign in re.findall(r"λ\d|.", text))
 
 
 def _raised(sign: str) -> str:
