@@ -28,6 +28,7 @@ COMMANDS = [
     ["verify"],
     ["export-data"],
     ["methods"],
+    ["paper"],
     ["config", "schema"],
     ["config", "show"],
 ]

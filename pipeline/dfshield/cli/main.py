@@ -24,6 +24,7 @@ from dfshield.cli.options import (
     RunFolder,
     TrustPython,
 )
+from dfshield.cli.paper import paper
 from dfshield.cli.stages import stage_command
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.stages.registry import STAGES
@@ -261,7 +262,8 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    for command in (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods):
+    others = (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods, paper)
+    for command in others:
         app.command()(command)
     app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")

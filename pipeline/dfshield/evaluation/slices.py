@@ -30,8 +30,8 @@ from dfshield.classifiers import (
 )
 from dfshield.errors import InputError
 from dfshield.evaluation.attacked import Attacked, attacked_images
-from dfshield.results import first_problem
 from dfshield.seeds import torch_generators
+from dfshield.validation import first_problem
 
 NON_FINITE = -1
 """The prediction of an image whose logits are not finite."""

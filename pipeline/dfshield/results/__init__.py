@@ -9,7 +9,7 @@ from dfshield.results.holdout import (
     HOLDOUT_TITLES,
     HoldoutMetrics,
 )
-from dfshield.results.kept_json import first_problem, read_kept
+from dfshield.results.kept_json import read_kept
 
 __all__ = [
     "AGREEMENT_CLEAN",
@@ -25,7 +25,6 @@ __all__ = [
     "EvaluationResult",
     "HoldoutMetrics",
     "Share",
-    "first_problem",
     "has_collapsed",
     "read_kept",
 ]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from dfshield import __version__
 from dfshield.errors import InputError
+from dfshield.validation import first_problem
 
 Kept = TypeVar("Kept", bound=BaseModel)
 
@@ -38,9 +39,3 @@ def read_kept(kind: type[Kept], text: str, *, newest: int, source: str) -> Kept:
         return kind.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{source}: {first_problem(error)}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem of a validation in one line: the key and what is wrong with it."""
-    problem = error.errors()[0]
-    return f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}"

@@ -5,9 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from dfshield.report.csv_table import csv_bytes
 from dfshield.report.drawing import Form, Palette, drawn
 from dfshield.report.grid import drawable_names
-from dfshield.report.sets.table import csv_bytes
 from dfshield.report.sweep.picture import Picture
 
 Measured = Mapping[str, Any]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dfshield.errors import InputError
+from dfshield.report.csv_table import csv_bytes
 from dfshield.report.grid import (
     CELL_SIDE,
     GAP,
@@ -16,7 +17,6 @@ from dfshield.report.grid import (
     font_of,
 )
 from dfshield.report.sets.sheet import Cell, Sheet, Text
-from dfshield.report.sets.table import csv_bytes
 
 LINE = 22
 MOST_CLASSES = 20

@@ -9,9 +9,9 @@ from jaxtyping import Float64, Integer
 from matplotlib.axes import Axes
 
 from dfshield.brief import Brief
+from dfshield.report.csv_table import csv_bytes
 from dfshield.report.drawing import ABOVE, Form, Palette, drawn
 from dfshield.report.grid import drawable_names
-from dfshield.report.sets.table import csv_bytes
 from dfshield.report.sweep.picture import Picture
 
 _HEIGHT = 3.6  # inches

@@ -1,16 +1,28 @@
 """Which settings of a sweep are in the paper's tables, and what the paper reports for them."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dfshield.report.sweep import paper_tables as tables
+from dfshield.paper import paper_table
 from dfshield.report.sweep.axes import EPS, LAMBDA1, LAMBDA2, NUM_BATCHES, TAU, as_number
 from dfshield.report.sweep.settings import settings_of
 from dfshield.report.sweep.trials import SweepData
 
 _DEFAULTS = {LAMBDA1: 1.0, LAMBDA2: 1.0, TAU: 0.5, NUM_BATCHES: 20.0, EPS: 4 / 255}
+_LAMBDAS, _EPS = {LAMBDA1: "lambda1", LAMBDA2: "lambda2"}, {EPS: "eps"}
+_STUDIES: dict[str, dict[str, str]] = {
+    "table-25": _LAMBDAS,
+    "table-26": _LAMBDAS,
+    "table-23": {NUM_BATCHES: "num_batches"},
+    "table-24": {TAU: "tau"},
+    "table-14": _EPS,
+    "table-15": _EPS,
+}
+"""The tables of studies: the keys that each moves, with the fields of its cells."""
+_OURS = "DataFreeShield"  # as the tables that compare methods call it
 _MODELS = {
     "resnet20": r"resnet[-_]?20",
     "resnet56": r"resnet[-_]?56",
@@ -133,27 +145,20 @@ def _find(studies: Iterable[_Study], point: Mapping[str, float] | None) -> Paper
 
 
 def _studies(data_name: str, model: str) -> Iterator[_Study]:
-    """Yield the tables that there are for a data set and a model."""
-    place, svhn = (data_name, model), data_name == "svhn"
-    grid = zip(tables.LAMBDAS, tables.TABLES_25_26[place], strict=True)
-    cells: dict[tuple[float, ...], PaperCell] = {}
-    for row, line in grid:
-        for column, cell in zip(tables.LAMBDAS, _read(line, 25 if svhn else 26), strict=True):
-            cells[_rounded(row), _rounded(column)] = cell
-    yield _Study((LAMBDA1, LAMBDA2), cells)
-    for key, values, table, number in (
-        (NUM_BATCHES, tables.NUM_BATCHES, tables.TABLE_23, 23),
-        (TAU, tables.TAU, tables.TABLE_24, 24),
-        (EPS, tables.EPS, tables.TABLES_14_15, 14 if svhn else 15),
-    ):
-        if place in table:
-            read = zip(values, _read(table[place], number), strict=True)
-            yield _Study((key,), {(_rounded(value),): cell for value, cell in read})
-
-
-def _read(line: str, table: int) -> list[PaperCell]:
-    pairs = re.findall(r"([\d.]+)\(([\d.]+)\)", line)
-    return [PaperCell(table, float(clean) / 100, float(attack) / 100) for attack, clean in pairs]
+    """Yield the tables that have a data set and a model, with the rows of the paper's method."""
+    for table_id, fields in _STUDIES.items():
+        table = paper_table(table_id)
+        found: dict[tuple[float, ...], dict[str, float]] = defaultdict(dict)
+        for cell in table.select(data=data_name, model=model):
+            if cell.keys.get("method", _OURS) == _OURS:
+                point = tuple(_rounded(as_number(cell.keys[f]) or 0.0) for f in fields.values())
+                found[point][cell.metric] = cell.value / 100
+        if found:
+            cells = {
+                point: PaperCell(table.number, accuracy["clean"], accuracy["autoattack"])
+                for point, accuracy in found.items()
+            }
+            yield _Study(tuple(fields), cells)
 
 
 def _rounded(value: float) -> float:

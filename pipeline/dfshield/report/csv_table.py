@@ -1,4 +1,4 @@
-"""Numbers behind a picture, as CSV."""
+"""Rows as CSV."""
 
 import csv
 from collections.abc import Iterable, Mapping
