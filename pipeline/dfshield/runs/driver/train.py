@@ -3,19 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dfshield.classifiers import Classifier
-from dfshield.config import Config, TrainingConfig
+from dfshield.config import Config
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.teacher import FILES as CLASSIFIER_FILES
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint, whole
+from dfshield.runs.driver.training_plan import planned_training
 from dfshield.runs.driver.training_source import images_identity, training_source
-from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import (
-    multiply_adds,
-    planned_engine,
-    resumed_engine,
-)
 from dfshield.runs.identity import identity_of, keys_of
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.reference_images import located_reference
@@ -66,20 +60,9 @@ def make_student(context: RunContext, seed: int) -> None:
     teacher = load_teacher(context)
     context.config.training.check_augmentations(teacher.input_shape)
     source = training_source(context, teacher, seed)
-    num_images = source.num_images
     folder = context.layout.student(seed)
     record = claim(folder, _identity(context.config, teacher.fingerprint(), source.identity, seed))
-    begun = record.get("engine") if training_checkpoint(folder).exists() else None
-    engine = training_engine(
-        context.config.training,
-        teacher,
-        context.executor.engine(),
-        num_images=num_images,
-        bound=begun,
-    )
-    if begun is not None:
-        engine = resumed_engine(engine, begun, where=folder, replan=context.replan)
-    record = {**record, "engine": engine.to_json()}
+    engine, record = planned_training(context, teacher, source, seed, record)
     folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
     job = StudentJob(
@@ -88,7 +71,7 @@ def make_student(context: RunContext, seed: int) -> None:
         teacher=context.layout.teacher.uri,
         data=source.data,
         refs=context.refs.get(seed, {}),
-        num_images=num_images,
+        num_images=source.num_images,
         student=folder.uri,
         engine=engine,
     )
@@ -98,22 +81,6 @@ def make_student(context: RunContext, seed: int) -> None:
     finish(folder, record, *FILES, fingerprint=student.fingerprint(), **told)
     training_checkpoint(folder).delete()
     context.log.emit("training_done", seed=seed)
-
-
-def training_engine(
-    training: TrainingConfig,
-    teacher: Classifier,
-    here: Engine,
-    *,
-    num_images: int,
-    bound: dict[str, Any] | None = None,
-) -> Engine:
-    """Return the engine that a student is trained with here, or was begun with."""
-    # An attack step goes forward and back to the image; the mini-batch itself twice forward and
-    # back to the weights, which costs another forward pass each.
-    passes = 2.0 * training.inner.num_steps + 1 + 2 * 3
-    work = passes * num_images * training.epochs * multiply_adds(teacher)
-    return planned_engine(here, training.engine, work=work, bound=bound)
 
 
 def trained_student(context: RunContext, seed: int) -> Folder:

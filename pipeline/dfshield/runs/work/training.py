@@ -7,26 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dfshield.classifiers import Classifier, load_state
+from dfshield.classifiers import load_state
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.results import COLLAPSE_SHARE
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
-from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.names import CHECKPOINT, HISTORY
-from dfshield.runs.work.reference_parts import ReferenceReader
 from dfshield.runs.work.student_trainer import make_trainer
-from dfshield.runs.work.training_images import training_images
+from dfshield.runs.work.training_images import training_images, training_reader
 from dfshield.seeds import RngStream, generator
-from dfshield.storage import (
-    Checkpoint,
-    Folder,
-    SurrogateDataset,
-    SurrogateReader,
-    SurrogateTables,
-)
+from dfshield.storage import Checkpoint, Folder
 from dfshield.training import (
     HoldoutMetrics,
     InnerMaximization,
@@ -107,7 +99,9 @@ class _StudentRun:
         self.worker = worker
         self.folder = Folder.at(job.student)
         teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
-        dataset = self._dataset(teacher)
+        dataset = training_reader(
+            job.config, teacher, seed=job.seed, data=job.data, refs=job.refs, get=worker.get
+        )
         data = training_images(dataset, "data", num_images=job.num_images, worker=worker)
         self.holdout = training_images(dataset, "holdout", worker=worker)
         self.student = copy.deepcopy(teacher).requires_grad_(True)
@@ -134,16 +128,6 @@ class _StudentRun:
         self.pause = 0.0
         self.hurried = False
         self._resume()
-
-    def _dataset(self, teacher: Classifier) -> SurrogateReader:
-        job, reference = self.job, self.job.config.training.images
-        if job.data is None:
-            assert reference is not None
-            return ReferenceReader(reference_set(reference, teacher), teacher, seed=job.seed)
-        dataset = SurrogateDataset.open(job.data)
-        if not job.refs:
-            return dataset
-        return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
 
     def _resume(self) -> None:
         checkpoint = training_checkpoint(self.folder)
