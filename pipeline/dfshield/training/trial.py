@@ -1,8 +1,9 @@
 """The adversarial training as the engine trial computes it: plainly, in float64, and faster."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -75,20 +76,17 @@ class _Training:
     def answer(self, state: object) -> Answer:
         """Return the gradient with respect to the weights, the loss and its terms, and the rest."""
         done, trainer, batch = self._stand_at(state), self._trainer, self._batch
-        images = trainer.passes.pixels(batch.images)
-        of_images = {"teacher_logits": batch.teacher_logits, "labels": batch.labels}
-        draw = generator(trainer.seed, RngStream.TRAINING, done)
-        with torch_generators(0, self._device):
-            crafted = trainer.inner(trainer.attacked, images, generator=draw, **of_images)
+        crafted = attacked(trainer, batch, done)
         self._keep(done, crafted)
-        attacked = trainer.inner.mean_loss(trainer.student, images, crafted, **of_images)
-        with modes_kept(trainer.student), gradients(), torch_generators(0, self._device):
-            trainer.student.train()
-            adversarial = trainer.passes.pixels(batch.adversarial[done])
-            logits = [trainer.passes.train_pass(x) for x in (images, adversarial)]
-            statistics = trainer.passes.take().statistics
-            found = _gradient_and_terms(trainer.objective, trainer.student, logits, batch)
-        return Answer(*found, statistics, attacked)
+        found = at_images(trainer, batch, batch.adversarial[done])
+        strength = trainer.inner.mean_loss(
+            trainer.student,
+            trainer.passes.pixels(batch.images),
+            crafted,
+            teacher_logits=batch.teacher_logits,
+            labels=batch.labels,
+        )
+        return replace(found, attacked=strength)
 
     def run(self, state: object, steps: int) -> Outcome:
         """Do some updates; the total is the loss of the last."""
@@ -147,6 +145,53 @@ class _ExactTraining:
         with gradients(), torch_generators(0, images.device):
             logits = [float32_logits(student, x) for x in (images, adversarial)]
             return Answer(*_gradient_and_terms(trainer.objective, student, logits, batch))
+
+
+def attacked(trainer: AdversarialTrainer, batch: TrialImages, draw: int) -> Tensor:
+    """Return the adversarial images of a mini-batch that a trainer crafts where it stands.
+
+    Args:
+        trainer: which is left as it is.
+        batch: the images.
+        draw: which of the starts is drawn.
+    """
+    with torch_generators(0, trainer.passes.device):
+        return trainer.inner(
+            trainer.attacked,
+            trainer.passes.pixels(batch.images),
+            generator=generator(trainer.seed, RngStream.TRAINING, draw),
+            teacher_logits=batch.teacher_logits,
+            labels=batch.labels,
+        )
+
+
+def at_images(trainer: AdversarialTrainer, batch: TrialImages, adversarial: Tensor) -> Answer:
+    """Return gradient, loss, its terms and BatchNorm's statistics where a trainer stands.
+
+    Args:
+        trainer: which is left as it is.
+        batch: the images.
+        adversarial: those of it.
+    """
+    student, passes = trainer.student, trainer.passes
+    draws = torch_generators(0, passes.device)
+    with modes_kept(student), _buffers_kept(student), gradients(), draws:
+        student.train()
+        logits = [passes.train_pass(passes.pixels(x)) for x in (batch.images, adversarial)]
+        statistics = passes.take().statistics
+        return Answer(*_gradient_and_terms(trainer.objective, student, logits, batch), statistics)
+
+
+@contextmanager
+def _buffers_kept(student: nn.Module) -> Iterator[None]:
+    """Let buffers of whatever layer be as before after the block."""
+    before = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in student.named_buffers():
+                buffer.copy_(before[name])
 
 
 def _gradient_and_terms(

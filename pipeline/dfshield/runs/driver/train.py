@@ -74,6 +74,7 @@ def make_student(context: RunContext, seed: int) -> None:
         num_images=source.num_images,
         student=folder.uri,
         engine=engine,
+        replan=context.replan,
     )
     context.executor.run_group(job, engine=engine, monitor=context.monitor)
     student = load_classifier(folder)

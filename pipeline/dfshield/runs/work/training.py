@@ -16,6 +16,7 @@ from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
 from dfshield.runs.names import CHECKPOINT, HISTORY
 from dfshield.runs.work.student_trainer import make_trainer
+from dfshield.runs.work.training_canary import TrainingCanary, agreed_canary
 from dfshield.runs.work.training_images import training_images, training_reader
 from dfshield.seeds import RngStream, generator
 from dfshield.storage import Checkpoint, Folder
@@ -54,6 +55,7 @@ class StudentJob:
         num_images: how many of its images are trained on.
         student: the folder that is written to.
         engine: how it is computed.
+        replan: whether the numbers that it was begun with do not count.
     """
 
     config: Config
@@ -64,6 +66,7 @@ class StudentJob:
     num_images: int
     student: str
     engine: Engine
+    replan: bool = False
 
     @property
     def max_workers(self) -> int:
@@ -127,18 +130,23 @@ class _StudentRun:
         self.saved = time.monotonic()
         self.pause = 0.0
         self.hurried = False
-        self._resume()
+        canary = TrainingCanary.of(self.trainer, data, size=job.config.training.batch_size)
+        kept = self._resume()
+        self.canary = agreed_canary(canary, None if job.replan else kept, worker)
 
-    def _resume(self) -> None:
+    def _resume(self) -> str | None:
+        """Take over the checkpoint, if there is one; return the canary that it keeps."""
         checkpoint = training_checkpoint(self.folder)
         state = checkpoint.load()
         if state is None:
-            return
+            return None
         try:
             self.trainer.load_state_dict(state["trainer"])
         except InputError as error:
             raise checkpoint.refused(str(error)) from None
         self.history, self.best = state["history"], state["best"]
+        canary: str | None = state.get("canary")  # that of older versions has none
+        return canary
 
     def checkpoint(self) -> None:
         """Write what the training needs to go on from here."""
@@ -148,6 +156,7 @@ class _StudentRun:
             "trainer": self.trainer.state_dict(),
             "history": self.history,
             "best": self.best,
+            "canary": self.canary,
         }
         start = time.monotonic()
         training_checkpoint(self.folder).save(state)
