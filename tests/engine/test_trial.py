@@ -1,6 +1,7 @@
 """The engine trial, by injected ways of computing: right, wrong, unsteady, greedy and slow ones."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ class Descent:
 
     def answer(self, state):
         gradient = self.gradient(self.start(state))
-        return Answer(gradient, gradient.square().sum()[None] / 2, gradient[:5] + 3)
+        return Answer(gradient, gradient.square().sum()[None] / 2, gradient[:5] + 3, attacked=1.0)
 
     def start(self, state):
         x = torch.zeros(50) if state is None else state
@@ -47,7 +48,7 @@ class Descent:
             x -= 0.05 * self.gradient(x)
             self.clock.now += self.seconds
         total = float((x - TARGET).square().sum() / 2)
-        return Outcome(x, (x,), total, agreement=0.5, attacked=1.0)
+        return Outcome(x, (x,), total, agreement=0.5)
 
     def peak_bytes(self):
         return self.held
@@ -95,25 +96,24 @@ class Forgetful(Fast):
     def run(self, state, steps):
         done = super().run(state, steps)
         x = done.tensors[0] + 1e-7 * steps**2
-        return Outcome(x, (x,), done.total, 0.5, 1.0)
+        return Outcome(x, (x,), done.total, 0.5)
 
 
 class Undecided(Fast):
     def run(self, state, steps):
         done = super().run(state, steps)
-        return Outcome(done.state, done.tensors, done.total, agreement=0.53, attacked=1.0)
+        return Outcome(done.state, done.tensors, done.total, agreement=0.53)
 
 
 class Weak(Fast):
-    def run(self, state, steps):
-        done = super().run(state, steps)
-        return Outcome(done.state, done.tensors, done.total, agreement=0.5, attacked=0.98)
+    def answer(self, state):
+        return replace(super().answer(state), attacked=0.98)
 
 
 class OtherStatistics(Fast):
     def answer(self, state):
         found = super().answer(state)
-        return Answer(found.gradient, found.terms, found.statistics * 1.02)
+        return replace(found, statistics=found.statistics * 1.02)
 
 
 class OutOfMemory(Fast):

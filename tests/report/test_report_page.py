@@ -161,6 +161,8 @@ def test_the_page_shows_the_verdict_of_an_engine_trial(make_data, make_outcome, 
     assert "compiled float32: failed; 1 min 1 s to begin; out of <memory>" in text
     assert "compiled bfloat16: chosen; 12 ms, 5.00 times as fast; 1 min 15 s to begin" in text
     assert "Engine trial" not in read_page(render_page(make_data(outcome))).text
+    trained = read_page(render_page(make_data(replace(outcome, engine_trial=trial)))).text
+    assert "compiled bfloat16: chosen" in trained[trained.index("Training") :]
 
 
 def test_without_evaluations_the_page_tells_what_synthetic_images_tell(

@@ -4,9 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from frozen_digits import check_digits, surrogate, trained_teacher
+from frozen_digits import check_digits, trained_teacher
+from frozen_digits import surrogate as surrogate_digits
 from test_accelerated import assert_same, check_average, of_objective, trained
 from test_odd_batchnorms import check_fast_passes
+from test_trial_ways import batch, make, surrogate
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -14,10 +16,12 @@ from conftest import images, make_student
 from dfshield.attacks import PGD
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.trial import Rung, run_trial
 from dfshield.training import OBJECTIVES
 from dfshield.training.accelerated import AcceleratedStudent
+from dfshield.training.trial import training_ways
 
-__all__ = ["images", "make_student"]
+__all__ = ["batch", "images", "make", "make_student", "surrogate"]
 
 ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked")
 
@@ -118,4 +122,14 @@ def test_compiled_bfloat16_passes_are_ordinary_ones():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     teacher = trained_teacher()
-    check_digits(teacher, surrogate(teacher), Acceleration(precision, compiled=True))
+    check_digits(teacher, surrogate_digits(teacher), Acceleration(precision, compiled=True))
+
+
+def test_the_trial_of_the_compiled_training_finds_no_wrong_number(make, batch):
+    ways = training_ways(make, batch)
+    rungs = [Rung.of(Acceleration(compiled=True), ways.faster)]
+    (report,) = run_trial(ways, rungs, iterations=1e9, most_steps=4, long=0.0).rungs
+    assert report.seconds_to_begin > 0
+    # How fast it is depends on the machine; that it is right does not.
+    assert report.seconds > 0
+    assert report.reason == "" or "times as fast" in report.reason

@@ -17,7 +17,7 @@ _STYLES = {"chosen": "bold green", "passed": "green", "failed": "red"}
 
 
 def trial_command(config: str | None, overrides: list[str], *, as_json: bool) -> None:
-    """Hold the engine trial of a run on this machine, and print what it finds.
+    """Hold the engine trials of a run on this machine, and print what they find.
 
     Raises:
         InputError: if no run is named, or it has no teacher yet.
@@ -26,13 +26,15 @@ def trial_command(config: str | None, overrides: list[str], *, as_json: bool) ->
 
     if config is None:
         raise InputError("--trial: name the YAML file of a run")
-    trial = try_engines(load_settings(config, overrides), say=say_aside)
+    trials = try_engines(load_settings(config, overrides), say=say_aside)
     if as_json:
-        print_json(trial and trial.to_json())
-    elif trial is None:
-        typer.echo("synthesize: its images are made in one way only; there is nothing to try")
-    else:
-        print_trial("synthesize", trial.to_json())
+        print_json({stage: trial and trial.to_json() for stage, trial in trials.items()})
+        return
+    for stage, trial in trials.items():
+        if trial is None:
+            typer.echo(f"{stage}: there is nothing to try")
+        else:
+            print_trial(stage, trial.to_json())
 
 
 def say_aside(line: str) -> None:

@@ -198,7 +198,7 @@ def doctor(
         bool,
         typer.Option(
             "--trial",
-            help="Only hold the engine trial of the run's synthesis on this machine: minutes.",
+            help="Only hold the engine trials of the run on this machine: minutes.",
         ),
     ] = False,
     trust_python: TrustPython = False,

@@ -22,6 +22,8 @@ SAVES = 3.0
 MEMORY_SHARE = 0.8
 """Of a worker's share of the memory, the most that a rung may hold."""
 MOST_STEPS, LEAST_STEPS, STEPS_SHARE = 100, 4, 0.01
+FEWEST = 100
+"""Iterations of the work below which a trial, which takes some thirty, would be a large part."""
 TURNS = 3
 
 Verdict = Literal["chosen", "passed", "failed"]
@@ -132,6 +134,7 @@ def run_trial(
     rungs: Sequence[Rung],
     *,
     iterations: float,
+    most_steps: int = MOST_STEPS,
     memory: int | None = None,
     long: float = LONG,
     say: Callable[[str], object] = lambda _: None,
@@ -148,8 +151,10 @@ def run_trial(
         ways: the work; ``faster`` is not asked.
         rungs: faster ways, each of which is begun and let go before the next.
         iterations: of the work, for one worker.
+        most_steps: plain iterations, a hundredth of the work if that is less, after which the ways
+            are compared; and once more as many.
         memory: bytes that a worker may hold; None where nobody knows.
-        long: seconds of plain work from which rungs are tried.
+        long: seconds of plain work from which rungs are tried; at 0 they are tried in any case.
         say: called with a line before a rung is tried.
         clock: seconds, rising.
 
@@ -161,9 +166,10 @@ def run_trial(
     first = plain.run(None, 1)
     seconds = min(_seconds(plain, first.state, 1, clock) for _ in range(2))
     trial = Trial({}, iterations, seconds)
-    if seconds * iterations < long or not rungs:
+    too_short = seconds * iterations < long or iterations < FEWEST
+    if (long and too_short) or not rungs:
         return trial
-    steps = max(LEAST_STEPS, min(MOST_STEPS, int(STEPS_SHARE * iterations)))
+    steps = max(LEAST_STEPS, min(most_steps, int(STEPS_SHARE * iterations)))
     try:
         expected = _expected(ways, steps)
     except torch.AcceleratorError:

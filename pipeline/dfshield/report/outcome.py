@@ -6,6 +6,7 @@ from typing import Any
 
 from dfshield.report.scores import EvaluationView
 from dfshield.report.views import (
+    EngineTrial,
     Epoch,
     Reference,
     ReferenceView,
@@ -29,6 +30,8 @@ class SeedOutcome:
         synthesis: how its surrogate images were made; None for a reference.
         reference: the real images that a reference was trained on in their place; None for a
             student that is data-free.
+        engine_trial: the fields of `EngineTrial`, of the trial by which it was chosen how the
+            training is computed; None without one.
     """
 
     seed: int
@@ -37,6 +40,7 @@ class SeedOutcome:
     kept_epoch: int | None
     synthesis: SynthesisView | None
     reference: ReferenceView | None = None
+    engine_trial: Mapping[str, Any] | None = None
 
     @property
     def data_free(self) -> bool:
@@ -65,11 +69,13 @@ class Training:
         updates: its optimizer steps.
         epochs: its epochs on the synthetic hold-out; empty without one.
         kept: the epoch that the student is of; None without a hold-out.
+        engine_trial: that of the training; None without one.
     """
 
     updates: tuple[Update, ...]
     epochs: tuple[Epoch, ...]
     kept: Epoch | None
+    engine_trial: EngineTrial | None
 
     @property
     def rates(self) -> list[float]:
@@ -90,4 +96,6 @@ def training_of(outcome: SeedOutcome) -> Training:
     """
     updates, epochs = split_history(outcome.history)
     kept = next((epoch for epoch in epochs if epoch.epoch == outcome.kept_epoch), None)
-    return Training(tuple(updates), tuple(epochs), kept)
+    tried = outcome.engine_trial
+    trial = None if tried is None else checked(EngineTrial, tried, f"trial of seed {outcome.seed}")
+    return Training(tuple(updates), tuple(epochs), kept, trial)

@@ -1,6 +1,5 @@
 """What a stage would do on this machine, and how long it would take: measured, nothing written."""
 
-import copy
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,21 +13,16 @@ import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
-from dfshield.engine.trial import LONG, Trial
-from dfshield.runs.driver.engine_trial import TriedEngine
-from dfshield.runs.driver.synthesis_plan import synthesis_engine, tried_synthesis_engine
-from dfshield.runs.driver.train import training_engine
+from dfshield.runs.engines_here import (
+    engine_of_images,
+    engine_of_student,
+    images_to_train_on,
+    teacher_at_hand,
+)
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
-from dfshield.runs.inputs.classifier_folder import load_classifier
-from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.inputs.teacher_source import imported_teacher
-from dfshield.runs.layout import RunLayout
-from dfshield.runs.records import nothing_yet, read_record
-from dfshield.runs.work.engine_trial import synthesis_trial
-from dfshield.runs.work.student_trainer import make_trainer
-from dfshield.storage import MANIFEST, SurrogateTensors, read_manifest
+from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
@@ -77,47 +71,18 @@ def plan_stage(
     Raises:
         InputError: if there is no teacher to measure with.
     """
-    teacher = _teacher(config)
+    teacher = teacher_at_hand(config)
     here = InProcessExecutor().engine()
     if stage == "synthesize":
         return _synthesis(config, teacher, here, say)
-    return _training(config, teacher, here)
-
-
-def try_engines(config: Config, *, say: Callable[[str], object] = lambda _: None) -> Trial | None:
-    """Hold the engine trial of a run's synthesis on this machine, however short the work is.
-
-    Args:
-        config: of the run.
-        say: called with a line before a way is tried.
-
-    Returns:
-        What was found; None if the synthesizer can be computed in one way only.
-
-    Raises:
-        InputError: if there is no teacher to measure with.
-    """
-    engine = InProcessExecutor().engine()
-    engine.bind()
-    teacher = _teacher(config).to(torch.device(engine.device))
-    return synthesis_trial(teacher, config.synthesis, seed=config.all_seeds[0], long=0.0, say=say)
-
-
-def _teacher(config: Config) -> Classifier:
-    folder = RunLayout.of(config).teacher
-    record = read_record(folder)
-    if record is not None and record["done"]:
-        return load_classifier(folder)
-    if config.teacher.train is not None:
-        raise nothing_yet(folder, "teacher")
-    return imported_teacher(config)
+    return _training(config, teacher, here, say)
 
 
 def _synthesis(
     config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
 ) -> StagePlan:
     options, seed = config.synthesis, config.all_seeds[0]
-    tried = _synthesis_engine(config, teacher, here, say)
+    tried = engine_of_images(config, teacher, here, say)
     engine = tried.engine
     engine.bind()
     teacher = teacher.to(torch.device(engine.device))
@@ -141,25 +106,6 @@ def _synthesis(
         seconds=to_begin + per_image * sum(sizes),
         engine_trial=tried.trial,
     )
-
-
-def _synthesis_engine(
-    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
-) -> TriedEngine:
-    """Return the engine of images that have begun, else by a trial if one is due."""
-    seed = config.all_seeds[0]
-    folder = RunLayout.of(config).synthetic(seed)
-    if folder.exists(MANIFEST):
-        begun = read_manifest(folder)
-        engine = synthesis_engine(config.synthesis, teacher, here, bound=begun.engine)
-        return TriedEngine(engine, begun.engine_trial)
-
-    def try_ways(plain: Engine) -> Trial | None:
-        plain.bind()
-        moved = teacher.to(torch.device(plain.device))
-        return synthesis_trial(moved, config.synthesis, seed=seed, long=LONG, say=say)
-
-    return tried_synthesis_engine(config.synthesis, teacher, here, try_ways=try_ways, say=say)
 
 
 class _MeasuredError(Exception):
@@ -220,38 +166,21 @@ def _wait_for(engine: Engine) -> None:
         torch.cuda.synchronize()
 
 
-def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
-    training = config.training
-    num_images = config.synthesis.num_images
-    if training.images is not None:
-        num_images = len(reference_set(training.images, teacher))
-    engine = training_engine(training, teacher, here, num_images=num_images)
+def _training(
+    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
+) -> StagePlan:
+    training, seed = config.training, config.all_seeds[0]
+    num_images = images_to_train_on(config, teacher)
+    tried = engine_of_student(config, teacher, here, say)
+    engine = tried.engine
     engine.bind()
     begun = time.perf_counter()
-    size = training.batch_size * engine.batches_per_pass
-    images = torch.rand(size, *teacher.input_shape, generator=torch.Generator().manual_seed(0))
-    device = torch.device(engine.device)
-    teacher, images = teacher.to(device), images.to(device)
-    with torch.no_grad():
-        logits = teacher(images)
-    one_pass = training.gradrefine.model_copy(update={"num_batches": engine.batches_per_pass})
-    endless = training.model_copy(update={"gradrefine": one_pass, "epochs": 1000})
-    trainer = make_trainer(
-        config.model_copy(update={"training": endless}),
-        copy.deepcopy(teacher).requires_grad_(True),
-        teacher,
-        SurrogateTensors(images, logits.argmax(dim=1), logits),
-        seed=config.all_seeds[0],
-        engine=engine,
-    )
+    teacher = teacher.to(torch.device(engine.device))
+    images = random_images(teacher, training.batch_size * engine.batches_per_pass)
+    trainer = MeasurableTraining.of(config, teacher, images, seed=seed).trainer(engine)
     trainer.step()
     first = time.perf_counter()
-    taken = []
-    for _ in range(2):
-        start = time.perf_counter()
-        trainer.step()
-        taken.append(time.perf_counter() - start)
-    batch = min(taken) / engine.batches_per_pass
+    batch = min(_seconds(trainer.step, engine) for _ in range(2)) / engine.batches_per_pass
     batches = -(-num_images // training.batch_size)
     group = min(training.gradrefine.num_batches, batches)
     return StagePlan(
@@ -262,4 +191,5 @@ def _training(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
         seconds_to_begin=first - begun - batch,
         seconds_per_unit=batch * group,
         seconds=first - begun - batch + batch * batches * training.epochs,
+        engine_trial=tried.trial,
     )

@@ -1,5 +1,6 @@
 """What other packages use of `dfshield.runs`."""
 
+from dfshield.runs.engines_here import try_engines
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.interrupt import (
@@ -24,7 +25,7 @@ from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.export.export import ExportReport, export_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run
-from dfshield.runs.planning import StagePlan, plan_stage, try_engines
+from dfshield.runs.planning import StagePlan, plan_stage
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
 from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver

@@ -164,6 +164,27 @@ class InnerMaximization:
             )
         return list(torch.split(adversarial, sizes))
 
+    def mean_loss(
+        self,
+        student: nn.Module,
+        images: Float[Tensor, "n c h w"],
+        adversarial: Float[Tensor, "n c h w"],
+        *,
+        teacher_logits: Float[Tensor, "n k"] | None = None,
+        labels: Int[Tensor, " n"] | None = None,
+    ) -> float:
+        """Return the mean of the loss that is maximised, at images that were found by whatever way.
+
+        The arguments are those of `__call__`, and the adversarial images.
+
+        Raises:
+            InputError: if what the loss needs is missing.
+        """
+        student = in_float32(student)
+        with frozen(student), torch.no_grad():
+            loss = self._loss(student, images, teacher_logits, labels)
+            return float(loss(student(adversarial)).mean())
+
     def start_noise(
         self, generator: np.random.Generator, shape: torch.Size
     ) -> Float[Tensor, "..."]:
@@ -200,17 +221,7 @@ class InnerMaximization:
         labels: Int[Tensor, " n"] | None,
     ) -> Objective:
         """Return the loss that is ascended: the mean over the images, one share for each."""
-        loss: Callable[[Tensor], Tensor]
-        if self.loss == "ce":
-            loss = _CrossEntropy(_given(labels, "labels", self.loss))
-        else:
-            with torch.no_grad():
-                target = (
-                    student(images)
-                    if self.loss == "kl"
-                    else _given(teacher_logits, "teacher_logits", self.loss)
-                )
-            loss = partial(kl_divergence, target, reduction="none")
+        loss = self._loss(student, images, teacher_logits, labels)
 
         def objective(x_adv: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
             logits = student(x_adv)
@@ -222,6 +233,24 @@ class InnerMaximization:
             return loss(logits) / len(images), logits
 
         return objective
+
+    def _loss(
+        self,
+        student: nn.Module,
+        images: Float[Tensor, "n c h w"],
+        teacher_logits: Float[Tensor, "n k"] | None,
+        labels: Int[Tensor, " n"] | None,
+    ) -> Callable[[Tensor], Tensor]:
+        """Return what gives the loss of every image from its logits."""
+        if self.loss == "ce":
+            return _CrossEntropy(_given(labels, "labels", self.loss))
+        with torch.no_grad():
+            target = (
+                student(images)
+                if self.loss == "kl"
+                else _given(teacher_logits, "teacher_logits", self.loss)
+            )
+        return partial(kl_divergence, target, reduction="none")
 
 
 class _CrossEntropy:

@@ -76,6 +76,7 @@ class AdversarialTrainer:
             same weights, their images do not touch one another.
 
     Attributes:
+        passes: those of the student, as the training computes them.
         attacked: the student as attacks in training see it.
 
     Raises:
@@ -122,7 +123,7 @@ class AdversarialTrainer:
         self.epochs, self.seed = at_least(1, epochs, "epochs"), whole_seed(seed)
         self.group: WorkerGroup = group or SingleWorker()
         self._refine = GradRefine(optimizer, tau=tau, group=self.group)
-        self._passes = StudentPasses(
+        self.passes = StudentPasses(
             student,
             image_shape=tuple(images.shape[1:]),
             full_size=batch_size,
@@ -139,7 +140,7 @@ class AdversarialTrainer:
             seed=self.seed,
             draw=inner.start_noise,
             group=self.group,
-            device=self._passes.device,
+            device=self.passes.device,
         )
         self._prepare(augmentations, teacher, weight_perturbation)
         self._follow(schedule, average)
@@ -151,7 +152,7 @@ class AdversarialTrainer:
         radius: float | None,
     ) -> None:
         """Set up what computes the gradients of an update."""
-        self.attacked = self._passes.attacked
+        self.attacked = self.passes.attacked
         augmenter, perturbation = None, None
         if augmentations:
             shape = tuple(self._batches.stored(0).shape[1:])
@@ -160,7 +161,7 @@ class AdversarialTrainer:
             weights = [w for group in self.optimizer.param_groups for w in group["params"]]
             perturbation = WeightPerturbation(weights, radius, group=self.group)
         self._gradients = GroupGradients(
-            self._passes,
+            self.passes,
             self._batches,
             self._refine,
             objective=self.objective,
@@ -179,7 +180,7 @@ class AdversarialTrainer:
         self._average = StudentAverage(
             average or AVERAGES.make("none"),
             self.student,
-            passes=self._passes,
+            passes=self.passes,
             batches=self._batches,
             epochs=self.epochs,
             seed=self.seed,
@@ -236,7 +237,7 @@ class AdversarialTrainer:
         rate = self._refine.step()
         mini_batches = self._gather(own)
         for mini_batch in mini_batches:
-            self._passes.apply(mini_batch.records)
+            self.passes.apply(mini_batch.records)
         self._average.update(self.updates_done)
         epoch, update = self.epoch, self.update
         self._advance()

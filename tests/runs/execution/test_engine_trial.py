@@ -9,13 +9,16 @@ from tiny_run import call, contents, parts, run_of, succeed
 import dfshield.runs.driver.engine_trial as driver
 import dfshield.runs.work.engine_trial as work
 from dfshield.config import EngineConfig, load_config
+from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.trial import RungReport, Trial
 from dfshield.errors import DfshieldError
 from dfshield.runs import Engine, InProcessExecutor, Run
 from dfshield.runs.driver.engine_trial import tried_engine
 from dfshield.runs.execution.engine_choice import COMPILING_PAYS
+from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.watching.events import SilentObserver
-from dfshield.runs.work.engine_trial import SynthesisTrialJob, accelerations
+from dfshield.runs.work.engine_trial import SynthesisTrialJob, TrainingTrialJob, accelerations
+from dfshield.training import SingleWorker
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 ROUNDED = {"precision": "bfloat16", "compiled": False}
@@ -91,6 +94,12 @@ def test_who_asks_for_float32_gets_no_other_precision_tried():
 
 
 @pytest.fixture
+def nothing_compiled(monkeypatch):
+    """The one way that is tried computes what the plain one does."""
+    monkeypatch.setattr(work, "accelerations", lambda *_: [Acceleration()])
+
+
+@pytest.fixture
 def every_work_is_long(monkeypatch):
     monkeypatch.setattr(driver, "COMPILING_PAYS", 0.0)
     monkeypatch.setattr(work, "LONG", 0.0)
@@ -105,15 +114,54 @@ class Told(SilentObserver):
 
 
 class Verdicts(InProcessExecutor):
-    """Works here, but for the trial, whose verdict is given."""
+    """Works here, but for trials, whose verdicts are given."""
 
     def __init__(self, *verdicts):
         self.verdicts = list(verdicts)
 
     def run(self, job, *, engine, monitor):
-        if isinstance(job, SynthesisTrialJob):
+        if isinstance(job, SynthesisTrialJob | TrainingTrialJob):
             return self.verdicts.pop()
         return super().run(job, engine=engine, monitor=monitor)
+
+
+class Killed(Verdicts):
+    """Is killed as a training begins."""
+
+    def run_group(self, job, *, engine, monitor):
+        raise KeyboardInterrupt
+
+
+class Stopped(Verdicts):
+    """Is asked to stop as a training begins: it writes a checkpoint."""
+
+    def run_group(self, job, *, engine, monitor):
+        engine.bind()
+        job.run(
+            GroupWorker(
+                device=torch.device("cpu"),
+                monitor=monitor,
+                group=SingleWorker(),
+                get=self.get,
+                report=lambda _: None,
+                stop_requested=lambda: True,
+            )
+        )
+        raise KeyboardInterrupt
+
+
+def student_record(config):
+    return json.loads((run_of(config) / "student" / "stage.json").read_text())
+
+
+def is_told(config):
+    """That ``train --plan`` tells the verdict of a training that has begun."""
+    plan = json.loads(succeed("train", config, "--plan", "--json").out)
+    return (plan["engine"]["precision"], plan["engine_trial"]) == ("bfloat16", as_json(FASTER))
+
+
+def as_json(trial):
+    return json.loads(json.dumps(trial.to_json()))
 
 
 def test_a_run_goes_on_under_the_verdict_without_another_trial(tiny, every_work_is_long):
@@ -158,15 +206,98 @@ def test_a_real_trial_of_short_work_falls_back_to_the_bytes_of_the_plain_way(
         assert parts(run_of(config))[name].read_bytes() == file.read_bytes()
 
 
-def test_doctor_holds_the_trial_alone_and_writes_nothing(tiny):
-    config = tiny(keep=("teacher",))
+@pytest.mark.parametrize("ended", [Killed, Stopped])
+def test_a_training_goes_on_under_its_verdict_without_another_trial(
+    tiny, every_work_is_long, ended
+):
+    config = tiny(keep=("teacher", "synthetic"))
+    settings = load_config(str(config), ())
+    with pytest.raises(KeyboardInterrupt):
+        Run(settings, executor=ended(FASTER)).run(["train"])
+    assert student_record(config)["engine"]["precision"] == "bfloat16"
+    assert is_told(config)
+    Run(settings, executor=Verdicts()).run(["train"])  # has no verdict to give
+    record = student_record(config)
+    assert record["done"]
+    assert record["engine_trial"] == as_json(FASTER)
+    assert is_told(config)
+    other = tiny(name="other", keep=("teacher", "synthetic"))
+    Run(load_config(str(other), ()), executor=Verdicts(FASTER)).run(["train"])
+    weights = [run_of(c) / "student" / "model.safetensors" for c in (config, other)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    succeed("report", config)
+    page = (run_of(config) / "report" / "index.html").read_text()
+    assert "bfloat16: chosen; 100 ms, 4.00 times as fast" in page
+
+
+def test_a_training_that_is_to_be_in_float32_does_not_take_another_verdict(
+    tiny, every_work_is_long
+):
+    config = tiny(keep=("teacher", "synthetic"))
+    stopped = Run(load_config(str(config), ()), executor=Killed(FASTER))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(["train"])
+    asked = load_config(str(config), ("training.engine.precision=float32",))
+    Run(asked, executor=Verdicts(WRONG)).run(["train"])
+    assert student_record(config)["engine"]["precision"] == "float32"
+    assert student_record(config)["engine_trial"] == as_json(WRONG)
+
+
+def test_all_seeds_of_a_run_have_one_verdict(tiny, every_work_is_long):
+    config = tiny(keep=("teacher",), seeds=[0, 4])
+    executor = Verdicts(WRONG, FASTER)  # of the training, and before it of the synthesis
+    Run(load_config(str(config), ()), executor=executor).run(["synthesize", "train"])
+    for seed in (0, 4):
+        of_seed = run_of(config) / f"seed-{seed}"
+        manifest = json.loads((of_seed / "synthetic" / "manifest.json").read_text())
+        record = json.loads((of_seed / "student" / "stage.json").read_text())
+        assert manifest["engine"]["precision"] == "bfloat16"
+        assert manifest["engine_trial"] == as_json(FASTER)
+        assert record["engine"]["precision"] == "float32"
+        assert record["engine_trial"] == as_json(WRONG)
+
+
+def test_a_real_trial_of_a_training_compares_it_with_itself(
+    tiny, every_work_is_long, nothing_compiled
+):
+    config, told = tiny(keep=("teacher", "synthetic")), Told()
+    Run(load_config(str(config), ()), observer=told).run(["train"])
+    record = student_record(config)
+    trial = record["engine_trial"]
+    assert trial["iterations"] == 2 * 80 / 40
+    (rung,) = trial["rungs"]
+    assert "as fast" in rung["reason"] or "to begin" in rung["reason"]  # right, but not faster
+    assert record["engine"]["compiled"] is False
+    (warning,) = [line for line in told.lines if line.startswith("Warning:")]
+    assert "the plain way is taken" in warning
+
+
+def test_a_training_without_a_verdict_has_a_record_as_ever(finished):
+    record = json.loads((finished / "runs" / "tiny" / "student" / "stage.json").read_text())
+    assert set(record) == {"format_version", "identity", "done", "engine", "summary", "files"}
+
+
+def test_doctor_holds_the_trials_alone_and_writes_nothing(tiny, nothing_compiled):
+    config = tiny(keep=("teacher", "synthetic"))
     before = contents(run_of(config))
-    trial = json.loads(succeed("doctor", "--trial", config, "--json").out)
-    assert trial["rungs"][0]["name"] == "compiled float32"
-    assert trial["plain_seconds"] > 0
-    table = succeed("doctor", "--trial", config, "synthesis.method={name: qimera}").out
-    assert "nothing to try" in table
+    trials = json.loads(succeed("doctor", "--trial", config, "--json").out)
+    assert list(trials) == ["synthesize", "train"]
+    for trial in trials.values():
+        assert trial["rungs"][0]["name"] == "float32"
+        assert trial["plain_seconds"] > 0
+    table = succeed("doctor", "--trial", config).out
+    assert "synthesize: engine trial" in table
+    assert "train: engine trial" in table
     assert contents(run_of(config)) == before
+
+
+def test_doctor_says_where_there_is_nothing_to_try(tiny):
+    answer = succeed(
+        "doctor", "--trial", tiny(keep=("teacher",)), "synthesis.method={name: qimera}"
+    )
+    assert "synthesize: there is nothing to try" in answer.out
+    assert "train: there is nothing to try" in answer.out
+    assert "takes surrogate images, of which there are none yet" in answer.err
 
 
 def test_doctor_needs_a_run_to_hold_a_trial_of(tiny):

@@ -65,8 +65,8 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
     results = read_results(context, seed)
     history = read_history(student)
     kept = kept_epoch(history, best=context.config.training.select == "holdout")
-    record = read_record(student)
-    reference = (record or {}).get("summary", {}).get("reference")
+    record = read_record(student) or {}
+    reference = record.get("summary", {}).get("reference")
     return SeedOutcome(
         seed=seed,
         evaluations=tuple(result.model_dump(mode="json") for result in results),
@@ -74,6 +74,7 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
         kept_epoch=None if kept is None else kept["epoch"],
         synthesis=_synthesis(context, seed) if reference is None else None,
         reference=reference,
+        engine_trial=record.get("engine_trial"),
     )
 
 

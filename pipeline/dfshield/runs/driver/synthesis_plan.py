@@ -1,6 +1,6 @@
 """What a surrogate data set is to be: its identity, its engine, its manifest with all parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dfshield.classifiers import Classifier
@@ -8,14 +8,22 @@ from dfshield.config import Config, EngineConfig, SynthesisConfig
 from dfshield.engine.trial import Trial
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
-from dfshield.runs.driver.engine_trial import TriedEngine, tried_engine
+from dfshield.runs.driver.engine_trial import Begun, TriedEngine, tried_engine
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.derived_images import require_source, source_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
 from dfshield.runs.work.engine_trial import SynthesisTrialJob
-from dfshield.storage import Manifest, Part, Split, format_of, plan_parts
+from dfshield.storage import (
+    MANIFEST,
+    Manifest,
+    Part,
+    Split,
+    format_of,
+    plan_parts,
+    read_manifest,
+)
 
 
 def synthesis_identity(config: Config, teacher_fingerprint: str, seed: int) -> dict[str, Any]:
@@ -60,6 +68,7 @@ def tried_synthesis_engine(
     *,
     try_ways: Callable[[Engine], Trial | None],
     say: Callable[[str], object],
+    known: Iterable[Begun] = (),
 ) -> TriedEngine:
     """Return the engine that new images are made with here, by a trial where one is due.
 
@@ -69,6 +78,7 @@ def tried_synthesis_engine(
         here: the plain engine of this place.
         try_ways: see `tried_engine`.
         say: called with a line for the user.
+        known: see `tried_engine`.
 
     Raises:
         InputError: if a faster way is asked for that the synthesizer does not have.
@@ -80,6 +90,7 @@ def tried_synthesis_engine(
         work=_work(synthesis, teacher),
         try_ways=try_ways,
         say=say,
+        known=known,
     )
 
 
@@ -164,8 +175,23 @@ def _tried_by_a_worker(context: RunContext, teacher: Classifier, seed: int) -> T
         return executor.run(job, engine=plain, monitor=context.monitor)
 
     return tried_synthesis_engine(
-        synthesis, teacher, executor.engine(), try_ways=try_ways, say=context.observer.say
+        synthesis,
+        teacher,
+        executor.engine(),
+        try_ways=try_ways,
+        say=context.observer.say,
+        known=_begun(context, seed),
     )
+
+
+def _begun(context: RunContext, seed: int) -> Iterator[Begun]:
+    """Give what the sets of the seeds before this one have begun with: of equal settings."""
+    seeds = context.layout.seeds
+    for one in seeds[: seeds.index(seed)]:
+        folder = context.layout.synthetic(one)
+        if folder.exists(MANIFEST):
+            manifest = read_manifest(folder)
+            yield manifest.engine, manifest.engine_trial
 
 
 def planned_parts(config: Config, old: Manifest | None) -> tuple[Part, ...]:

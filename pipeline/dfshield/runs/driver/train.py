@@ -3,25 +3,18 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dfshield.classifiers import Classifier
 from dfshield.config import Config, TrainingConfig
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.teacher import FILES as CLASSIFIER_FILES
 from dfshield.runs.driver.teacher import load_teacher, teacher_fingerprint, whole
+from dfshield.runs.driver.training_plan import planned_training
 from dfshield.runs.driver.training_source import images_identity, training_source
-from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import (
-    multiply_adds,
-    planned_engine,
-    resumed_engine,
-)
 from dfshield.runs.identity import identity_of, keys_of
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.reference_images import located_reference
 from dfshield.runs.names import HISTORY, STAGE_FILE
 from dfshield.runs.records import claim, finish, nothing_yet, read_record
-from dfshield.runs.work.student_trainer import training_passes
 from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder
 from dfshield.training import AUGMENTATIONS, AVERAGES, MEASURES, OBJECTIVES, SCHEDULES
@@ -79,20 +72,9 @@ def make_student(context: RunContext, seed: int) -> None:
     teacher = load_teacher(context)
     context.config.training.check_augmentations(teacher.input_shape)
     source = training_source(context, teacher, seed)
-    num_images = source.num_images
     folder = context.layout.student(seed)
     record = claim(folder, _identity(context.config, teacher.fingerprint(), source.identity, seed))
-    begun = record.get("engine") if training_checkpoint(folder).exists() else None
-    engine = training_engine(
-        context.config.training,
-        teacher,
-        context.executor.engine(),
-        num_images=num_images,
-        bound=begun,
-    )
-    if begun is not None:
-        engine = resumed_engine(engine, begun, where=folder, replan=context.replan)
-    record = {**record, "engine": engine.to_json()}
+    engine, record = planned_training(context, teacher, source, seed, record)
     folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
     job = StudentJob(
@@ -101,9 +83,10 @@ def make_student(context: RunContext, seed: int) -> None:
         teacher=context.layout.teacher.uri,
         data=source.data,
         refs=context.refs.get(seed, {}),
-        num_images=num_images,
+        num_images=source.num_images,
         student=folder.uri,
         engine=engine,
+        replan=context.replan,
     )
     context.executor.run_group(job, engine=engine, monitor=context.monitor)
     student = load_classifier(folder)
@@ -111,19 +94,6 @@ def make_student(context: RunContext, seed: int) -> None:
     finish(folder, record, *FILES, fingerprint=student.fingerprint(), **told)
     training_checkpoint(folder).delete()
     context.log.emit("training_done", seed=seed)
-
-
-def training_engine(
-    training: TrainingConfig,
-    teacher: Classifier,
-    here: Engine,
-    *,
-    num_images: int,
-    bound: dict[str, Any] | None = None,
-) -> Engine:
-    """Return the engine that a student is trained with here, or was begun with."""
-    work = training_passes(training) * num_images * training.epochs * multiply_adds(teacher)
-    return planned_engine(here, training.engine, work=work, bound=bound)
 
 
 def trained_student(context: RunContext, seed: int) -> Folder:

@@ -71,7 +71,12 @@ def canary_of(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
     images = torch.from_numpy(draw.random((size, *manifest.image_shape), dtype=np.float32))
     with torch.no_grad():
         found.append(synthesizer.teacher(images.to(synthesizer.teacher.mean.device)))
-    return hashlib.sha256(b"".join(_bytes_of(found))).hexdigest()
+    return digest_of(found)
+
+
+def digest_of(values: object) -> str:
+    """Return the SHA-256, in hexadecimal, of tensors, numbers and plain containers of them."""
+    return hashlib.sha256(b"".join(_bytes_of(values))).hexdigest()
 
 
 def _bytes_of(value: object) -> Iterator[bytes]:

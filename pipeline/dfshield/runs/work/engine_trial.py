@@ -1,21 +1,28 @@
 """The engine trial of some work: what a worker does, before the work is planned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from dfshield.classifiers import Classifier
-from dfshield.config import EngineConfig, SynthesisConfig
+from dfshield.config import Config, EngineConfig, SynthesisConfig, TrainingConfig
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.numerics import accelerator_of
 from dfshield.engine.peak_memory import memory_share
 from dfshield.engine.trial import LONG, MOST_STEPS, Rung, Trial, run_trial
+from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiplies_bfloat16
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.storage import Folder
+from dfshield.runs.work.student_trainer import MeasurableTraining
+from dfshield.storage import Folder, SurrogateTensors
+from dfshield.training import AdversarialTrainer
+from dfshield.training.trial import training_ways
+
+MOST_UPDATES = 10
+"""Updates after which ways of training are compared: such of CPUs take many seconds each."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,100 @@ def synthesis_trial(
         ways,
         [Rung.of(faster, ways.faster) for faster in accelerations(options, device)],
         iterations=bound.iterations * passes / num_workers,
+        memory=memory_share(device),
+        long=long,
+        say=say,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingTrialJob:
+    """Tries the faster ways of a training.
+
+    Attributes:
+        teacher: the folder of the classifier.
+        config: of the run.
+        engine: the plain one.
+        images: `num_images_tried` of those that are trained on, on the CPU.
+        seed: of the run.
+        num_images: how many are trained on.
+        num_workers: how many workers there are for it.
+    """
+
+    teacher: str
+    config: Config
+    engine: Engine
+    images: SurrogateTensors
+    seed: int
+    num_images: int
+    num_workers: int
+
+    def run(self, worker: Worker) -> Trial:
+        """Return what `training_trial` does."""
+        return training_trial(
+            load_classifier(Folder.at(self.teacher), device=worker.device),
+            self.images,
+            self.config,
+            self.engine,
+            seed=self.seed,
+            num_images=self.num_images,
+            num_workers=self.num_workers,
+            long=LONG,
+            say=worker.monitor.say,
+        )
+
+
+def num_images_tried(training: TrainingConfig, plain: Engine) -> int:
+    """Return how many images the trial of a training takes: those of an iteration.
+
+    It is an update of two mini-batches, since GradRefine's agreement takes two, or of as many as
+    are attacked together.
+    """
+    batches = min(training.gradrefine.num_batches, max(2, plain.batches_per_pass))
+    return batches * training.batch_size
+
+
+def training_trial(
+    teacher: Classifier,
+    images: SurrogateTensors,
+    config: Config,
+    plain: Engine,
+    *,
+    seed: int,
+    num_images: int,
+    long: float,
+    num_workers: int = 1,
+    say: Callable[[str], object] = lambda _: None,
+) -> Trial:
+    """Return what was found of the faster ways to train a student.
+
+    Args:
+        teacher: on the device of choice.
+        images: of an iteration; see `num_images_tried`.
+        config: of the run.
+        plain: the engine without acceleration.
+        seed: of the run.
+        num_images: how many are trained on.
+        long: seconds of plain work, of a worker, from which they are tried.
+        num_workers: how many workers there are; no more than there are mini-batches in a group have
+            something to do.
+        say: called with a line before one is tried.
+    """
+    training, device = config.training, teacher.mean.device
+    moved = (images.images, images.labels, images.teacher_logits)
+    images = SurrogateTensors(*(tensor.to(device) for tensor in moved))
+    work = MeasurableTraining.of(config, teacher, images, seed=seed)
+
+    def make(found: Acceleration) -> AdversarialTrainer:
+        return work.trainer(replace(plain, precision=found.precision, compiled=found.compiled))
+
+    ways = training_ways(make, work.first_batch())
+    workers = min(num_workers, training.gradrefine.num_batches)
+    return run_trial(
+        ways,
+        [Rung.of(faster, ways.faster) for faster in accelerations(training.engine, device)],
+        iterations=training.epochs * num_images / (len(images) * workers),
+        most_steps=MOST_UPDATES,
         memory=memory_share(device),
         long=long,
         say=say,

@@ -1,9 +1,13 @@
 """The trainer that a configuration asks for, for a student and its images."""
 
+import copy
+from dataclasses import dataclass
+
 import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, TrainingConfig
+from dfshield.pixels import as_floats
 from dfshield.runs.execution.engine import Engine
 from dfshield.storage import SurrogateTensors
 from dfshield.training import (
@@ -15,6 +19,7 @@ from dfshield.training import (
     InnerMaximization,
     WorkerGroup,
 )
+from dfshield.training.trial import TrialImages
 
 
 def training_passes(training: TrainingConfig) -> float:
@@ -77,3 +82,59 @@ def make_trainer(
         acceleration=engine.acceleration,
         batches_per_pass=engine.batches_per_pass,
     )
+
+
+def random_images(teacher: Classifier, num_images: int) -> SurrogateTensors:
+    """Return images that cost what surrogate images do, on the teacher's device, for timing."""
+    images = torch.rand(
+        num_images, *teacher.input_shape, generator=torch.Generator().manual_seed(0)
+    ).to(teacher.mean.device)
+    with torch.no_grad():
+        logits = teacher(images)
+    return SurrogateTensors(images, logits.argmax(dim=1), logits)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasurableTraining:
+    """A training like a run's, of which a few updates can be measured: it does not end.
+
+    Attributes:
+        config: the run's, but for what ends the training and for the size of its groups.
+        teacher: on the device that is computed on.
+        images: of one group of mini-batches, which is an epoch; on that device.
+        seed: of the run.
+    """
+
+    config: Config
+    teacher: Classifier
+    images: SurrogateTensors
+    seed: int
+
+    @classmethod
+    def of(
+        cls, config: Config, teacher: Classifier, images: SurrogateTensors, *, seed: int
+    ) -> "MeasurableTraining":
+        """Return the training of a run on the images of one group."""
+        training = config.training
+        num_batches = -(-len(images) // training.batch_size)
+        group = training.gradrefine.model_copy(update={"num_batches": num_batches})
+        endless = training.model_copy(update={"gradrefine": group, "epochs": 1000})
+        return cls(config.model_copy(update={"training": endless}), teacher, images, seed)
+
+    def trainer(self, engine: Engine) -> AdversarialTrainer:
+        """Return a trainer at the beginning of it, under an engine."""
+        return make_trainer(
+            self.config,
+            copy.deepcopy(self.teacher).requires_grad_(True),
+            self.teacher,
+            self.images,
+            seed=self.seed,
+            engine=engine,
+        )
+
+    def first_batch(self) -> TrialImages:
+        """Return a whole mini-batch of its images."""
+        size, images = self.config.training.batch_size, self.images
+        return TrialImages(
+            as_floats(images.images[:size]), images.labels[:size], images.teacher_logits[:size]
+        )

@@ -7,27 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dfshield.classifiers import Classifier, load_state
+from dfshield.classifiers import load_state
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.results import COLLAPSE_SHARE
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.inputs.classifier_folder import load_classifier, save_classifier
-from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.names import CHECKPOINT, HISTORY
 from dfshield.runs.work.history import KEPT, best_epoch, figure_of
-from dfshield.runs.work.reference_parts import ReferenceReader
 from dfshield.runs.work.student_trainer import make_trainer, training_passes
-from dfshield.runs.work.training_images import training_images
+from dfshield.runs.work.training_canary import TrainingCanary, agreed_canary
+from dfshield.runs.work.training_images import training_images, training_reader
 from dfshield.seeds import RngStream, generator
-from dfshield.storage import (
-    Checkpoint,
-    Folder,
-    SurrogateDataset,
-    SurrogateReader,
-    SurrogateTables,
-)
+from dfshield.storage import Checkpoint, Folder
 from dfshield.training import (
     MEASURES,
     HoldoutMetrics,
@@ -65,6 +58,7 @@ class StudentJob:
         num_images: how many of its images are trained on.
         student: the folder that is written to.
         engine: how it is computed.
+        replan: whether the numbers that it was begun with do not count.
     """
 
     config: Config
@@ -75,6 +69,7 @@ class StudentJob:
     num_images: int
     student: str
     engine: Engine
+    replan: bool = False
 
     @property
     def max_workers(self) -> int:
@@ -110,7 +105,9 @@ class _StudentRun:
         self.worker = worker
         self.folder = Folder.at(job.student)
         teacher = load_classifier(Folder.at(job.teacher), device=worker.device)
-        dataset = self._dataset(teacher)
+        dataset = training_reader(
+            job.config, teacher, seed=job.seed, data=job.data, refs=job.refs, get=worker.get
+        )
         data = training_images(dataset, "data", num_images=job.num_images, worker=worker)
         self.holdout = training_images(dataset, "holdout", worker=worker)
         self.student = copy.deepcopy(teacher).requires_grad_(True)
@@ -140,28 +137,23 @@ class _StudentRun:
         self.saved = time.monotonic()
         self.pause = 0.0
         self.hurried = False
-        self._resume()
+        canary = TrainingCanary.of(self.trainer, data, size=job.config.training.batch_size)
+        kept = self._resume()
+        self.canary = agreed_canary(canary, None if job.replan else kept, worker)
 
-    def _dataset(self, teacher: Classifier) -> SurrogateReader:
-        job, reference = self.job, self.job.config.training.images
-        if job.data is None:
-            assert reference is not None
-            return ReferenceReader(reference_set(reference, teacher), teacher, seed=job.seed)
-        dataset = SurrogateDataset.open(job.data)
-        if not job.refs:
-            return dataset
-        return SurrogateTables(dataset.manifest, lambda part: self.worker.get(job.refs[part.path]))
-
-    def _resume(self) -> None:
+    def _resume(self) -> str | None:
+        """Take over the checkpoint, if there is one; return the canary that it keeps."""
         checkpoint = training_checkpoint(self.folder)
         state = checkpoint.load()
         if state is None:
-            return
+            return None
         try:
             self.trainer.load_state_dict(state["trainer"])
         except InputError as error:
             raise checkpoint.refused(str(error)) from None
         self.history, self.best = state["history"], state["best"]
+        canary: str | None = state.get("canary")  # that of older versions has none
+        return canary
 
     def checkpoint(self) -> None:
         """Write what the training needs to go on from here."""
@@ -171,6 +163,7 @@ class _StudentRun:
             "trainer": self.trainer.state_dict(),
             "history": self.history,
             "best": self.best,
+            "canary": self.canary,
         }
         start = time.monotonic()
         training_checkpoint(self.folder).save(state)

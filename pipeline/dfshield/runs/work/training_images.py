@@ -2,17 +2,24 @@
 
 import errno
 import os
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from dfshield.classifiers import Classifier
+from dfshield.config import Config
 from dfshield.errors import DfshieldError
 from dfshield.runs.execution.protocol import GroupWorker
+from dfshield.runs.inputs.reference_images import reference_set
+from dfshield.runs.work.reference_parts import ReferenceReader
 from dfshield.storage import (
     Part,
     Split,
+    SurrogateDataset,
     SurrogateReader,
+    SurrogateTables,
     SurrogateTensors,
     TensorFile,
     TensorLayout,
@@ -34,6 +41,35 @@ class _Shared(NamedTuple):
     file: TensorFile | None
     ranks: list[int]
     on_gpu: int
+
+
+def training_reader(
+    config: Config,
+    teacher: Classifier,
+    *,
+    seed: int,
+    data: str | None,
+    refs: Mapping[str, object],
+    get: Callable[[object], Any],
+) -> SurrogateReader:
+    """Return the reader of what a student is trained on.
+
+    Args:
+        config: of the run.
+        teacher: of the run, which is asked for its logits of real images.
+        seed: of the training.
+        data: the folder of the surrogate data set; None for a reference on real images.
+        refs: object references of those of its parts that no file holds, by path.
+        get: returns the object that a reference refers to.
+    """
+    reference = config.training.images
+    if data is None:
+        assert reference is not None
+        return ReferenceReader(reference_set(reference, teacher), teacher, seed=seed)
+    dataset = SurrogateDataset.open(data)
+    if not refs:
+        return dataset
+    return SurrogateTables(dataset.manifest, lambda part: get(refs[part.path]))
 
 
 def training_images(
