@@ -189,13 +189,7 @@ def test_images_that_come_later_are_measured_and_nothing_is_made_again(ended, co
 
 def test_seeds_from_python_have_a_row_each_and_the_best_epoch(ended, copied):
     data = str(run_of(ended[0]) / "synthetic")
-    config = copied(
-        "teacher",
-        seeds=[0, 1],
-        training__select="holdout",
-        training__data=data,
-        training__measure="agreement_pgd",
-    )
+    config = copied("teacher", seeds=[0, 1], training__select="holdout", training__data=data)
     run = Run(load_config(config))
     run.run()
     assert run.results == {}

@@ -11,7 +11,7 @@ from dfshield.config.values import Count, LearningRate, NonNegative, Step, Text
 from dfshield.config.variants import VariantConfig, VariantOf
 from dfshield.errors import InputError
 
-DEFAULT_MEASURE = "agreement_ce_mixtures"
+DEFAULT_MEASURE = "agreement_pgd"
 ObjectiveConfig = Annotated[VariantConfig, VariantOf(objectives, default="soft-label")]
 ScheduleConfig = Annotated[VariantConfig, VariantOf(schedules, default="constant")]
 AverageConfig = Annotated[VariantConfig, VariantOf(averages, default="none")]

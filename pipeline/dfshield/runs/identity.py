@@ -14,16 +14,10 @@ from pydantic import BaseModel
 
 from dfshield.attacks import ATTACKS
 from dfshield.config import current_key, defaults_for, with_current_keys
-from dfshield.results import AGREEMENT_PGD
 
 ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1}
 """Versions: whoever changes what the same settings give raises one. What was made by another
 version is then refused, or measured anew. Variants have a version of their own."""
-
-MEANT_BEFORE = {"training": {"measure": {"name": AGREEMENT_PGD}}}
-"""What a record means by leaving out a key whose default is another one now.
-
-Such a key stands in a record wherever it is not this, at its default of now too."""
 
 _SURROGATE = "surrogate"  # the identity of the images that a student was trained on
 _ALGORITHM = "algorithm"
@@ -123,9 +117,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of an identity's keys."""
-    meant = {key: value for key, value in MEANT_BEFORE.items() if key in identity}
-    whole = _with(meant, defaults_for(_with(identity, meant)))
-    return {**whole, _ALGORITHM: dict.fromkeys(identity.get(_ALGORITHM, ()), 1)}
+    return {**defaults_for(identity), _ALGORITHM: dict.fromkeys(identity.get(_ALGORITHM, ()), 1)}
 
 
 def _without(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

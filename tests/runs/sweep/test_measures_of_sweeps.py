@@ -13,11 +13,11 @@ from dfshield.runs.sweep.record import TrialRecord, standing_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "sweeps" / "digits-lambda.yaml"
 LAMBDA1, LAMBDA2 = "training.objective.lambda1", "training.objective.lambda2"
-DEFAULT = "agreement_ce_mixtures"
+MEASURE = "agreement_ce_mixtures"
 
 
-def sweep(*overrides):
-    return load_config(EXAMPLE, overrides)
+def sweep(*overrides, measure=MEASURE):
+    return load_config(EXAMPLE, ["sweep.metric=null", f"training.measure={measure}", *overrides])
 
 
 def record(number, *, clean=0.9, pgd=0.5, state="done", collapsed=False, test=None, **scores):
@@ -35,12 +35,12 @@ def record(number, *, clean=0.9, pgd=0.5, state="done", collapsed=False, test=No
 
 def test_a_sweep_is_judged_by_the_measure_that_all_finished_students_have():
     config = sweep()
-    old, new = record(0), record(1, **{DEFAULT: 0.3})
-    assert metric_of(config, []) == DEFAULT
-    assert metric_of(config, [new]) == DEFAULT
+    old, new = record(0), record(1, **{MEASURE: 0.3})
+    assert metric_of(config, []) == MEASURE
+    assert metric_of(config, [new]) == MEASURE
     assert metric_of(config, [old]) == "agreement_pgd"
     assert metric_of(config, [old, new]) == "agreement_pgd"
-    assert metric_of(config, [new, record(2, state="stopped")]) == DEFAULT
+    assert metric_of(config, [new, record(2, state="stopped")]) == MEASURE
     assert metric_of(sweep("sweep.metric=agreement_clean"), [old]) == "agreement_clean"
     assert metric_of(sweep("sweep.select_on=test"), [old, new]) == "AutoAttack"
 
@@ -53,10 +53,10 @@ def test_a_finished_sweep_of_an_earlier_release_has_the_best_that_it_had():
 
 def test_the_best_so_far_keeps_its_clean_figure_where_that_is_asked_for():
     records = [
-        record(0, clean=1.0, **{DEFAULT: 0.2}),
-        record(1, clean=0.95, **{DEFAULT: 0.3}),
-        record(2, clean=0.7, **{DEFAULT: 0.6}),
-        record(3, clean=0.1, collapsed=True, **{DEFAULT: 0.9}),
+        record(0, clean=1.0, **{MEASURE: 0.2}),
+        record(1, clean=0.95, **{MEASURE: 0.3}),
+        record(2, clean=0.7, **{MEASURE: 0.6}),
+        record(3, clean=0.1, collapsed=True, **{MEASURE: 0.9}),
     ]
     assert BestSoFar(sweep(), records).best()[0][LAMBDA1] == 2
     bounded = sweep("sweep.recommend.keep_clean=0.95")
@@ -67,13 +67,13 @@ def test_the_best_so_far_keeps_its_clean_figure_where_that_is_asked_for():
 
 
 def test_a_collapsed_student_is_worth_nothing_to_scheduler_and_sampler():
-    metrics = {"agreement_clean": 0.9, "agreement_pgd": 0.8, "scores": {DEFAULT: 0.7}, "epoch": 3}
-    figures = {"agreement_clean": 0.9, "agreement_pgd": 0.8, DEFAULT: 0.7}
+    metrics = {"agreement_clean": 0.9, "agreement_pgd": 0.8, "scores": {MEASURE: 0.7}, "epoch": 3}
+    figures = {"agreement_clean": 0.9, "agreement_pgd": 0.8, MEASURE: 0.7}
     assert standing_of({**metrics, "collapsed": False}) == figures
     assert standing_of({**metrics, "collapsed": True}) == dict.fromkeys(figures, 0.0)
     fallen = record(0, pgd=0.9, collapsed=True)
     assert scores_of(fallen, ["agreement_pgd"], sweep()) == [0.0]
-    assert scores_of(fallen, [DEFAULT], sweep()) is None
+    assert scores_of(fallen, [MEASURE], sweep()) is None
 
 
 def test_a_named_metric_is_what_every_trial_measures():
@@ -81,7 +81,7 @@ def test_a_named_metric_is_what_every_trial_measures():
     assert measure_of(named).name == "agreement_ce"
     trial = make_trial(named, {LAMBDA1: 1, LAMBDA2: 1}, 0)
     assert trial.config.training.measure.name == "agreement_ce"
-    own = sweep("training.measure={name: agreement_ce, num_steps: 7}", "sweep.metric=agreement_ce")
+    own = sweep("sweep.metric=agreement_ce", measure="{name: agreement_ce, num_steps: 7}")
     assert make_trial(own, {LAMBDA1: 1, LAMBDA2: 1}, 0).config.training.measure.options == {
         "num_steps": 7
     }
@@ -91,7 +91,7 @@ def test_a_named_metric_is_what_every_trial_measures():
 
 def test_a_search_for_a_front_takes_clean_agreement_and_the_measure():
     search = ("sweep.search=tpe-pareto", "sweep.max_trials=4")
-    assert metrics_of_search(sweep(*search)) == ("agreement_clean", DEFAULT)
+    assert metrics_of_search(sweep(*search)) == ("agreement_clean", MEASURE)
     assert metrics_of_search(sweep(*search), [record(0)]) == ("agreement_clean", "agreement_pgd")
     with pytest.raises(InputError, match="needs a robust metric beside clean"):
         check_metric(sweep(*search, "sweep.metric=agreement_clean"))

@@ -88,11 +88,11 @@ def test_status_tells_trials_by_state_and_the_best(swept):
     assert state["total"] == 8
     scores = {}
     for (_, *values), record in records(swept).items():
-        scores.setdefault(tuple(values), []).append(record["holdout"]["agreement_ce_mixtures"])
+        scores.setdefault(tuple(values), []).append(record["holdout"]["agreement_pgd"])
     assert state["best"]["score"] == pytest.approx(max(sum(s) / 2 for s in scores.values()))
     told = succeed("status", sweep_of(swept)).out
     assert "Best so far: tau=" in told
-    assert "agreement_ce_mixtures" in told
+    assert "agreement_pgd" in told
 
 
 def test_values_that_are_added_are_trained_and_no_others(swept, tmp_path):

@@ -49,7 +49,7 @@ def page_of(config):
 def test_trials_are_ranked_by_the_holdout_and_every_output_says_what_is_not_known(ended):
     config, answer = ended
     assert all(r["test"] == {} and r["holdout"] for r in records(config))
-    scores = (r["holdout"]["agreement_ce_mixtures"] for r in records(config))
+    scores = (r["holdout"]["agreement_pgd"] for r in records(config))
     first, second = sorted(scores, reverse=True)
     assert answer.out.index(f"{first:.1%}") <= answer.out.rindex(f"{second:.1%}")
     assert answer.out.rstrip().endswith(UNMEASURED)

@@ -76,7 +76,7 @@ def test_records_without_a_measure_mean_the_one_that_there_was():
 
 
 def test_a_measure_says_nothing_of_a_student_of_the_last_epoch(tmp_path):
-    config = write_config(tmp_path)
+    config = write_config(tmp_path, training__measure=MEASURE)
     succeed("run", config)
     student = run_of(config) / "student"
     before = {path: path.stat().st_mtime_ns for path in student.iterdir()}
@@ -88,7 +88,7 @@ def test_a_measure_says_nothing_of_a_student_of_the_last_epoch(tmp_path):
 
 
 def test_a_training_too_short_to_compare_epochs_says_so(tmp_path):
-    config = write_config(tmp_path, training__select="holdout")
+    config = write_config(tmp_path, training__select="holdout", training__measure=MEASURE)
     answer = succeed("run", config)
     assert "training.measure: agreement_ce_mixtures is taken after the last epoch alone" in (
         " ".join(answer.err.split())
