@@ -63,7 +63,9 @@ class FrozenPasses(nn.Module):
         """Return the logits of images in [0, 1]."""
         lacking = -len(images) % self._images_per_pass
         whole = torch.cat([images, images.new_zeros(lacking, *images.shape[1:])])
-        logits = [self._pass(in_one_layout(part)) for part in whole.split(self._images_per_pass)]
+        logits = [
+            self._pass(in_one_layout(part)) for part in torch.split(whole, self._images_per_pass)
+        ]
         return torch.cat(logits)[: len(images)]
 
     def _logits(self, images: Tensor) -> Tensor:
