@@ -60,6 +60,13 @@ class Defence(Variant, ABC):
             "follow it overrate the defence; those that only ask for answers do not"
         ]
 
+    def contents(self) -> dict[str, str]:
+        """Return what stands for the content of options that name files, by option.
+
+        Names and identities of results have these instead of paths.
+        """
+        return {}
+
     @abstractmethod
     def around(self, model: nn.Module) -> nn.Module:
         """Return the module that answers in place of ``model``, which returns a tensor of logits.
