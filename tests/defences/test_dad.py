@@ -237,11 +237,13 @@ def test_it_finds_pgd_images_of_digits_in_its_own_leaky_setting():
 def test_what_results_have_to_say(tmp_path):
     path = tmp_path / "detector.pt"
     defence = DAD(detector=detector_saying(True, 5, path))
+    assert not defence.leaks
     (said,) = defence.remarks(None)
     assert "was not adapted" in said
     adapted = adapt_detector(defence.network, drawn(20, 5).float(), epochs=1)
     torch.save(adapted.state_dict(), path)
     again = DAD(detector=str(path))
+    assert again.leaks
     leak, through = again.remarks(PGD(eps=0.1))
     assert "test set leaks into the defence" in leak
     assert "BPDA" in through

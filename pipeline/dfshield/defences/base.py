@@ -60,6 +60,11 @@ class Defence(Variant, ABC):
             "follow it overrate the defence; those that only ask for answers do not"
         ]
 
+    @property
+    def leaks(self) -> bool:
+        """Whether it was fitted to test images, so that figures on these flatter it."""
+        return False
+
     def contents(self) -> dict[str, str]:
         """Return what stands for the content of options that name files, by option.
 

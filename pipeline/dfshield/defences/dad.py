@@ -68,13 +68,18 @@ class DAD(Defence):
         self.seed = at_least(0, seed, "seed")
         self.network = load_detector(detector)
 
+    @property
+    def leaks(self) -> bool:
+        """Whether its detector was adapted."""
+        return bool(self.network.adapted)
+
     def contents(self) -> dict[str, str]:
         """Return the fingerprint of the detector."""
         return {"detector": fingerprint(self.network)}
 
     def remarks(self, attack: Attack | None) -> list[str]:
         """Return that test images leak into it, and how gradients pass it."""
-        leak = LEAK if bool(self.network.adapted) else NO_LEAK
+        leak = LEAK if self.leaks else NO_LEAK
         return [leak, BPDA] if attack is not None and attack.needs_gradient else [leak]
 
     def around(self, model: nn.Module) -> nn.Module:

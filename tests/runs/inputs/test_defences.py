@@ -155,12 +155,18 @@ def test_dad_says_its_leak_and_goes_by_the_contents_of_its_detector(tiny, tmp_pa
     assert any("the test set leaks into the defence" in note for note in clean["notes"])
     assert any("BPDA" in note for note in attacked["notes"])
     page = (run_of(config) / "report" / "index.html").read_text()
+    card = (run_of(config) / "student" / "README.md").read_text()
     assert "the test set leaks into the defence" in page
+    assert f"{name}: test data in the defence" in card
+    assert "test data in the defence" in page
+    assert (clean["defence"]["leaks"], attacked["defence"]["leaks"]) == (True, True)
     before = events(run_of(config), "evaluated")
     assert found(file.rename(tmp_path / "moved.safetensors")) == first
     assert events(run_of(config), "evaluated") == before
     save_file(detector.state_dict(), file)
-    assert found(file).keys().isdisjoint(first)
+    others = found(file)
+    assert others.keys().isdisjoint(first)
+    assert not any("leaks" in result["defence"] for result in others.values())
     line = call("evaluate", config, f"evaluation.defences=[{{name: dad, detector: {tmp_path}}}]")
     assert "evaluation.defences.0.detector: " in line.refusal()
 

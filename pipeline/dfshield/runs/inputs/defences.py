@@ -49,8 +49,9 @@ def defence_identity(defence: Defence | None) -> dict[str, Any]:
 
 
 def described_defence(defence: Defence) -> dict[str, Any]:
-    """Return name and options of a defence as results tell them."""
-    return {**DEFENCES.describe(defence), **defence.contents()}
+    """Return name and options of a defence as results tell them, and whether test data leak."""
+    leak = {"leaks": True} if defence.leaks else {}
+    return {**DEFENCES.describe(defence), **defence.contents(), **leak}
 
 
 def _given(defence: Defence) -> dict[str, Any]:
