@@ -42,7 +42,7 @@ def required(family, name):
     return {key: 0.1 if key == "eps" else nn.Linear(1, 2) for key in needed}
 
 
-FREE = [pair for pair in VARIANTS if pair != ("features", "vgg16")]
+FREE = [pair for pair in VARIANTS if pair not in {("features", "vgg16"), ("defences", "dad")}]
 """Variants that are made without a file."""
 
 

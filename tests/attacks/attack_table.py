@@ -18,6 +18,7 @@ QUICK = {
         "num_steps": 2,
         "queries": 5,
     },
+    "a3": {"budget": 20},
     "spsa": {"num_steps": 3, "samples": 8},
     "genattack": {"num_steps": 5, "population": 4},
     "boundary": {"num_steps": 10},

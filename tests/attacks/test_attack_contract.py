@@ -20,7 +20,10 @@ from dfshield.evaluation import evaluate
 EPS = {"linf": 0.3, "l2": 1.0}
 BOUNDED = [case for case in CASES if case[0] != "pgd-unbounded"]
 NEEDS_GRADIENT = [case for case in CASES if ATTACKS[case[0]].needs_gradient]
-ASCENDS = {"fgsm", "pgd", "pgd-unbounded", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "autoattack"}
+ASCENDS = {
+    *("fgsm", "pgd", "pgd-unbounded", "apgd-ce", "apgd-dlr", "apgd-t", "fab-t"),
+    *("autoattack", "a3"),
+}
 
 
 def make(case, trained_net):

@@ -62,6 +62,7 @@ def test_labels():
     assert make_attack("pgd-unbounded").label == "PGD, unbounded"
     assert make_attack("apgd-ce", eps=0.1).label == "APGD-CE"
     assert make_attack("fab-t", eps=0.1).label == "FAB-T"
+    assert make_attack("a3", eps=0.1).label == "A3"
     source = nn.Identity()
     assert make_attack("transfer", source=source, eps=0.1).label == "Transfer (PGD-20)"
     objective = make_attack("pgd-objective", teacher=source, eps=0.1, terms="c")
@@ -127,6 +128,8 @@ def test_labels():
         ("genattack", {"eps": 0.1, "population": 1}, "population: 1 must be"),
         ("genattack", {"eps": 0.1, "target": "any"}, "target: 'any' is unknown"),
         ("latent", {"eps": 0.1, "norm": "l2"}, "norm: latent is not defined for 'l2'"),
+        ("a3", {"eps": 0.1, "budget": 0}, "budget: 0 must be"),
+        ("a3", {"eps": 0.1, "norm": "l1"}, "norm: 'l1' is unknown"),
         ("boundary", {"eps": 0.1, "source_step": -1.0}, "source_step: -1.0 must be"),
         ("noise", {"eps": 0.1, "samples": 0}, "samples: 0 must be"),
         ("autoattack", {"eps": 0.1, "batch_size": 0}, "batch_size: 0 must be"),

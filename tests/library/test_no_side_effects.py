@@ -110,6 +110,7 @@ def train_from(net):
 
 
 OPTIONS = {
+    "a3": {"budget": 10},
     "apgd-ce": {"num_steps": 2},
     "apgd-dlr": {"num_steps": 2},
     "apgd-t": {"num_steps": 2},

@@ -1,5 +1,6 @@
 """Attacks: one contract (:class:`Attack`), many attacks, all on images in [0, 1]."""
 
+from dfshield.attacks.a3 import A3
 from dfshield.attacks.autoattack import AutoAttack
 from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
 from dfshield.attacks.ball import (
@@ -26,6 +27,7 @@ from dfshield.attacks.transfer import Transfer
 from dfshield.classifiers import frozen
 
 __all__ = [
+    "A3",
     "APGDCE",
     "APGDDLR",
     "APGDT",

@@ -77,7 +77,7 @@ class Ascent:
         result, left = start.clone(), torch.arange(len(x), device=x.device)
         x_adv = start
         for number in range(self.num_steps):
-            gradient, logits = _gradient(objective, x_adv, places)
+            gradient, logits = gradient_and_logits(objective, x_adv, places)
             if self.leave_when_wrong:
                 assert y is not None
                 result[left] = x_adv
@@ -101,9 +101,10 @@ class Ascent:
         return (x + clip_to_ball(x_adv - x, eps=self.eps, norm=self.norm)).clamp(0, 1)
 
 
-def _gradient(
+def gradient_and_logits(
     objective: Objective, x: Float[Tensor, "n c h w"], places: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"]]:
+    """Return the gradient of an objective at images, and the logits there, both detached."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         losses, logits = objective(x, places)

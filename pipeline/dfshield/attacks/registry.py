@@ -1,5 +1,6 @@
 """All attacks. A new attack is one new file and one line here."""
 
+from dfshield.attacks.a3 import A3
 from dfshield.attacks.autoattack import AutoAttack
 from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
 from dfshield.attacks.base import Attack
@@ -25,6 +26,7 @@ _ALL: tuple[type[Attack], ...] = (
     FABT,
     Square,
     AutoAttack,
+    A3,
     SPSA,
     GenAttack,
     Boundary,

@@ -1,7 +1,17 @@
 """Test-time defences: one contract (`Defence`), which wraps a classifier."""
 
 from dfshield.defences.base import Defence
+from dfshield.defences.dad import DAD
+from dfshield.defences.dad_detector import Detector, adapt_detector, train_detector
 from dfshield.defences.registry import DEFENCES
 from dfshield.defences.tte import TTE
 
-__all__ = ["DEFENCES", "TTE", "Defence"]
+__all__ = [
+    "DAD",
+    "DEFENCES",
+    "TTE",
+    "Defence",
+    "Detector",
+    "adapt_detector",
+    "train_detector",
+]

@@ -60,6 +60,18 @@ class Defence(Variant, ABC):
             "follow it overrate the defence; those that only ask for answers do not"
         ]
 
+    @property
+    def leaks(self) -> bool:
+        """Whether it was fitted to test images, so that figures on these flatter it."""
+        return False
+
+    def contents(self) -> dict[str, str]:
+        """Return what stands for the content of options that name files, by option.
+
+        Names and identities of results have these instead of paths.
+        """
+        return {}
+
     @abstractmethod
     def around(self, model: nn.Module) -> nn.Module:
         """Return the module that answers in place of ``model``, which returns a tensor of logits.

@@ -1,10 +1,11 @@
 """All test-time defences. A new defence is one new file and one line here."""
 
 from dfshield.defences.base import Defence
+from dfshield.defences.dad import DAD
 from dfshield.defences.tte import TTE
 from dfshield.families import Family
 
 DEFENCES: Family[Defence] = Family(
     "defence",
-    (TTE,),
+    (TTE, DAD),
 )

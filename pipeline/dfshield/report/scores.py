@@ -21,6 +21,8 @@ FLAG_MEANING = {  # of the flags of an `EvaluationResult`, in their order
     "follow one draw of its gradient overrate it",
     "probabilities instead of logits": "the model ends in a softmax, which flattens the gradient: "
     "its robustness is overstated",
+    "test data in the defence": "the defence was fitted to test images, without their labels: its "
+    "figures are too good",
 }
 
 

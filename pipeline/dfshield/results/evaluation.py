@@ -58,8 +58,9 @@ class EvaluationResult(BriefModel):
         model_fingerprint: of architecture and weights; None for a model that has none.
         data_free: whether the model was hardened without a real image; None if it was not hardened,
             or that is not known, as in results of formats 1 to 4.
-        defence: name and options of the test-time defence that the model stood behind; None
-            without one, and in results of formats 1 to 3, which had none.
+        defence: name and options of the test-time defence that the model stood behind, and
+            ``leaks`` for one that was fitted to test images; None without one, and in results of
+            formats 1 to 3, which had none.
         data: name, split, fingerprint and size of the set.
         attack: every hyper-parameter; None for clean images.
         label: the attack's name for tables, or ``clean``.
@@ -135,6 +136,7 @@ class EvaluationResult(BriefModel):
             "non-finite logits": self.non_finite > 0,
             "randomised": bool(self.randomised),
             "probabilities instead of logits": bool(self.probabilities),
+            "test data in the defence": bool((self.defence or {}).get("leaks")),
         }
         return tuple(flag for flag, up in raised.items() if up)
 

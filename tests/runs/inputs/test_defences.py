@@ -5,12 +5,14 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 from tiny_run import call, contents, events, run_of, stamps, succeed
 
 from dfshield.attacks import PGD
 from dfshield.config import config_from
 from dfshield.datasets import load_images
-from dfshield.defences import DEFENCES, TTE, Defence
+from dfshield.defences import DEFENCES, TTE, Defence, adapt_detector, train_detector
 from dfshield.errors import InputError
 from dfshield.evaluation import evaluate
 from dfshield.runs.inputs.classifier_folder import load
@@ -130,6 +132,43 @@ def test_any_model_is_measured_behind_them(tiny, tmp_path, monkeypatch):
     found = results(succeed("evaluate", *options, WITH_TTE, attack))
     assert len(found) == 4
     assert len({model for model, _ in found if model.endswith("-student+tte")}) == 1
+
+
+def test_dad_says_its_leak_and_goes_by_the_contents_of_its_detector(tiny, tmp_path):
+    logits = torch.rand(40, 10, generator=torch.Generator().manual_seed(0))
+    detector = train_detector(3 * logits, 9 * logits, epochs=2)
+    adapted = adapt_detector(detector, 6 * logits, epochs=1)
+    file = tmp_path / "detector.safetensors"
+    save_file(adapted.state_dict(), file)
+    config = tiny(evaluation__attacks=[{"name": "fgsm"}], evaluation__models=["student"])
+
+    def found(detector):
+        wanted = f"evaluation.defences=[{{name: dad, detector: '{detector}'}}]"
+        answer = results(succeed("evaluate", config, wanted, "--json"))
+        succeed("report", config, wanted)
+        return {key: result for key, result in answer.items() if "+dad" in key[0]}
+
+    first = found(file)
+    ((name, _), clean), (_, attacked) = first.items()
+    assert re.fullmatch(r"teacher\+dad-detector-[0-9a-f]{16}", name)
+    assert clean["defence"]["detector"] == name[-16:]
+    assert any("the test set leaks into the defence" in note for note in clean["notes"])
+    assert any("BPDA" in note for note in attacked["notes"])
+    page = (run_of(config) / "report" / "index.html").read_text()
+    card = (run_of(config) / "student" / "README.md").read_text()
+    assert "the test set leaks into the defence" in page
+    assert f"{name}: test data in the defence" in card
+    assert "test data in the defence" in page
+    assert (clean["defence"]["leaks"], attacked["defence"]["leaks"]) == (True, True)
+    before = events(run_of(config), "evaluated")
+    assert found(file.rename(tmp_path / "moved.safetensors")) == first
+    assert events(run_of(config), "evaluated") == before
+    save_file(detector.state_dict(), file)
+    others = found(file)
+    assert others.keys().isdisjoint(first)
+    assert not any("leaks" in result["defence"] for result in others.values())
+    line = call("evaluate", config, f"evaluation.defences=[{{name: dad, detector: {tmp_path}}}]")
+    assert "evaluation.defences.0.detector: " in line.refusal()
 
 
 class Echo(Defence):

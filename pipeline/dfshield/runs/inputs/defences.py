@@ -37,7 +37,7 @@ def behind(classifier: Classifier, defence: Defence | None) -> nn.Module:
 
 def defence_label(defence: Defence) -> str:
     """Return what is added to a model's name: the defence's, with the options it was given."""
-    options = [f"{key}-{value}" for key, value in DEFENCES.changed(defence).items()]
+    options = [f"{key}-{value}" for key, value in _given(defence).items()]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([defence.name, *options]))
 
 
@@ -45,4 +45,14 @@ def defence_identity(defence: Defence | None) -> dict[str, Any]:
     """Return what a result depends on by its defence; nothing without one."""
     if defence is None:
         return {}
-    return {"defence": {"name": defence.name, **DEFENCES.changed(defence)}}
+    return {"defence": {"name": defence.name, **_given(defence)}}
+
+
+def described_defence(defence: Defence) -> dict[str, Any]:
+    """Return name and options of a defence as results tell them, and whether test data leak."""
+    leak = {"leaks": True} if defence.leaks else {}
+    return {**DEFENCES.describe(defence), **defence.contents(), **leak}
+
+
+def _given(defence: Defence) -> dict[str, Any]:
+    return {**DEFENCES.changed(defence), **defence.contents()}

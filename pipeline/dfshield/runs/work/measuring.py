@@ -7,7 +7,7 @@ from functools import cached_property
 from dfshield.attacks import Attack
 from dfshield.classifiers import Architecture, Classifier, Description
 from dfshield.config import EngineConfig
-from dfshield.defences import DEFENCES, Defence
+from dfshield.defences import Defence
 from dfshield.errors import InputError
 from dfshield.evaluation import (
     EvaluationResult,
@@ -22,7 +22,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
-from dfshield.runs.inputs.defences import defence_identity, defence_label
+from dfshield.runs.inputs.defences import defence_identity, defence_label, described_defence
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images
 from dfshield.runs.names import SLICES
 from dfshield.runs.work.result_files import read_result, result_name, write_result
@@ -284,8 +284,9 @@ class _Measurement:
         result = result.model_copy(update={"data_free": data_free, "notes": (*result.notes, *said)})
         if (defence := self.model.defence) is not None:
             notes = (*result.notes, *defence.remarks(self.attack))
-            described = DEFENCES.describe(defence)
-            result = result.model_copy(update={"defence": described, "notes": notes})
+            result = result.model_copy(
+                update={"defence": described_defence(defence), "notes": notes}
+            )
         rows = image_records(slices, attack=result.label, index=self.images.index)
         write_result(self.folder, self.name, result, rows)
         self.context.log.emit(
