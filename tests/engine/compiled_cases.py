@@ -16,7 +16,7 @@ def test_compiled_autoattack_comes_to_the_verdicts_of_the_plain_one_and_says_not
     model = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=10, mean=[0.5], std=[0.25])
     model.eval()
     passes = FrozenPasses(
-        model, image_shape=(1, 8, 8), acceleration=Acceleration(compiled=True), sizes=(8, 4)
+        model, image_shape=(1, 8, 8), acceleration=Acceleration(compiled=True), images_per_pass=8
     )
     x = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,7 +1,6 @@
-"""Passes of a model whose weights stay: BatchNorm folded, compiled, always of the same sizes."""
+"""Passes of a model whose weights stay: BatchNorm folded, compiled, always of one size."""
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,23 +12,23 @@ from dfshield.engine.acceleration import Acceleration, in_one_layout, require_co
 from dfshield.engine.folding import fold_batchnorm
 from dfshield.engine.fused_batchnorm import fuse, fusible
 
-SIZES = (32, 8)
-"""Images in a pass. Those of 32 are a tenth faster; of 8, fewer are made up where few are left."""
+IMAGES_PER_PASS = 8
+"""Passes of 32 are a tenth faster, and are filled up with more where few images are left."""
 
 
 class FrozenPasses(nn.Module):
     """A copy of a model, computed faster; for a model that is attacked and does not change.
 
-    It takes any number of images and computes them in passes of a few sizes, the large ones first,
-    the last one filled up with black images: when images leave a batch, those that are left move
-    up, and what was compiled still fits. The classifiers in it have their BatchNorm folded
+    It takes any number of images and computes them in passes of one size, of which the last is
+    filled up with black images: when images leave a batch, those that are left move up, and what
+    was compiled still fits. The classifiers in it have their BatchNorm folded
     (`dfshield.engine.folding.fold_batchnorm`); layers that cannot be folded are `FusedBatchNorm`.
 
     Args:
         model: takes images in [0, 1]; it is not touched. What happens to it later does not show.
         image_shape: (c, h, w).
         acceleration: what is allowed.
-        sizes: how many images a pass may have, falling.
+        images_per_pass: size of a pass.
 
     Raises:
         CompilationError: if its passes are to be compiled and cannot be.
@@ -41,7 +40,7 @@ class FrozenPasses(nn.Module):
         *,
         image_shape: tuple[int, ...],
         acceleration: Acceleration,
-        sizes: Sequence[int] = SIZES,
+        images_per_pass: int = IMAGES_PER_PASS,
     ) -> None:
         super().__init__()
         twin = copy.deepcopy(model).eval().requires_grad_(False)
@@ -53,28 +52,21 @@ class FrozenPasses(nn.Module):
                 fuse(layer).hold()
         self._twin = in_float32(twin)
         self._acceleration = acceleration
-        self._sizes = sizes
+        self._images_per_pass = images_per_pass
         self._pass = acceleration.compile(self._logits)
         if acceleration.compiled:
             device = next(model.parameters()).device
-            images = torch.zeros(sum(sizes), *image_shape, device=device)
+            images = torch.zeros(images_per_pass, *image_shape, device=device)
             require_compiled(lambda: self._try(images), "this classifier", device)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1]."""
-        sizes = self._cut(len(images))
-        lacking = sum(sizes) - len(images)
+        lacking = -len(images) % self._images_per_pass
         whole = torch.cat([images, images.new_zeros(lacking, *images.shape[1:])])
-        logits = [self._pass(in_one_layout(part)) for part in torch.split(whole, sizes)]
+        logits = [
+            self._pass(in_one_layout(part)) for part in torch.split(whole, self._images_per_pass)
+        ]
         return torch.cat(logits)[: len(images)]
-
-    def _cut(self, count: int) -> list[int]:
-        """Return the sizes of the passes for so many images."""
-        cut: list[int] = []
-        for size in self._sizes:
-            cut += [size] * (count // size)
-            count %= size
-        return cut + [self._sizes[-1]] * (count > 0)
 
     def _logits(self, images: Tensor) -> Tensor:
         with self._acceleration.autocast(images.device):
