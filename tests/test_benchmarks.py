@@ -33,20 +33,6 @@ def test_the_driver_at_scale_is_measured_row_by_row():
     assert rows[-1] == "status"
 
 
-def test_autoattack_is_compared_with_pyautoattack_called_directly(tmp_path):
-    figures = tmp_path / "figures.json"
-    command = [sys.executable, BENCHMARKS / "autoattack.py", "--small", "--uncompiled"]
-    sizes = ["--num-images", "2", "--block", "1", "--eps", "0.5", "--plain"]
-    done = subprocess.run(
-        [*command, *sizes, "--json", figures], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(figures.read_text())["rows"]
-    assert [row["case"] for row in rows] == ["fast", "plain", "direct"]
-    assert all(row["other verdicts"] == 0 for row in rows)
-    assert rows[-1]["speedup"] == 1
-
-
 @pytest.mark.drill
 def test_the_objectives_are_compared_by_the_tables_of_the_paper_and_not_twice(tmp_path):
     figures = tmp_path / "figures.json"

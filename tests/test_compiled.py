@@ -11,7 +11,6 @@ import pytest
 @pytest.mark.parametrize(
     ("package", "rows"),
     [
-        ("engine", "not drill"),
         ("synthesis", "not drill"),
         ("training", "not drill"),
         pytest.param("synthesis", "drill", marks=pytest.mark.drill),

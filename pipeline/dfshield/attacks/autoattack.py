@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.pyautoattack_calls import (
-    PARTS,
-    Budget,
-    defined,
-    expected_passes,
-    run_parts,
-    say_targets,
-)
+from dfshield.attacks.pyautoattack_calls import PARTS, Budget, defined, run_parts, say_targets
 from dfshield.checks import at_least, one_of
 from dfshield.errors import DfshieldWarning, InputError
 
@@ -120,7 +113,6 @@ class AutoAttack(Attack):
             norm=self.norm,
             batch_size=self.batch_size,
             seed=seed,
-            leave_broken=self.leave_broken,
         )
         self._say_what_ran(parts, num_classes)
         return x_adv
@@ -136,11 +128,6 @@ class AutoAttack(Attack):
             DfshieldWarning,
             stacklevel=5,
         )
-
-    @property
-    def passes(self) -> float | None:
-        """An estimate: :func:`dfshield.attacks.pyautoattack_calls.expected_passes`."""
-        return expected_passes(self.parts, self.budget)
 
     @property
     def label(self) -> str:

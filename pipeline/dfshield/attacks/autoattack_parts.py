@@ -15,7 +15,6 @@ from dfshield.attacks.pyautoattack_calls import (
     NUM_TARGETS,
     Budget,
     defined,
-    expected_passes,
     run_parts,
     run_square,
     say_targets,
@@ -57,7 +56,6 @@ class _Part(Attack):
             norm=self.norm,
             batch_size=self.batch_size,
             seed=seed,
-            leave_broken=self.leave_broken,
         )
         if parts != (self.name,):
             warnings.warn(
@@ -68,11 +66,6 @@ class _Part(Attack):
         else:
             say_targets(parts, num_classes, self.budget.targets)
         return x_adv
-
-    @property
-    def passes(self) -> float | None:
-        """An estimate: :func:`dfshield.attacks.pyautoattack_calls.expected_passes`."""
-        return expected_passes((self.name,), self.budget)
 
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""

@@ -64,9 +64,6 @@ class Attack(Variant, ABC):
         spare_broken: set to False to have images attacked that are wrong as they are, as
             :class:`dfshield.attacks.transfer.Transfer` does on its source. What
             runs through pyautoattack leaves them alone in any case.
-        leave_broken: set to True to have AutoAttack and its parts spend no further passes on images
-            that APGD has clearly broken. Which images are broken stays the same; how they look
-            does not. See `dfshield.attacks.leaving`.
 
     Args:
         eps: radius of the ball on the [0, 1] scale of the images, as a number or ``"8/255"``.
@@ -92,7 +89,6 @@ class Attack(Variant, ABC):
         self.eps = parse_epsilon(eps)
         self.norm = norm
         self.spare_broken = True
-        self.leave_broken = False
 
     @final
     def __call__(

@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import Norm
-from dfshield.attacks.leaving import leave_when_broken
 from dfshield.attacks.models import logits_of
 from dfshield.attacks.square_windows import SquareOfAnySize
 from dfshield.errors import DfshieldWarning
@@ -23,8 +22,6 @@ NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 TARGETED = ("apgd-t", "fab-t")
 NUM_TARGETS = 9
-WITHSTANDING = 0.1
-"""Share of the images that are taken to withstand all parts, where the work is planned."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +59,6 @@ def defined(parts: Sequence[str], num_classes: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stand_in.get(part, part) for part in parts))
 
 
-def expected_passes(parts: Sequence[str], budget: Budget) -> float | None:
-    """Return the forward passes of an image, or what costs as much, on average over images.
-
-    That is not known before: taken is that `WITHSTANDING` of the images are there to the end and
-    the others cost nothing, which is low for most models. None where gradients are averaged, which
-    is for models that draw random numbers.
-    """
-    if budget.eot > 1:
-        return None
-    targeted = budget.num_steps * budget.targets
-    whole = {
-        "apgd-ce": 2 * budget.num_steps * budget.restarts,
-        "apgd-dlr": 2 * budget.num_steps * budget.restarts,
-        "apgd-t": 2 * targeted,
-        "fab": 3 * budget.num_steps * budget.restarts,
-        "fab-t": 3 * targeted,
-        "square": budget.queries,
-    }
-    return WITHSTANDING * sum(whole[part] for part in parts)
-
-
 def run_parts(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -95,13 +71,10 @@ def run_parts(
     norm: Norm,
     batch_size: int,
     seed: int,
-    leave_broken: bool = False,
 ) -> Float[Tensor, "n c h w"]:
     """Run parts of AutoAttack in sequence on the images that still stand.
 
-    Images that withstand everything, or are wrong already, come back unchanged. With
-    ``leave_broken`` no pass is spent on images that APGD has broken; not so where it averages
-    gradients, which is for models that draw random numbers.
+    Images that withstand everything, or are wrong already, come back unchanged.
     """
     num_targets = min(budget.targets, logits_of(model, x[:1]).shape[1] - 1)
     with isolated(), log_as_warnings():
@@ -112,8 +85,6 @@ def run_parts(
         for apgd in (adversary.apgd, adversary.apgd_targeted):
             _set_steps(apgd, budget.num_steps)
             apgd.eot_iter = budget.eot
-            if leave_broken and budget.eot == 1:
-                leave_when_broken(apgd)
         adversary.apgd.n_restarts = budget.restarts
         # With more targets than other classes pyautoattack indexes past the logits, but only once
         # an image has withstood APGD-CE.

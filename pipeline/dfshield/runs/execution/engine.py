@@ -33,8 +33,6 @@ class Engine:
         compiled: whether the network is compiled.
         batches_per_pass: how many batches share a forward pass.
         accelerator: the GPU; None for work on CPUs.
-        folded: whether BatchNorm is folded into convolutions, as in passes of a model that is
-            attacked and does not change.
     """
 
     device: str
@@ -44,14 +42,12 @@ class Engine:
     compiled: bool = False
     batches_per_pass: int = 1
     accelerator: Accelerator | None = None
-    folded: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine as it stands in a manifest, without a GPU or folding it has not."""
+        """Return the engine as it stands in a manifest, without a GPU where it has none."""
         value = asdict(self)
-        for key in ("accelerator", "folded"):
-            if not value[key]:
-                del value[key]
+        if self.accelerator is None:
+            del value["accelerator"]
         return value
 
     @classmethod

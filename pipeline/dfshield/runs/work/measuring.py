@@ -82,15 +82,14 @@ def attack_engine(
 ) -> Engine:
     """Return what an attack on so many images is computed with: float32 always.
 
-    One that says how many passes it takes, as PGD and AutoAttack do, is compiled where it is long
-    enough, with BatchNorm folded (`dfshield.engine.frozen_passes`).
+    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
+    go on with the images that are left, whose number changes.
     """
     passes = None if attack is None else attack.passes
     if passes is None:
         return here
     work = passes * num_images * multiply_adds(classifier)
-    engine = planned_engine(here, EngineConfig(precision="float32"), work=work)
-    return replace(engine, folded=engine.compiled)
+    return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
 
 def measured(

@@ -9,8 +9,8 @@ from torch import Tensor
 from dfshield.config import Config
 from dfshield.datasets import ImageSet
 from dfshield.defences import Defence
+from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
-from dfshield.engine.frozen_passes import FrozenPasses
 from dfshield.evaluation import SliceResult, evaluate_slice, slice_bounds
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
@@ -79,14 +79,15 @@ class SliceTask:
         classifier = load_classifier(Folder.at(attacked.model), device=worker.device)
         size = self.config.evaluation.slice_size
         bounds = slice_bounds(len(images), size)
-        model = behind(classifier, attacked.defence)
-        attack = attacked.attack.build(worker.device) if attacked.attack else None
-        passes = None
-        if attack is not None and not self.acceleration.plain:
-            passes = FrozenPasses(
-                model, image_shape=classifier.input_shape, acceleration=self.acceleration
+        model, accelerated = behind(classifier, attacked.defence), None
+        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
+            accelerated = AcceleratedModel(
+                model,
+                image_shape=classifier.input_shape,
+                full_size=min(size, len(images)),
+                acceleration=self.acceleration,
             )
-            attack.leave_broken = True
+        attack = attacked.attack.build(worker.device) if attacked.attack else None
 
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
@@ -97,7 +98,7 @@ class SliceTask:
                 attack,
                 seed=derived_seed(self.seed, RngStream.EVALUATION, index),
                 keep=lambda x_adv: attacked.keep(index, x_adv),
-                attacked=passes,
+                attacked=accelerated,
             )
 
         return measure
