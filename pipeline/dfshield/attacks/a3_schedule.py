@@ -32,15 +32,15 @@ class Round:
     restarts: int = 1
 
 
-FIRST = (Round(1, 8, 0), Round(1, 15, 7), Round(1, 15, 7))
+FIRST = (Round(1.0, 8, 0), Round(1.0, 15, 7), Round(1.0, 15, 7))
 _NARROWING = (
     *(Round(0.7, 32, 7), Round(0.6, 37, 7), Round(0.5, 37, 7), Round(0.4, 42, 7)),
     *(Round(0.3, 47, 7), Round(0.2, 52, 7), Round(0.1, 57, 7), Round(0.1, 57, 7, 4)),
     *(Round(0.065, 62, 7, 4), Round(0.03, 67, 7, 50)),
 )
 _DIRECTED = (
-    *(Round(1, 15, 10, 10), Round(1, 20, 15), Round(1, 25, 15), Round(1, 20, 10)),
-    *(Round(1, 25, 10), Round(1, 28, 10), Round(1, 30, 10), Round(0.8, 35, 10, 5)),
+    *(Round(1.0, 15, 10, 10), Round(1.0, 20, 15), Round(1.0, 25, 15), Round(1.0, 20, 10)),
+    *(Round(1.0, 25, 10), Round(1.0, 28, 10), Round(1.0, 30, 10), Round(0.8, 35, 10, 5)),
     *(Round(0.5, 45, 10, 5), Round(0.5, 55, 10, 20)),
 )
 NUM_ROUNDS = len(FIRST) + len(_NARROWING)
@@ -65,7 +65,7 @@ def round_of(number: int, num_classes: int, *, masked: bool, few_stand: bool) ->
         restarts = min(planned.restarts, 31) + 1
         planned = replace(planned, num_steps=planned.num_steps + 10, restarts=restarts)
     if few_stand:
-        planned = replace(planned, share=1, restarts=planned.restarts + 10)
+        planned = replace(planned, share=1.0, restarts=planned.restarts + 10)
     return planned
 
 
