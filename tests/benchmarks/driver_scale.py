@@ -228,6 +228,9 @@ class SimulatedRay:
             name=name, actor=actor, info=None, draining=False, place=name, gpu=name
         )
 
+    def num_wanted(self) -> int:
+        return len(self.all)
+
     def put(self, value: object) -> int:
         number = next(self.numbers)
         self.results[number] = value
