@@ -28,6 +28,20 @@ CASES = {
 }
 """Architectures, by name: source, image shape, number of classes."""
 
+SMALL_DIGITS = (
+    "teacher.train.epochs=2",
+    "synthesis.method.iterations=3",
+    "synthesis.num_images=80",
+    "synthesis.num_holdout=20",
+    "synthesis.batch_size=20",
+    "storage.part_size=40",
+    "storage.shard_size=80",
+    "training.epochs=1",
+    "training.batch_size=20",
+    "evaluation.num_images=20",
+)
+"""Overrides under which a run of the digits rehearses itself in seconds."""
+
 
 def start() -> Acceleration:
     """Let this process compute as a run does here; return the fastest way there is."""

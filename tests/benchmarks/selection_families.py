@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from measuring import SMALL_DIGITS
+
 from dfshield.config import Config, load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -72,16 +74,7 @@ FAMILIES = {
     ),
 }
 SMALL = (
-    "teacher.train.epochs=2",
-    "synthesis.method.iterations=3",
-    "synthesis.num_images=80",
-    "synthesis.num_holdout=20",
-    "synthesis.batch_size=20",
-    "storage.part_size=40",
-    "storage.shard_size=80",
-    "training.epochs=1",
-    "training.batch_size=20",
-    "evaluation.num_images=20",
+    *SMALL_DIGITS,
     "evaluation.attacks=[{name: pgd, num_steps: 5}]",
     f"{GRID}.objective.lambda1={{grid: [0, 1]}}",
     f"{GRID}.objective.lambda2={{grid: [0, 10]}}",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from measuring import SMALL_DIGITS
 from rich.console import Console
 from rich.table import Table
 
@@ -44,16 +45,7 @@ TABLES = {
 }
 """The rows of every table, with the case that each is."""
 SMALL = (
-    "teacher.train.epochs=2",
-    "synthesis.method.iterations=3",
-    "synthesis.num_images=80",
-    "synthesis.num_holdout=20",
-    "synthesis.batch_size=20",
-    "storage.part_size=40",
-    "storage.shard_size=80",
-    "training.epochs=1",
-    "training.batch_size=20",
-    "evaluation.num_images=20",
+    *SMALL_DIGITS,
     "evaluation.attacks=[{name: pgd, num_steps: 20}]",
     "sweep.seeds=[0, 1]",
 )

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dfshield.engine.acceleration import Acceleration
-from dfshield.engine.trial import MOST_STEPS, Rung, run_trial
-from dfshield.engine.trial_checks import Expected, check_answers, check_end, check_repeats
+from dfshield.engine.trial import MOST_STEPS, Rung, expected_of, run_trial
+from dfshield.engine.trial_checks import check_answers, check_end, check_repeats
 from dfshield.synthesis import DSS, IntraQ
 
 SIZE, STEPS = 6, 10
@@ -19,16 +19,7 @@ def ways(teacher, request):
 
 def expected(ways):
     ways.plain.begin()
-    ways.exact.begin()
-    later = ways.plain.run(None, STEPS).state
-    states = (None, later)
-    return Expected(
-        states=states,
-        answers=tuple(map(ways.plain.answer, states)),
-        exact=tuple(map(ways.exact.answer, states)),
-        end=ways.plain.run(later, STEPS),
-        steps=STEPS,
-    )
+    return expected_of(ways, STEPS)
 
 
 def test_float64_gives_the_gradient_of_the_plain_way_and_more_digits(ways):

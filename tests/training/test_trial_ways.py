@@ -8,8 +8,8 @@ from test_accelerated import trainer_of
 from torch import nn
 
 from dfshield.engine.acceleration import Acceleration
-from dfshield.engine.trial import Rung, run_trial
-from dfshield.engine.trial_checks import Expected, check_answers, check_end, check_repeats
+from dfshield.engine.trial import Rung, expected_of, run_trial
+from dfshield.engine.trial_checks import check_answers, check_end, check_repeats
 from dfshield.training import InnerMaximization
 from dfshield.training.trial import TrialImages, training_ways
 
@@ -81,16 +81,7 @@ def ways(make, batch):
 
 def expected(ways):
     ways.plain.begin()
-    ways.exact.begin()
-    later = ways.plain.run(None, STEPS).state
-    states = (None, later)
-    return Expected(
-        states=states,
-        answers=tuple(map(ways.plain.answer, states)),
-        exact=tuple(map(ways.exact.answer, states)),
-        end=ways.plain.run(later, STEPS),
-        steps=STEPS,
-    )
+    return expected_of(ways, STEPS)
 
 
 def problems(way, kind, wanted):

@@ -171,7 +171,7 @@ def run_trial(
         return trial
     steps = max(LEAST_STEPS, min(most_steps, int(STEPS_SHARE * iterations)))
     try:
-        expected = _expected(ways, steps)
+        expected = expected_of(ways, steps)
     except torch.AcceleratorError:
         raise
     except Exception as error:  # noqa: BLE001  as a user's network fails in float64
@@ -197,7 +197,8 @@ def _decided(trial: Trial, rungs: Sequence[Rung]) -> Trial:
     return replace(trial, engine=engine, rungs=tuple(reports))
 
 
-def _expected(ways: Ways, steps: int) -> Expected:
+def expected_of(ways: Ways, steps: int) -> Expected:
+    """Return what faster ways are held to after so many plain iterations, twice; plain has begun."""
     plain, exact = ways.plain, ways.exact
     later = plain.run(None, steps).state
     states = (None, later)

@@ -10,7 +10,7 @@ from dfshield.results.evaluation import Share
 
 AGREEMENT_CLEAN = "agreement_clean"
 AGREEMENT_PGD = "agreement_pgd"
-"""By this one epochs were kept, and settings chosen, before there were other measures."""
+"""By this one epochs are kept, and settings chosen, unless another measure is named."""
 
 HOLDOUT_TITLES = {
     AGREEMENT_CLEAN: "Agreement with the teacher, clean",

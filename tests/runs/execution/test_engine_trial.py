@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from stopped import run_stopped
 from tiny_run import call, contents, parts, run_of, succeed
 
 import dfshield.runs.driver.engine_trial as driver
@@ -15,10 +16,8 @@ from dfshield.errors import DfshieldError
 from dfshield.runs import Engine, InProcessExecutor, Run
 from dfshield.runs.driver.engine_trial import tried_engine
 from dfshield.runs.execution.engine_choice import COMPILING_PAYS
-from dfshield.runs.execution.protocol import GroupWorker
 from dfshield.runs.watching.events import SilentObserver
 from dfshield.runs.work.engine_trial import SynthesisTrialJob, TrainingTrialJob, accelerations
-from dfshield.training import SingleWorker
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 ROUNDED = {"precision": "bfloat16", "compiled": False}
@@ -136,18 +135,7 @@ class Stopped(Verdicts):
     """Is asked to stop as a training begins: it writes a checkpoint."""
 
     def run_group(self, job, *, engine, monitor):
-        engine.bind()
-        job.run(
-            GroupWorker(
-                device=torch.device("cpu"),
-                monitor=monitor,
-                group=SingleWorker(),
-                get=self.get,
-                report=lambda _: None,
-                stop_requested=lambda: True,
-            )
-        )
-        raise KeyboardInterrupt
+        run_stopped(self, job, engine=engine, monitor=monitor, stop_requested=lambda: True)
 
 
 def student_record(config):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stopped import run_stopped
 from tiny_run import run_of, succeed
 
 from dfshield.config import load_config
@@ -60,19 +61,10 @@ class Stopped(InProcessExecutor):
     """Is asked to stop after an update of a training."""
 
     def run_group(self, job, *, engine, monitor):
-        engine.bind()
         asked = iter([False])
-        job.run(
-            GroupWorker(
-                device=torch.device("cpu"),
-                monitor=monitor,
-                group=SingleWorker(),
-                get=self.get,
-                report=lambda _: None,
-                stop_requested=lambda: next(asked, True),
-            )
+        run_stopped(
+            self, job, engine=engine, monitor=monitor, stop_requested=lambda: next(asked, True)
         )
-        raise KeyboardInterrupt
 
 
 def test_workers_that_agree_go_on_without_a_word():

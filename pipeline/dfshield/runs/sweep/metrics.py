@@ -123,8 +123,10 @@ class BestSoFar:
         """
         sweep = self._config.sweep
         share = sweep.recommend.keep_clean
+        if share is None:
+            return scores
         clean = self._means(CLEAN if sweep.select_on == "test" else AGREEMENT_CLEAN)
-        if share is None or not clean:
+        if not clean:
             return scores
         least = round(share * max(clean.values()), 9)
         return {
