@@ -198,7 +198,7 @@ def _decided(trial: Trial, rungs: Sequence[Rung]) -> Trial:
 
 
 def expected_of(ways: Ways, steps: int) -> Expected:
-    """Return what faster ways are held to after so many plain iterations, twice; plain has begun."""
+    """Return what faster ways are held to, after so many plain iterations; plain has begun."""
     plain, exact = ways.plain, ways.exact
     later = plain.run(None, steps).state
     states = (None, later)
