@@ -19,12 +19,12 @@ from dfshield.config.variants import VariantOf
 from dfshield.defences import TTE
 from dfshield.diversity import PredictionEntropy
 from dfshield.errors import InputError
+from dfshield.schedules import Constant
 from dfshield.synthesis import DSS
 from dfshield.synthesis.augmentations import MixupSet
 from dfshield.trackers import Tracker
 from dfshield.training import SoftLabelObjective
 from dfshield.training.averages import NoAverage
-from dfshield.training.schedules import Constant
 from dfshield.variant_options import REQUIRED, plain
 
 VARIANTS = [(family, name) for family, load in FAMILIES.items() for name in load()]

@@ -21,6 +21,7 @@ from dfshield.datasets import ImageSet
 from dfshield.defences import TTE
 from dfshield.diversity import NearDuplicates, PredictionEntropy
 from dfshield.evaluation import evaluate, evaluate_slice
+from dfshield.schedules import Cosine
 from dfshield.synthesis import Inversion
 from dfshield.synthesis.augmentations import CutoutSet, MixupSet
 from dfshield.training import (
@@ -33,9 +34,9 @@ from dfshield.training import (
     measured_epochs,
     train_supervised,
 )
+from dfshield.training.augmentations import Flip
 from dfshield.training.averages import Swa
 from dfshield.training.measures import AgreementCE
-from dfshield.training.schedules import Cosine
 
 torch.set_num_threads(1)
 NET = plain().eval()
@@ -46,6 +47,7 @@ Y = Z.argmax(1)
 DIGITS = ImageSet(X[:, 0].numpy(), Y.numpy(), tuple("0123456789"), "digits", "train")
 WRAPPED = Classifier.wrap(NET, input_shape=(1, 8, 8))
 INNER = InnerMaximization(eps=0.1, num_steps=1)
+KEPT = InnerMaximization(eps=0.1, num_steps=1, start="kept")
 
 
 def function(x):
@@ -271,7 +273,11 @@ CALLS = {
         partial(trainer, teacher_logits=Y),
     ],
     "objective": [partial(trainer, objective=None), partial(trainer, objective=SoftLabelObjective)],
-    "inner": [partial(trainer, inner=PGD(eps=0.1)), partial(trainer, inner=None)],
+    "inner": [
+        partial(trainer, inner=PGD(eps=0.1)),
+        partial(trainer, inner=None),
+        partial(trainer, inner=KEPT, augmentations=[Flip()]),
+    ],
     "schedule": [partial(trainer, schedule="cosine"), partial(trainer, schedule=Cosine)],
     "average": [partial(trainer, average="ema"), partial(trainer, average=Swa)],
     "epochs": [
@@ -291,6 +297,7 @@ CALLS = {
     "tau": [partial(trainer, tau=1.5), partial(trainer, tau="0.5"), partial(trainer, tau=None)],
     "state": [
         lambda: trainer().load_state_dict({}),
+        lambda: trainer(inner=KEPT).load_state_dict(trainer().state_dict()),
         lambda: trainer().load_state_dict(None),
         lambda: trainer().load_state_dict(plain().state_dict()),
         lambda: trainer().load_state_dict({**trainer().state_dict(), "student": {}}),

@@ -88,6 +88,14 @@ def state():
             {"training__augmentations": [{"name": "flip", "probability": 2}]},
             ["training.augmentations.0.probability", "[0, 1]"],
         ),
+        (
+            {"training__augmentations": ["flip"], "training__inner": {"start": "kept"}},
+            ["training", "inner.start: kept", "leave augmentations out"],
+        ),
+        (
+            {"training__inner": {"num_steps": 3, "first_steps": 4}},
+            ["training.inner", "first_steps: 4 are more than num_steps, 3"],
+        ),
         ({"training__weight_perturbation": 0}, ["training.weight_perturbation", "0"]),
         ({"training__weight_perturbation": 0.2}, ["training.weight_perturbation", "0.1"]),
         ({"training__average": "emma"}, ["training.average.name", "'ema'"]),

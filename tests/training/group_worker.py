@@ -13,6 +13,7 @@ import torch.multiprocessing
 from torch import nn
 
 from dfshield.errors import DfshieldError
+from dfshield.schedules import Cosine, Piecewise
 from dfshield.seeds import RngStream, generator
 from dfshield.training import (
     MEASURES,
@@ -26,7 +27,6 @@ from dfshield.training import (
 )
 from dfshield.training.augmentations import Crop, Cutmix, Cutout, Flip
 from dfshield.training.averages import Ema, Swa
-from dfshield.training.schedules import Cosine, Piecewise
 
 RUNS = {
     # 13 mini-batches an epoch: groups of 6, 6, 1; 5, 5, 3; and 2, ..., 2, 1.
@@ -40,8 +40,17 @@ RUNS = {
 """Network, mini-batches of a group, norm and objective; every objective is there."""
 INGREDIENTS = {
     "convolutional, K = 5, l2": {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)},
-    "dropout, K = 6, l2": {"schedule": Piecewise(), "average": Swa(start=1)},
-    "frozen, K = 6, l2": {"average": Ema(decay=0.5)},
+    "dropout, K = 6, l2": {
+        "schedule": Piecewise(),
+        "average": Swa(start=1),
+        "inner": InnerMaximization(
+            eps=0.5, norm="l2", num_steps=3, first_steps=1, loss="teacher-kl"
+        ),
+    },
+    "frozen, K = 6, l2": {
+        "average": Ema(decay=0.5),
+        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=1, start="kept"),
+    },
     "convolutional, K = 2, l2": {"weight_perturbation": 0.05},
     "dropout, K = 5, linf": {
         "augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()],

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dfshield.errors import DfshieldError
+from dfshield.schedules import Cosine, Piecewise
 from dfshield.seeds import RngStream, generator
 from dfshield.training import (
     OBJECTIVES,
@@ -22,7 +23,6 @@ from dfshield.training import (
 )
 from dfshield.training.augmentations import Crop, Cutmix, Cutout, Flip
 from dfshield.training.averages import Ema, Swa
-from dfshield.training.schedules import Cosine, Piecewise
 
 
 def logits_of(images):
@@ -209,6 +209,10 @@ def of_objective(name, norm):
     return {"objective": objective, "inner": inner, "labels": torch.arange(50) % 4}
 
 
+KEPT = InnerMaximization(eps=0.5, norm="l2", num_steps=1, start="kept")
+GROWING = InnerMaximization(eps=0.5, norm="l2", num_steps=3, first_steps=1)
+
+
 @pytest.mark.parametrize(
     ("objective", "norm", "ingredients"),
     [
@@ -216,6 +220,8 @@ def of_objective(name, norm):
         ("soft-label", "l2", {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)}),
         ("soft-label", "l2", {"schedule": Piecewise(), "average": Swa(start=1)}),
         ("soft-label", "l2", {"weight_perturbation": 0.05}),
+        ("soft-label", "l2", {"inner": GROWING}),
+        ("soft-label", "l2", {"inner": KEPT}),
         ("trades", "linf", {"augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()]}),
         *((name, "linf", {}) for name in OBJECTIVES),
     ],
@@ -239,6 +245,37 @@ def test_goes_on_from_every_update_boundary_bit_for_bit(
         assert resumed.step() == records[boundary]
         expected.load_state_dict(states[boundary + 1])
         assert_equal_to_the_bit(resumed, expected)
+
+
+def test_an_attack_that_grows_is_that_of_each_update(make_student, images):
+    """Each update is what a training with the attack of its place alone would have done."""
+    grown = make_trainer(make_student(), images, inner=GROWING)
+    for steps in (1, 1, 2, 2, 3, 3):
+        fixed = InnerMaximization(eps=0.5, norm="l2", num_steps=steps)
+        alone = make_trainer(make_student(seed=77), images, inner=fixed)
+        alone.load_state_dict(full_state(grown))
+        assert grown.step() == alone.step()
+        assert_equal_to_the_bit(grown, alone)
+
+
+def test_kept_attacks_begin_where_those_of_the_epoch_before_ended(make_student, images):
+    inner = InnerMaximization(eps=0.1, num_steps=1, step_size=0.05, start="kept")
+    images = images.double()
+    trainer = make_trainer(make_student().double(), images, inner=inner, num_batches=1)
+    kept = torch.zeros_like(images, dtype=torch.float16)
+    for epoch in range(2):
+        order = torch.from_numpy(generator(5, RngStream.TRAINING, epoch).permutation(50))
+        for batch, rows in enumerate(order.split(8)):
+            (found,) = inner.perturb_batches(
+                trainer.student,
+                [images[rows]],
+                generators=[generator(5, RngStream.TRAINING, epoch, batch)],
+                kept=kept[rows].float(),
+            )
+            kept[rows] = (found - images[rows]).half()
+            trainer.step()
+            assert torch.equal(trainer.state_dict()["perturbations"], kept)
+    assert (kept.abs() > 0.06).double().mean() > 0.1  # out of reach of one step
 
 
 def test_the_seed_decides(make_student, images):

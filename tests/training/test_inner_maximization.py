@@ -200,3 +200,16 @@ def test_a_student_without_gradient_is_refused():
 
     with pytest.raises(InputError, match="no gradient with respect to the images"):
         InnerMaximization(eps=0.1)(Detached(), torch.rand(2, 1, 4, 4), generator=rng())
+
+
+def test_attack_steps_grow_by_equal_shares_and_always_reach_as_far():
+    inner = InnerMaximization(eps=0.1, num_steps=5, first_steps=3, step_size=0.02)
+    grown = [inner.at(update, 7) for update in range(7)]
+    assert [now.num_steps for now in grown] == [3, 3, 3, 4, 4, 5, 5]
+    assert [now.num_steps * now.step_size for now in grown] == pytest.approx(7 * [0.1])
+    assert grown[-1].step_size == inner.step_size
+    assert inner.num_steps == 5
+    constant = InnerMaximization(eps=0.1)
+    assert constant.at(3, 7) is constant
+    with pytest.raises(InputError, match=r"^first_steps: 11 are more than num_steps, 10"):
+        InnerMaximization(eps=0.1, first_steps=11)

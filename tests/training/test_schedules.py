@@ -7,8 +7,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from dfshield.errors import InputError
+from dfshield.schedules import Constant, Cosine, Piecewise
 from dfshield.training import SCHEDULES
-from dfshield.training.schedules import Constant, Cosine, Piecewise
 
 UPDATES = 20
 

@@ -78,7 +78,7 @@ def reference() -> Family[Any]:
 
 def schedules() -> Family[Any]:
     """Return the family of ``training.schedule``."""
-    from dfshield.training.schedules import SCHEDULES
+    from dfshield.schedules import SCHEDULES
 
     return SCHEDULES
 

@@ -33,15 +33,35 @@ class InnerConfig(Section):
     step_size: Step | None = Field(
         None, description="None: eps / 4 (linf), 2 eps / num_steps (l2)."
     )
+    first_steps: Count | None = Field(
+        None,
+        description="Steps at the first update; they grow to num_steps at the last, and fewer "
+        "steps are longer. None: num_steps always.",
+    )
     loss: Literal["kl", "teacher-kl", "ce"] | None = Field(
         None,
         description="What is maximised: kl of student and student, teacher-kl of teacher and "
         "student, ce on artificial labels. None: as the objective says.",
     )
-    start: Literal["gaussian", "uniform"] | None = Field(
+    start: Literal["gaussian", "uniform", "kept"] | None = Field(
         None,
-        description="Where it starts: 0.001 N(0, I), or uniformly in the ball. None: likewise.",
+        description="Where it starts: 0.001 N(0, I), or uniformly in the ball; kept: the former, "
+        "around the perturbation that the epoch before has left of each image. None: likewise.",
     )
+
+    @property
+    def mean_steps(self) -> int:
+        """The steps of a mini-batch, in the mean over a training, rounded up."""
+        first = self.first_steps or self.num_steps
+        return -(-(first + self.num_steps) // 2)
+
+    @model_validator(mode="after")
+    def _first_steps_are_fewer(self) -> "InnerConfig":
+        if self.first_steps is not None and self.first_steps > self.num_steps:
+            raise ValueError(
+                f"first_steps: {self.first_steps} are more than num_steps, {self.num_steps}"
+            )
+        return self
 
 
 class ReferenceData(DataConfig):
@@ -125,6 +145,14 @@ class TrainingConfig(Section):
                 made.require_fits(image_shape)
             except InputError as error:
                 raise InputError(f"training.augmentations.{position}.{error}") from None
+
+    @model_validator(mode="after")
+    def _kept_perturbations_are_of_images_as_they_are(self) -> "TrainingConfig":
+        if self.inner.start == "kept" and self.augmentations:
+            raise ValueError(
+                "inner.start: kept is of the images as they are: leave augmentations out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_kind_of_images(self) -> "TrainingConfig":

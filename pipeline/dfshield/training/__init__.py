@@ -2,6 +2,7 @@
 
 from dfshield.divergence import kl_divergence
 from dfshield.results import HoldoutMetrics
+from dfshield.schedules import SCHEDULES, Schedule
 from dfshield.training.augmentations import AUGMENTATIONS, Augmentation
 from dfshield.training.averages import AVERAGES, Average
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
@@ -23,7 +24,6 @@ from dfshield.training.objectives import (
     TradesObjective,
 )
 from dfshield.training.records import UpdateRecord
-from dfshield.training.schedules import SCHEDULES, Schedule
 from dfshield.training.supervised import SupervisedEpoch, train_supervised, validate
 from dfshield.training.trainable import require_trainable
 from dfshield.training.trainer import AdversarialTrainer

@@ -12,6 +12,7 @@ from dfshield.training.augmenting import Augmenter
 from dfshield.training.gradrefine import GradRefine
 from dfshield.training.image_batches import ImageBatch, ImageBatches
 from dfshield.training.inner_maximization import InnerMaximization
+from dfshield.training.kept_perturbations import KeptPerturbations
 from dfshield.training.objectives import Losses, Objective
 from dfshield.training.passes import StudentPasses
 from dfshield.training.records import MiniBatch
@@ -29,6 +30,7 @@ class GroupGradients:
         inner: the inner maximisation.
         augmenter: changes the images first; None leaves them as they are stored.
         perturbation: of the weights at which the gradients are taken; None takes them as they are.
+        kept: the perturbations that attacks begin with; None keeps none.
         seed: the run's seed.
     """
 
@@ -42,6 +44,7 @@ class GroupGradients:
         inner: InnerMaximization,
         augmenter: Augmenter | None,
         perturbation: WeightPerturbation | None,
+        kept: KeptPerturbations | None,
         seed: int,
     ) -> None:
         self._passes = passes
@@ -51,6 +54,7 @@ class GroupGradients:
         self._inner = inner
         self._augmenter = augmenter
         self._perturbation = perturbation
+        self._kept = kept
         self._seed = seed
 
     def accumulate(self, epoch: int, update: int) -> list[MiniBatch]:
@@ -76,14 +80,16 @@ class GroupGradients:
 
     def _attacked(self, epoch: int, update: int) -> Iterator[tuple[ImageBatch, Tensor]]:
         """Give the mini-batches with their adversarial images, as many at once as may be."""
+        inner = self._inner.at(*self._batches.place(epoch, update))
         for stored in self._batches.passes(epoch, update):
             in_pass = [self._prepared(batch, epoch) for batch in stored]
             with self._torch_draws(epoch, in_pass[0].number):
-                attacked = self._inner.perturb_batches(
+                attacked = inner.perturb_batches(
                     self._passes.attacked,
                     [batch.images for batch in in_pass],
                     generators=[batch.generator for batch in in_pass],
                     noise=[batch.noise for batch in in_pass],
+                    kept=self._kept and self._kept.of(torch.cat([b.rows for b in in_pass])),
                     teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
                     labels=torch.cat([batch.labels for batch in in_pass]),
                 )
@@ -100,7 +106,11 @@ class GroupGradients:
         losses = self._backward(epoch, update, batch, adversarial)
         self._refine.accumulate()
         values = torch.stack([losses.total, *losses.terms.values()]).detach()
-        return MiniBatch(batch.number, tuple(losses.terms), values, self._passes.take())
+        made = MiniBatch(batch.number, tuple(losses.terms), values, self._passes.take())
+        if self._kept is None:
+            return made
+        found = (adversarial - batch.images).half()
+        return made._replace(rows=batch.rows, perturbations=found)
 
     def _backward(self, epoch: int, update: int, batch: ImageBatch, adversarial: Tensor) -> Losses:
         with self._torch_draws(epoch, batch.number):

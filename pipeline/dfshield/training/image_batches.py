@@ -24,6 +24,7 @@ class ImageBatch(NamedTuple):
         labels: their artificial labels.
         teacher_logits: the teacher's logits of them.
         noise: what its attack starts with, drawn from the generator; see `ImageBatches`.
+        rows: where its images lie among all.
     """
 
     number: int
@@ -32,6 +33,7 @@ class ImageBatch(NamedTuple):
     labels: Int[Tensor, " n"]
     teacher_logits: Float[Tensor, "n k"]
     noise: Float[Tensor, "..."]
+    rows: Int[Tensor, " n"]
 
     def to(self, device: torch.device) -> "ImageBatch":
         """Return it on a device; a copy from pinned memory is not waited for."""
@@ -45,7 +47,7 @@ class _Ahead(NamedTuple):
     Attributes:
         number: of the mini-batch within its epoch.
         generator: as in `ImageBatch`.
-        rows: of its images.
+        rows: as in `ImageBatch`.
         columns: images, labels and logits; none where they lie on the device.
         noise: as in `ImageBatch`.
     """
@@ -119,6 +121,11 @@ class ImageBatches:
         self._thread = ThreadPoolExecutor(1, "dfshield-images")
 
     @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w) of all images."""
+        return self._columns[0].shape
+
+    @property
     def per_epoch(self) -> int:
         """Mini-batches in an epoch, a short last one included."""
         return -(-len(self._columns[0]) // self._batch_size)
@@ -127,6 +134,10 @@ class ImageBatches:
     def updates_per_epoch(self) -> int:
         """Updates in an epoch, that of a short last group included."""
         return -(-self.per_epoch // self._num_batches)
+
+    def place(self, epoch: int, update: int) -> tuple[int, int]:
+        """Return the number of an update since the training began, and how many there are."""
+        return epoch * self.updates_per_epoch + update, self._epochs * self.updates_per_epoch
 
     def stored(self, number: int) -> Shaped[Tensor, "n c h w"]:
         """Return the images of a mini-batch in the order in which they lie, which is no epoch's."""
@@ -175,13 +186,13 @@ class ImageBatches:
         return tensor.pin_memory() if self._device.type == "cuda" else tensor
 
     def _batch(self, ahead: _Ahead) -> ImageBatch:
-        columns = ahead.columns
+        columns, rows = ahead.columns, ahead.rows
         if not columns:  # gathered in the thread, and the stream, that computes
-            rows = ahead.rows.to(self._device, non_blocking=True)
+            rows = rows.to(self._device, non_blocking=True)
             columns = tuple(column[rows] for column in self._columns)
         images, labels, logits = columns
-        batch = ImageBatch(ahead.number, ahead.generator, images, labels, logits, ahead.noise)
-        return batch.to(self._device)
+        made = (ahead.number, ahead.generator, images, labels, logits, ahead.noise, rows)
+        return ImageBatch(*made).to(self._device)
 
     def _order_of(self, epoch: int) -> np.ndarray:
         if self._order[0] != epoch:

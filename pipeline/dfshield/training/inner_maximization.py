@@ -1,5 +1,6 @@
 """The inner maximisation: the adversarial images that the student is trained on."""
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, get_args
@@ -21,7 +22,7 @@ from dfshield.pixels import require_images
 from dfshield.training.requirements import require_labels
 
 InnerLoss = Literal["kl", "teacher-kl", "ce"]
-Start = Literal["gaussian", "uniform"]
+Start = Literal["gaussian", "uniform", "kept"]
 
 START_SCALE = 0.001
 
@@ -42,7 +43,11 @@ class InnerMaximization:
         loss: what is maximised: ``kl`` ``KL(S(x)||S(x'))``, with S(x) computed once; ``teacher-kl``
             ``KL(T(x)||S(x'))`` from the teacher's stored logits; ``ce`` the cross-entropy of S(x')
             and the artificial labels.
-        start: ``gaussian`` ``x + 0.001 N(0, I)``; ``uniform`` a uniform draw from the ball.
+        start: ``gaussian`` ``x + 0.001 N(0, I)``; ``uniform`` a uniform draw from the ball;
+            ``kept`` as ``gaussian``, from the perturbation that the epoch before has left of each
+            image (Zheng et al. 2020), which the training hands in.
+        first_steps: number of steps at the first update of a training, from which it grows to
+            ``num_steps`` at the last; see `at`. None leaves it alone.
 
     Raises:
         InputError: for an unknown norm, loss or start, or a size that makes no sense, naming it.
@@ -57,6 +62,7 @@ class InnerMaximization:
         step_size: float | int | str | None = None,
         loss: InnerLoss = "kl",
         start: Start = "gaussian",
+        first_steps: int | None = None,
     ) -> None:
         one_of(NORMS, norm, "norm")
         self.eps = parse_epsilon(eps)
@@ -68,6 +74,28 @@ class InnerMaximization:
         one_of(get_args(Start), start, "start")
         self.loss: InnerLoss = loss
         self.start: Start = start
+        self.first_steps = first_steps
+        if first_steps is not None and at_least(1, first_steps, "first_steps") > num_steps:
+            raise InputError(f"first_steps: {first_steps} are more than num_steps, {num_steps}")
+
+    def at(self, update: int, num_updates: int) -> "InnerMaximization":
+        """Return the inner maximisation of an update of a training.
+
+        The number of steps grows from ``first_steps`` f to ``num_steps`` n, each for an equal share
+        of the updates: update u of U takes ``f + floor((n - f + 1) u / U)``. Fewer steps are longer
+        by as much, so that they reach as far.
+
+        Args:
+            update: its number, from 0, since the training began.
+            num_updates: of the whole training.
+        """
+        if self.first_steps is None:
+            return self
+        stages = self.num_steps - self.first_steps + 1
+        now = copy.copy(self)
+        now.num_steps = self.first_steps + stages * update // num_updates
+        now.step_size = self.step_size * self.num_steps / now.num_steps
+        return now
 
     def __call__(
         self,
@@ -110,14 +138,16 @@ class InnerMaximization:
         *,
         generators: Sequence[np.random.Generator],
         noise: Sequence[Float[Tensor, "..."]] | None = None,
+        kept: Float[Tensor, "n c h w"] | None = None,
         teacher_logits: Float[Tensor, "n k"] | None = None,
         labels: Int[Tensor, " n"] | None = None,
     ) -> list[Float[Tensor, "_ c h w"]]:
         """Return the adversarial images of several batches, computed in the same passes.
 
         Each batch gets what it would have got alone, up to rounding, from a generator of its own.
-        ``teacher_logits`` and ``labels`` are those of all batches, one after the other; ``noise``
-        is what `start_noise` has drawn from the generators before, None if it has not.
+        ``teacher_logits``, ``labels`` and ``kept``, perturbations to begin with, are those of all
+        batches, one after the other; ``noise`` is what `start_noise` has drawn from the generators
+        before, None if it has not.
 
         Raises:
             InputError: see `__call__`.
@@ -135,17 +165,12 @@ class InnerMaximization:
         sizes = [len(batch) for batch in batches]
         images = torch.cat(list(batches))
         start = self._start(images, batches, generators, noise)
+        start = start if kept is None else start + kept
 
         def draw(step: int, places: Tensor, flat: Bool[Tensor, " n"]) -> np.ndarray:  # noqa: ARG001
+            pairs = zip(torch.split(flat, sizes), generators, strict=True)
             shape = images.shape[1:]
-            return np.concatenate(
-                [
-                    generator.standard_normal((int(of_batch.sum()), *shape))
-                    for of_batch, generator in zip(
-                        torch.split(flat, sizes), generators, strict=True
-                    )
-                ]
-            )
+            return np.concatenate([g.standard_normal((int(own.sum()), *shape)) for own, g in pairs])
 
         ascent = Ascent(
             num_steps=self.num_steps,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float16, Int
 from torch import Tensor
 
 from dfshield.training.batchnorm import BatchNormRecords
@@ -65,3 +65,14 @@ class MiniBatch(NamedTuple):
     terms: tuple[str, ...]
     losses: Float[Tensor, " losses"]  # the total, then the terms
     records: BatchNormRecords
+    rows: Int[Tensor, " n"] | None = None  # of its images, where perturbations are kept
+    perturbations: Float16[Tensor, "n c h w"] | None = None
+
+    def to_cpu(self) -> "MiniBatch":
+        """Return it on the CPU."""
+        return self._replace(
+            losses=self.losses.cpu(),
+            records=self.records.to("cpu"),
+            rows=None if self.rows is None else self.rows.cpu(),
+            perturbations=None if self.perturbations is None else self.perturbations.cpu(),
+        )

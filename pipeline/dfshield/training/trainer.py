@@ -14,6 +14,7 @@ from dfshield.checks import at_least
 from dfshield.classifiers import gradients, load_state, modes_kept
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError, one_line
+from dfshield.schedules import Schedule
 from dfshield.seeds import whole_seed
 from dfshield.training.augmentations import Augmentation
 from dfshield.training.augmenting import Augmenter
@@ -24,11 +25,12 @@ from dfshield.training.group import SingleWorker, WorkerGroup
 from dfshield.training.group_gradients import GroupGradients
 from dfshield.training.image_batches import ImageBatches
 from dfshield.training.inner_maximization import InnerMaximization
+from dfshield.training.kept_perturbations import KEPT_ALONE, KeptPerturbations
+from dfshield.training.learning_rates import LearningRates
 from dfshield.training.objectives import Objective
 from dfshield.training.passes import StudentPasses
 from dfshield.training.records import MiniBatch, UpdateRecord
 from dfshield.training.requirements import require_kind, require_training
-from dfshield.training.schedules import LearningRates, Schedule
 from dfshield.training.weight_perturbation import WeightPerturbation
 
 
@@ -154,9 +156,12 @@ class AdversarialTrainer:
         """Set up what computes the gradients of an update."""
         self.attacked = self.passes.attacked
         augmenter, perturbation = None, None
+        num_images, *shape = self._batches.shape
+        self._kept = KeptPerturbations(num_images, shape) if self.inner.start == "kept" else None
+        if self._kept is not None and augmentations:
+            raise InputError(f"inner: {KEPT_ALONE}")
         if augmentations:
-            shape = tuple(self._batches.stored(0).shape[1:])
-            augmenter = Augmenter(augmentations, teacher, image_shape=shape, seed=self.seed)
+            augmenter = Augmenter(augmentations, teacher, image_shape=tuple(shape), seed=self.seed)
         if radius is not None:
             weights = [w for group in self.optimizer.param_groups for w in group["params"]]
             perturbation = WeightPerturbation(weights, radius, group=self.group)
@@ -168,6 +173,7 @@ class AdversarialTrainer:
             inner=self.inner,
             augmenter=augmenter,
             perturbation=perturbation,
+            kept=self._kept,
             seed=self.seed,
         )
 
@@ -238,6 +244,8 @@ class AdversarialTrainer:
         mini_batches = self._gather(own)
         for mini_batch in mini_batches:
             self.passes.apply(mini_batch.records)
+        if self._kept is not None:
+            self._kept.update(mini_batches)
         self._average.update(self.updates_done)
         epoch, update = self.epoch, self.update
         self._advance()
@@ -245,7 +253,7 @@ class AdversarialTrainer:
 
     def _gather(self, own: list[MiniBatch]) -> list[MiniBatch]:
         """Return the mini-batches of all workers in their order, on the CPU."""
-        sent = [m._replace(losses=m.losses.cpu(), records=m.records.to("cpu")) for m in own]
+        sent = [mini_batch.to_cpu() for mini_batch in own]
         return sorted(chain.from_iterable(self.group.all_gather(sent)), key=lambda m: m.batch)
 
     def _advance(self) -> None:
@@ -268,6 +276,7 @@ class AdversarialTrainer:
             "epoch": self.epoch,
             "update": self.update,
             **({"average": self._average.weights} if self._average.begun else {}),
+            **({} if self._kept is None else {"perturbations": self._kept.values}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -281,6 +290,8 @@ class AdversarialTrainer:
             load_state(self.student, state["student"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             self._average.load(state.get("average", ()))
+            if self._kept is not None:
+                self._kept.load(state["perturbations"])
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise InputError(
                 "state: is none of a trainer with the same student and optimizer: "

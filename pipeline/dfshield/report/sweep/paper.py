@@ -36,6 +36,7 @@ _INGREDIENTS = {
     "training.average.name": "none",
     "training.augmentations": [],
     "training.weight_perturbation": None,
+    "training.inner.first_steps": None,
 }
 """What the paper's training does not have, with what stands for its absence."""
 _RECIPE = {

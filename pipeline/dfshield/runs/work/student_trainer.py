@@ -28,7 +28,7 @@ def training_passes(training: TrainingConfig) -> float:
     An attack step goes forward and back to the image; the mini-batch itself twice forward and back
     to the weights, which costs another forward pass each.
     """
-    return 2.0 * training.inner.num_steps + 1 + 2 * 3
+    return 2.0 * training.inner.mean_steps + 1 + 2 * 3
 
 
 def make_trainer(
@@ -65,6 +65,7 @@ def make_trainer(
             step_size=inner.step_size,
             loss=inner.loss or objective.inner_loss,
             start=inner.start or objective.inner_start,
+            first_steps=inner.first_steps,
         ),
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -118,7 +119,9 @@ class MeasurableTraining:
         training = config.training
         num_batches = -(-len(images) // training.batch_size)
         group = training.gradrefine.model_copy(update={"num_batches": num_batches})
-        endless = training.model_copy(update={"gradrefine": group, "epochs": 1000})
+        steps = {"num_steps": training.inner.mean_steps, "first_steps": None}
+        inner = training.inner.model_copy(update=steps)
+        endless = training.model_copy(update={"gradrefine": group, "inner": inner, "epochs": 1000})
         return cls(config.model_copy(update={"training": endless}), teacher, images, seed)
 
     def trainer(self, engine: Engine) -> AdversarialTrainer:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dfshield.checks import positive, share
 from dfshield.errors import InputError
-from dfshield.training.schedules.base import Schedule, exactly
+from dfshield.schedules.base import Schedule, exactly
 
 
 class Piecewise(Schedule):

@@ -2,8 +2,8 @@
 
 from torch.optim import Optimizer
 
+from dfshield.schedules import Schedule
 from dfshield.training.requirements import require_kind
-from dfshield.training.schedules.base import Schedule
 
 
 class LearningRates:

@@ -1,6 +1,6 @@
 """One learning rate for all updates."""
 
-from dfshield.training.schedules.base import Schedule
+from dfshield.schedules.base import Schedule
 
 
 class Constant(Schedule):

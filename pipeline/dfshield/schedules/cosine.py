@@ -3,7 +3,7 @@
 import math
 
 from dfshield.checks import share
-from dfshield.training.schedules.base import Schedule
+from dfshield.schedules.base import Schedule
 
 
 class Cosine(Schedule):
