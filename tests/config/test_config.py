@@ -8,6 +8,7 @@ import yaml
 
 from dfshield.config import PRESETS, Config, config_from, dump_config, expand, load_config
 from dfshield.errors import InputError
+from dfshield.runs.planning import times_fewer
 
 MINIMAL = {"name": "run", "teacher": {"source": "medmnist:resnet18", "weights": "weights.pt"}}
 
@@ -98,6 +99,28 @@ def test_robust_is_the_paper_with_three_ingredients(family, source, epochs):
     same = training.model_copy(update={key: getattr(paper.training, key) for key in kept})
     assert robust.model_copy(update={"preset": paper.preset, "training": same}) == paper
     assert "Evidence pending" in PRESETS[f"robust/{family}"]
+
+
+@pytest.mark.parametrize(
+    ("family", "iterations", "eps"),
+    [("cifar10", 400, "4/255"), ("medical", 200, "8/255"), ("l2", 400, "128/255")],
+)
+def test_fast_is_the_paper_with_less_work(family, iterations, eps):
+    paper, fast = (with_preset(f"{name}/{family}") for name in ("paper", "fast"))
+    assert fast.synthesis.method.options["iterations"] == iterations
+    assert paper.synthesis.method.options["iterations"] == 5 * iterations
+    rates = {key: fast.synthesis.method.options[key] for key in ("learning_rate", "schedule")}
+    assert rates == {"learning_rate": 0.3, "schedule": "cosine"}
+    inner = fast.training.inner
+    assert (inner.start, inner.num_steps, inner.step_size) == ("kept", 1, eps)
+    assert fast.training.learning_rate == pytest.approx(3 * paper.training.learning_rate)
+    kept = ("inner", "learning_rate", "schedule")
+    same = fast.training.model_copy(update={key: getattr(paper.training, key) for key in kept})
+    changes = {"preset": paper.preset, "training": same, "synthesis": paper.synthesis}
+    assert fast.model_copy(update=changes) == paper
+    assert times_fewer(fast, "synthesize") == 5
+    assert times_fewer(fast, "train") == 3  # of 2 · 10 + 7 passes 2 · 1 + 7 are left
+    assert times_fewer(paper, "train") == 1
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -62,9 +62,10 @@ def plain_total(network, x, labels, coefficients):
     return torch.stack([label_loss, feature, tv, a * label_loss + b * feature + c * tv])
 
 
-def plain_iterates(network, draws):
+def plain_iterates(network, draws, rates=None):
     """Adam written out, in float64: the start, every iterate, and the losses of every iteration."""
     network.double()
+    rates = rates or [LEARNING_RATE] * len(draws.shifts)
     x = torch.tensor(draws.noise, dtype=torch.float64)
     labels = torch.from_numpy(draws.labels)
     first = second = torch.zeros_like(x)
@@ -78,7 +79,7 @@ def plain_iterates(network, draws):
         first = 0.9 * first + 0.1 * g
         second = 0.999 * second + 0.001 * g * g
         step = (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
-        x = x.detach() - LEARNING_RATE * step
+        x = x.detach() - rates[t - 1] * step
         iterates.append(x)
         losses.append(terms.detach())
     return iterates, losses

@@ -38,7 +38,7 @@ def _print_table(plan: "StagePlan") -> None:
         show_header=False,
     )
     threads = f", {engine.threads} threads" if engine.device == "cpu" else ""
-    for name, value in (
+    rows = [
         ("Device", f"{engine.device}{threads}"),
         ("Precision", engine.precision),
         ("Compiled", "yes" if engine.compiled else "no"),
@@ -47,7 +47,10 @@ def _print_table(plan: "StagePlan") -> None:
         (f"Time per {plan.unit}", _format_seconds(plan.seconds_per_unit)),
         (f"{plan.unit.capitalize()}s", f"{plan.units:,}"),
         ("Time in all", _format_seconds(plan.seconds)),
-    ):
+    ]
+    if plan.times_fewer is not None:
+        rows.append(("Passes", f"{plan.times_fewer:.1f} times fewer than with the paper's preset"))
+    for name, value in rows:
         table.add_row(name, value)
     Console().print(table)
 

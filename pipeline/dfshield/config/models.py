@@ -37,7 +37,7 @@ class Config(Section):
         None,
         description="Defaults to start from, as `config show` tells them: paper/... are the "
         "paper's, official/... those of its authors' code, robust/... the paper's with ingredients "
-        "that should make a more robust student.",
+        "that should make a more robust student, fast/... with fewer iterations and attack steps.",
         json_schema_extra=_presets,
     )
     seed: Seed = 0

@@ -44,7 +44,16 @@ _VARIANTS = {
     "the exponential moving average of the weights; adversarial weight perturbation of radius "
     "0.005. Evidence pending: the last two have not been measured with these settings, so this "
     "preset may still change.",
+    "fast": "the paper's settings with what gives the same student for less work, as far as "
+    "digits show it: a fifth of the iterations of the synthesis, at three times the "
+    "learning rate, which falls along a cosine; one step of PGD an epoch, which "
+    "begins at the perturbation that the epoch before has left of each image; three "
+    "times the learning rate of the training, too, falling alike. Evidence pending: it has not been measured on the data "
+    "sets of its name, so this preset may still change.",
 }
+
+_FAST_ITERATIONS = 5
+"""How many times fewer iterations ``fast`` has than the paper."""
 
 _ROBUST: dict[str, Any] = {
     "objective": {"name": "soft-label", "lambda1": 0.1},
@@ -72,10 +81,13 @@ def preset(name: str, *, teacher_source: str) -> dict[str, Any]:
     variant, family = name.split("/")
     settings = _FAMILIES[family]
     training = dict(settings["training"])
-    if variant in ("paper", "robust"):
+    if variant == "fast":
+        settings = {**settings, "synthesis": _with_fewer_iterations(settings["synthesis"])}
+    if variant in ("paper", "robust", "fast"):
         small = any(model in teacher_source for model in ("resnet20", "resnet18"))
         training["epochs"] = 200 if small else 100
         training |= _ROBUST if variant == "robust" else {}
+        training |= _fast(settings["threat"]["eps"]) if variant == "fast" else {}
     else:
         medical = family == "medical"
         training |= {
@@ -88,3 +100,26 @@ def preset(name: str, *, teacher_source: str) -> dict[str, Any]:
             },
         }
     return {**settings, "training": training}
+
+
+def _with_fewer_iterations(synthesis: dict[str, Any]) -> dict[str, Any]:
+    method = synthesis["method"]
+    return {
+        **synthesis,
+        "method": {
+            **method,
+            "iterations": method["iterations"] // _FAST_ITERATIONS,
+            "learning_rate": 0.3,
+            "schedule": "cosine",
+            "warmup": 0.1,
+        },
+    }
+
+
+def _fast(eps: str) -> dict[str, Any]:
+    """Return what ``fast`` adds to the paper's training under a threat of radius ``eps``."""
+    return {
+        "learning_rate": 3e-4,
+        "schedule": {"name": "cosine", "warmup": 0.1},
+        "inner": {"start": "kept", "num_steps": 1, "step_size": eps},
+    }

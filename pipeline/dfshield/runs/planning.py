@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from statistics import median
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config, SynthesisConfig
+from dfshield.config import Config, SynthesisConfig, TrainingConfig
+from dfshield.config.presets import preset
 from dfshield.runs.engines_here import (
     engine_of_images,
     engine_of_student,
@@ -22,8 +23,8 @@ from dfshield.runs.engines_here import (
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
-from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
+from dfshield.runs.work.student_trainer import MeasurableTraining, random_images, training_passes
+from dfshield.synthesis import SYNTHESIZERS, BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
 
@@ -42,6 +43,8 @@ class StagePlan:
         seconds: expected in all.
         engine_trial: what `Trial.to_json` returns of the trial that the engine was chosen by, of
             work that has begun or of now; None without one.
+        times_fewer: how many times fewer passes it takes than with the preset ``paper/...`` of the
+            same family and as many images; None without a preset.
     """
 
     stage: str
@@ -52,6 +55,7 @@ class StagePlan:
     seconds_per_unit: float
     seconds: float
     engine_trial: dict[str, Any] | None = None
+    times_fewer: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a value that ``json.dumps`` takes."""
@@ -73,9 +77,25 @@ def plan_stage(
     """
     teacher = teacher_at_hand(config)
     here = InProcessExecutor().engine()
+    planned = _synthesis if stage == "synthesize" else _training
+    return replace(planned(config, teacher, here, say), times_fewer=times_fewer(config, stage))
+
+
+def times_fewer(config: Config, stage: str) -> float | None:
+    """Return how many times fewer passes a stage takes than by the paper; see `StagePlan`."""
+    if config.preset is None:
+        return None
+    family = config.preset.partition("/")[2]
+    paper = preset(f"paper/{family}", teacher_source=config.teacher.source)
     if stage == "synthesize":
-        return _synthesis(config, teacher, here, say)
-    return _training(config, teacher, here, say)
+        images = config.synthesis.num_images
+        method = SYNTHESIZERS.make(**paper["synthesis"]["method"])
+        return method.work(images) / synthesizer_of(config.synthesis).work(images)
+    by_paper, own = (
+        training_passes(training) * training.epochs
+        for training in (TrainingConfig.model_validate(paper["training"]), config.training)
+    )
+    return by_paper / own
 
 
 def _synthesis(

@@ -21,7 +21,7 @@ from dfshield.engine.fused_batchnorm import computed_once, fuse, fusible, moment
 from dfshield.synthesis.base import OnIteration
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.losses import FeatureStatistics, class_prior_loss, total_variation
-from dfshield.synthesis.plain import InversionState, restore
+from dfshield.synthesis.plain import InversionState, rate_of, restore
 
 
 class _Record(NamedTuple):
@@ -163,7 +163,7 @@ class BatchedInversion:
         self,
         draws: Sequence[BatchDraws],
         *,
-        learning_rate: float,
+        learning_rate: float | Sequence[float],
         resume: InversionState | None = None,
         on_iteration: OnIteration | None = None,
     ) -> tuple[Float[Tensor, "gn c h w"], Float[Tensor, "g 4"]]:
@@ -171,7 +171,7 @@ class BatchedInversion:
 
         Args:
             draws: of every batch, as many as there are groups.
-            learning_rate: Adam's.
+            learning_rate: Adam's; one for all iterations, or one for each.
             resume: the state of them all to go on from.
             on_iteration: called after each iteration.
 
@@ -187,7 +187,8 @@ class BatchedInversion:
         pixels = start.to(device).contiguous(memory_format=torch.channels_last).requires_grad_()
         labels, weights = self._targets(draws)
         shifts = np.stack([d.shifts for d in draws], axis=1).tolist()
-        optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999), fused=True)
+        first = rate_of(learning_rate, 0)
+        optimizer = torch.optim.Adam([pixels], lr=first, betas=(0.9, 0.999), fused=True)
         no_losses = torch.zeros(self.groups, 4, device=device)
         losses, done = restore(resume, optimizer, no_losses)
 
@@ -195,6 +196,7 @@ class BatchedInversion:
             return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
 
         for shift in shifts[done:]:
+            optimizer.param_groups[0]["lr"] = rate_of(learning_rate, done)
             pixels.grad, losses = self._shifted_gradient(pixels.detach(), labels, weights, shift)
             optimizer.step()
             done += 1

@@ -50,6 +50,11 @@ def restore(
     return resume.losses.to(losses.device), resume.iteration
 
 
+def rate_of(learning_rate: float | Sequence[float], iteration: int) -> float:
+    """Return the learning rate of an iteration, of one for all or one for each."""
+    return learning_rate[iteration] if isinstance(learning_rate, Sequence) else learning_rate
+
+
 def gradient_of(
     network: nn.Module,
     statistics: FeatureStatistics,
@@ -87,7 +92,7 @@ def optimise(
     network: nn.Module,
     draws: BatchDraws,
     *,
-    learning_rate: float,
+    learning_rate: float | Sequence[float],
     device: torch.device,
     resume: InversionState | None = None,
     on_iteration: OnIteration | None = None,
@@ -99,7 +104,7 @@ def optimise(
     Args:
         network: takes normalised images; in eval mode, weights frozen.
         draws: the batch's random part; one iteration per row of ``draws.shifts``.
-        learning_rate: Adam's.
+        learning_rate: Adam's; one for all iterations, or one for each.
         device: where ``network`` lies.
         resume: the state to go on from.
         on_iteration: called after each iteration; see `OnIteration`.
@@ -109,7 +114,7 @@ def optimise(
     pixels = start.to(device).requires_grad_()
     labels = torch.from_numpy(draws.labels).to(device)
     weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
-    optimizer = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.999))
+    optimizer = torch.optim.Adam([pixels], lr=rate_of(learning_rate, 0), betas=(0.9, 0.999))
     statistics = FeatureStatistics(network)
     losses, done = restore(resume, optimizer, torch.zeros(4, device=device))
 
@@ -118,6 +123,7 @@ def optimise(
 
     with statistics.recording():
         for shift in draws.shifts[done:].tolist():
+            optimizer.param_groups[0]["lr"] = rate_of(learning_rate, done)
             pixels.grad, losses = gradient_of(
                 network, statistics, pixels, labels=labels, weights=weights, shift=shift
             )

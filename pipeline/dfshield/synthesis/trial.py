@@ -21,7 +21,7 @@ from dfshield.synthesis.plain import InversionState, gradient_of, optimise
 
 
 def inversion_ways(
-    network: nn.Module, draws: Sequence[BatchDraws], *, learning_rate: float
+    network: nn.Module, draws: Sequence[BatchDraws], *, learning_rate: float | Sequence[float]
 ) -> Ways:
     """Return the ways to optimise the batches of a pass.
 
@@ -30,7 +30,7 @@ def inversion_ways(
     Args:
         network: takes normalised images; in eval mode, weights frozen, on the device of choice.
         draws: of every batch; as many iterations as their shifts can be done.
-        learning_rate: Adam's.
+        learning_rate: Adam's; one for all iterations, or one for each.
     """
 
     def shared(acceleration: Acceleration) -> _SharedPass:
@@ -44,7 +44,10 @@ class _Pass(ABC):
     """What the ways that go on from a state have in common."""
 
     def __init__(
-        self, network: nn.Module, draws: Sequence[BatchDraws], learning_rate: float
+        self,
+        network: nn.Module,
+        draws: Sequence[BatchDraws],
+        learning_rate: float | Sequence[float],
     ) -> None:
         self._network, self._draws, self._learning_rate = network, draws, learning_rate
         self._device = next(network.parameters()).device
@@ -114,7 +117,7 @@ class _SharedPass(_Pass):
         self,
         network: nn.Module,
         draws: Sequence[BatchDraws],
-        learning_rate: float,
+        learning_rate: float | Sequence[float],
         acceleration: Acceleration,
     ) -> None:
         super().__init__(network, draws, learning_rate)

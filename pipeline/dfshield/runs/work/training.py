@@ -122,11 +122,12 @@ class _StudentRun:
         )
         # The same for every objective, so that its figures mean the same.
         inner = job.config.training.inner
+        steps: dict[str, Any] = {"num_steps": inner.num_steps, "step_size": inner.step_size}
         self.measuring = InnerMaximization(
             eps=job.config.threat.eps,
             norm=job.config.threat.norm,
-            num_steps=inner.num_steps,
-            step_size=inner.step_size,
+            # Steps that are enough from kept perturbations are too few without them.
+            **({} if inner.start == "kept" else steps),
         )
         self.teacher = teacher
         measure = job.config.training.measure
