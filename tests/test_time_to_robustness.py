@@ -56,4 +56,6 @@ def test_a_rehearsal_measures_every_setting_and_none_twice(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in files} == files
     # What was interrupted is measured whole.
     (tmp_path / "digits" / "seconds" / "fast-0.json").unlink()
-    assert call()["students"]["full"] == told["students"]["full"]
+    again = call()["students"]
+    assert again["full"] == told["students"]["full"]
+    assert again["fast"][0]["autoattack"] == told["students"]["fast"][0]["autoattack"]

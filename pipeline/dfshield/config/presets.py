@@ -45,11 +45,11 @@ _VARIANTS = {
     "0.005. Evidence pending: the last two have not been measured with these settings, so this "
     "preset may still change.",
     "fast": "the paper's settings with what gives the same student for less work, as far as "
-    "digits show it: a fifth of the iterations of the synthesis, at three times the "
-    "learning rate, which falls along a cosine; one step of PGD an epoch, which "
-    "begins at the perturbation that the epoch before has left of each image; three "
-    "times the learning rate of the training, too, falling alike. Evidence pending: it has not been measured on the data "
-    "sets of its name, so this preset may still change.",
+    "digits show it: a fifth of the iterations of the synthesis, at three times the learning rate, "
+    "which falls along a cosine; one step of PGD an epoch, which begins at the perturbation that "
+    "the epoch before has left of each image; three times the learning rate of the training, too, "
+    "falling alike. Evidence pending: it has not been measured on the data sets of its name, so "
+    "this preset may still change.",
 }
 
 _FAST_ITERATIONS = 5

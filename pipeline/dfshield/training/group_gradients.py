@@ -89,11 +89,16 @@ class GroupGradients:
                     [batch.images for batch in in_pass],
                     generators=[batch.generator for batch in in_pass],
                     noise=[batch.noise for batch in in_pass],
-                    kept=self._kept and self._kept.of(torch.cat([b.rows for b in in_pass])),
+                    kept=self._kept_of(in_pass),
                     teacher_logits=torch.cat([batch.teacher_logits for batch in in_pass]),
                     labels=torch.cat([batch.labels for batch in in_pass]),
                 )
             yield from zip(in_pass, attacked, strict=True)
+
+    def _kept_of(self, in_pass: list[ImageBatch]) -> Tensor | None:
+        if self._kept is None:
+            return None
+        return self._kept.of(torch.cat([batch.rows for batch in in_pass]))
 
     def _prepared(self, batch: ImageBatch, epoch: int) -> ImageBatch:
         if self._augmenter is not None:
