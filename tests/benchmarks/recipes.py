@@ -41,11 +41,11 @@ CASES = {
         images={
             "500": (),
             "250": ("synthesis.method.iterations=250",),
-            "100, constant": (
+            "100-constant": (
                 "synthesis.method.iterations=100",
                 "synthesis.method.learning_rate=0.2",
             ),
-            "100, cosine": (
+            "100-cosine": (
                 "synthesis.method.iterations=100",
                 "synthesis.method.learning_rate=0.3",
                 "synthesis.method.schedule=cosine",
@@ -60,17 +60,17 @@ CASES = {
                 "training.inner={num_steps: 6, first_steps: 2}",
             ),
             "kept": DIGITS,
-            "kept, half": (*DIGITS, "training.epochs=10"),
+            "kept-half": (*DIGITS, "training.epochs=10"),
         },
         settings={
             "full": ("500", "full"),
-            "250 iterations": ("250", "full"),
+            "250": ("250", "full"),
             "growing": ("500", "growing"),
             "kept": ("500", "kept"),
-            "250 iterations, kept": ("250", "kept"),
-            "fast": ("100, cosine", "kept"),
-            "100 iterations, kept": ("100, constant", "kept"),
-            "fast, half": ("100, cosine", "kept, half"),
+            "250-kept": ("250", "kept"),
+            "fast": ("100-cosine", "kept"),
+            "100-constant-kept": ("100-constant", "kept"),
+            "fast-half": ("100-cosine", "kept-half"),
         },
     ),
     "cifar10": Case(
@@ -82,11 +82,11 @@ CASES = {
             "evaluation.num_images=500",
         ),
         images={"ours": ()},
-        trainings={"full": (), "kept": CIFAR, "kept, half": (*CIFAR, "training.epochs=10")},
+        trainings={"full": (), "kept": CIFAR, "kept-half": (*CIFAR, "training.epochs=10")},
         settings={
             "full": ("ours", "full"),
             "fast": ("ours", "kept"),
-            "kept, half": ("ours", "kept, half"),
+            "kept-half": ("ours", "kept-half"),
         },
         data="${DFSHIELD_DATA}/surrogate_cifar10_resnet20",
     ),

@@ -24,7 +24,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.work.student_trainer import MeasurableTraining, random_images, training_passes
-from dfshield.synthesis import SYNTHESIZERS, BatchState, FittedSynthesizer, Synthesizer
+from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
 
@@ -89,12 +89,11 @@ def times_fewer(config: Config, stage: str) -> float | None:
     paper = preset(f"paper/{family}", teacher_source=config.teacher.source)
     if stage == "synthesize":
         images = config.synthesis.num_images
-        method = SYNTHESIZERS.make(**paper["synthesis"]["method"])
-        return method.work(images) / synthesizer_of(config.synthesis).work(images)
-    by_paper, own = (
-        training_passes(training) * training.epochs
-        for training in (TrainingConfig.model_validate(paper["training"]), config.training)
-    )
+        synthesis = SynthesisConfig.model_validate(paper["synthesis"])
+        by_paper, own = (synthesizer_of(s).work(images) for s in (synthesis, config.synthesis))
+    else:
+        training = TrainingConfig.model_validate(paper["training"])
+        by_paper, own = (training_passes(t) * t.epochs for t in (training, config.training))
     return by_paper / own
 
 

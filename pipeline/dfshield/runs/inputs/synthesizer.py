@@ -12,6 +12,7 @@ from dfshield.config import (
     VariantConfig,
     with_current_keys,
 )
+from dfshield.config.renamed_keys import OF_DSS
 from dfshield.errors import InputError
 from dfshield.runs.inputs.derived_images import DerivedSynthesizer, source_identity, source_of
 from dfshield.synthesis import SYNTHESIZERS, Synthesizer
@@ -29,9 +30,11 @@ def synthesizer_of(synthesis: SynthesisConfig) -> Synthesizer:
 def image_settings(synthesis: SynthesisConfig) -> dict[str, Any]:
     """Return what of a configuration's section the images depend on, as identities hold it.
 
-    The options of the default synthesizer stand beside ``batch_size``, as they always have; any
-    other stands under ``method``. The version of its algorithm is left out while it is the first.
-    Of a set that is derived from another one, ``augment`` and what that one depends on stand there.
+    Those options of the default synthesizer that may stand beside it in a configuration stand
+    beside ``batch_size``, as they always have; its later ones are left out at their defaults. Any
+    other synthesizer stands under ``method``. The version of its algorithm is left out while it is
+    the first. Of a set that is derived from another one, ``augment`` and what that one depends on
+    stand there.
 
     Raises:
         InputError: if there is no set to derive from.
@@ -40,12 +43,21 @@ def image_settings(synthesis: SynthesisConfig) -> dict[str, Any]:
         return _augment_settings(synthesis, synthesis.augment)
     method = synthesis.method.model_dump(mode="json")
     version = SYNTHESIZERS.find(synthesis.method.name).algorithm
-    if method["name"] == DEFAULT_SYNTHESIZER:
-        own = {key: value for key, value in method.items() if key != "name"}
-    else:
-        own = {"method": method}
+    own = _of_default(method) if method["name"] == DEFAULT_SYNTHESIZER else {"method": method}
     settings = {"synthesis": {"batch_size": synthesis.batch_size, **own}}
     return settings if version == 1 else {**settings, "algorithm": {"synthesizer": version}}
+
+
+def _of_default(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how identities hold the default synthesizer, whose options are as given."""
+    defaults = SYNTHESIZERS.defaults(DEFAULT_SYNTHESIZER)
+    beside = {key: value for key, value in method.items() if f"synthesis.{key}" in OF_DSS}
+    later = {
+        key: value
+        for key, value in method.items()
+        if key != "name" and key not in beside and value != defaults[key]
+    }
+    return {**beside, "method": later} if later else beside
 
 
 def _augment_settings(synthesis: SynthesisConfig, augment: VariantConfig) -> dict[str, Any]:
