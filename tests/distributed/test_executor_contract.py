@@ -42,9 +42,13 @@ class Recorder:
         return [e for e in self.events if e["event"] == name]
 
 
-@pytest.fixture(
-    params=[pytest.param("none"), pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
+ON_RAY = [pytest.mark.ray, pytest.mark.slow]
+ray_in_the_drill = pytest.mark.parametrize(
+    "executor", ["none", pytest.param("ray", marks=[*ON_RAY, pytest.mark.drill])], indirect=True
 )
+
+
+@pytest.fixture(params=["none", pytest.param("ray", marks=ON_RAY)])
 def executor(request):
     if request.param == "none":
         return InProcessExecutor()
@@ -90,6 +94,7 @@ def test_a_task_is_prepared_once_a_worker(executor, monitor, tmp_path):
     assert len(prepared) <= 4
 
 
+@ray_in_the_drill
 def test_an_object_that_a_unit_puts_can_be_got_by_its_reference(executor, monitor, tmp_path):
     done = list(mapped(executor, monitor, Square(tmp_path, puts=True), [[3], [5]]))
     refs = {d.unit: d.ref for d in done}
@@ -132,6 +137,7 @@ def test_a_job_returns_its_result(executor, monitor):
     assert executor.run(Device(), engine=executor.engine(), monitor=monitor) == "cpu"
 
 
+@ray_in_the_drill
 def test_a_group_adds_up_over_its_workers(executor, monitor, tmp_path):
     executor.run_group(Sum(tmp_path / "sum"), engine=executor.engine(), monitor=monitor)
     total, ranks = re.match(r"([\d.]+) (\[.*\])", (tmp_path / "sum").read_text()).groups()

@@ -23,7 +23,7 @@ from dfshield.training.trial import training_ways
 
 __all__ = ["batch", "images", "make", "make_student", "surrogate"]
 
-ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked")
+ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked", "used twice")
 
 
 @pytest.fixture
@@ -103,13 +103,8 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     )
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(pytest.param(kind, marks=pytest.mark.drill) for kind in ODD_KINDS),
-        "used twice",
-    ],
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("kind", ODD_KINDS)
 def test_compiled_passes_are_ordinary_ones(kind):
     check_fast_passes(kind, Acceleration(compiled=True))
 
@@ -125,6 +120,7 @@ def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     check_digits(teacher, surrogate_digits(teacher), Acceleration(precision, compiled=True))
 
 
+@pytest.mark.drill
 def test_the_trial_of_the_compiled_training_finds_no_wrong_number(make, batch):
     ways = training_ways(make, batch)
     rungs = [Rung.of(Acceleration(compiled=True), ways.faster)]
