@@ -26,6 +26,7 @@ from dfshield.cli.options import (
 )
 from dfshield.cli.paper import paper
 from dfshield.cli.stages import stage_command
+from dfshield.cli.surface import figure_surface
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.stages.registry import STAGES
 
@@ -265,6 +266,7 @@ def application() -> typer.Typer:
     others = (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods, paper)
     for command in others:
         app.command()(command)
+    figure_app.command("surface")(figure_surface)
     app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")
     return app
