@@ -25,6 +25,7 @@ from dfshield.cli.options import (
     TrustPython,
 )
 from dfshield.cli.paper import paper
+from dfshield.cli.reproducing import reproduce
 from dfshield.cli.stages import stage_command
 from dfshield.cli.surface import figure_surface
 from dfshield.errors import DfshieldError, InputError
@@ -263,7 +264,8 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    others = (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods, paper)
+    measuring = (audit, diversity, sweep, matrix, reproduce)
+    others = (*measuring, status, verify, export_data, doctor, methods, paper)
     for command in others:
         app.command()(command)
     figure_app.command("surface")(figure_surface)

@@ -32,8 +32,14 @@ from dfshield.runs.sweep.study import Study, TrialRunner
 from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, RunMonitor, SilentObserver
+from dfshield.storage import Folder
 
 SWEEPS = "sweeps"
+
+
+def sweep_folder(config: Config) -> Folder:
+    """Return the folder of a configuration's sweep, below that of its run."""
+    return RunLayout.of(config).root.child(SWEEPS, config.sweep.name)
 
 
 class Sweep:
@@ -81,7 +87,7 @@ class Sweep:
         self.replan = replan
         self.retry_failed = retry_failed
         self.run_layout = RunLayout.of(config)
-        self.root = self.run_layout.root.child(SWEEPS, config.sweep.name)
+        self.root = sweep_folder(config)
         self.log = EventLog(self.root)
 
     def run(self) -> list[TrialRecord]:
