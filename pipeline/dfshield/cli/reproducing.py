@@ -175,15 +175,24 @@ def _print_table(result: "ReproducedTable") -> None:
     from rich.table import Table
 
     title = f"Table {result.table.number}, scale {result.scale}: {result.table.title}"
-    shown = Table(title=escape(title), box=SIMPLE, title_justify="left", pad_edge=False)
-    for place, heading in enumerate(result.headings):
-        shown.add_column(
-            escape(heading.replace(", ", "\n")),
-            justify="left" if place < len(result.fields) else "right",
-            overflow="fold",
-        )
-    for line in result.lines:
-        shown.add_row(*map(escape, line))
+    shown = Table(
+        title=escape(title),
+        caption="In brackets: the paper's figure.",
+        box=SIMPLE,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in result.names:
+        shown.add_column(escape(name), overflow="fold")
+    for metric in result.metrics:
+        shown.add_column(escape(result.table.metrics[metric].label), justify="right")
+    shown.add_column("", overflow="fold")
+    for row in result.rows:
+        figures = (figure.words for figure in row.figures)
+        numbers = [f"{ours} ({theirs})" for ours, theirs, _ in figures]
+        shown.add_row(*map(escape, [*result.labels(row), *numbers, result.said(row)]))
     console = Console(highlight=False)
     console.print(shown)
     for note in result.notes:
