@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfshield.brief import Brief
+from dfshield.experiments import Scale
 from dfshield.paper import PaperTable
 from dfshield.paper.table import Keys
 from dfshield.report.csv_table import csv_bytes
@@ -148,6 +149,12 @@ def markdown_page(found: ReproducedTable) -> str:
 def html_page(found: ReproducedTable) -> str:
     """Return the table as one page that loads nothing."""
     return environment().get_template("reproduced.html.j2").render(found=found)
+
+
+def index_page(scale: Scale, tables: Sequence[PaperTable]) -> str:
+    """Return a page with a link to each of the tables that have been run at a scale."""
+    template = environment().get_template("reproduced_index.html.j2")
+    return template.render(scale=scale, tables=tables)
 
 
 def csv_page(found: ReproducedTable) -> bytes:

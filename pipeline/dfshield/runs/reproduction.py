@@ -168,6 +168,7 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
         settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
         plan.append(
             {
+                "table": found.experiment.id,
                 "cell": ", ".join(str(key) for key in cell.keys.values()),
                 "settings": settings or "as the scale",
                 "done": sum(record.state == "done" for record in records),
