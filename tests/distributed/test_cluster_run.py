@@ -71,6 +71,15 @@ def test_every_gpu_makes_whole_shards_and_the_set_equals_that_of_one_process(tin
     assert own >= len(shards) - len(workers)
 
 
+def test_a_plan_of_a_cluster_is_measured_by_one_of_its_workers(tiny, joined):
+    config = tiny(name="planned", keep=("teacher",))
+    before = contents(run_of(config))
+    answer = succeed("synthesize", config, joined, "--plan")
+    assert "as one worker of the cluster would do it" in answer.out
+    assert "4 workers, one a GPU" in answer.err
+    assert contents(run_of(config)) == before
+
+
 @pytest.fixture(scope="module")
 def surrogate(finished, tmp_path_factory):
     """A configuration whose run has teacher and surrogate data set, to be copied."""
