@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 import pytest
-from contract_tasks import BadStart, Device, Square, Sum
+from contract_tasks import BadStart, Device, First, Square, Sum
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import InProcessExecutor
@@ -75,6 +75,18 @@ def test_every_unit_is_done_once_and_told(executor, monitor, tmp_path):
         list(mapped(executor, monitor, Square(tmp_path), [[10]]))  # reads what is on its way
         monitor.amount -= 1
     assert monitor.amount == pytest.approx(6)
+
+
+def test_the_workers_go_by_what_one_of_them_gave_first_and_are_heard_before_they_work(
+    executor, monitor
+):
+    groups = [[n] for n in range(4)]
+    for done in mapped(executor, monitor, First(), groups):
+        own, _ = done.result
+        assert own in {e["own"] for e in monitor.all("agreed")}
+    agreed = {d.result[1] for d in mapped(executor, monitor, First(), groups)}
+    assert len(agreed) == 1
+    assert agreed <= {e["own"] for e in monitor.all("agreed")}
 
 
 def test_there_are_workers_to_share_the_work(executor):

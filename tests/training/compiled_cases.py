@@ -13,7 +13,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from conftest import images, make_student
-from dfshield.attacks import PGD
+from dfshield.attacks import PGD, frozen
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.trial import Rung, run_trial
@@ -81,6 +81,38 @@ def test_compiled_training_is_the_plain_one(make_student, images, objective):
     changes = of_objective(objective)
     plain = trained(make_student(), images, **changes)
     fast = trained(make_student(), images, acceleration=Acceleration(compiled=True), **changes)
+    assert_same(plain, fast, tolerance=1e-4)
+
+
+def test_whole_batches_in_one_pass_are_compiled_and_others_one_by_one(
+    make_student, images, compilations
+):
+    model = make_student()
+    student = AcceleratedStudent(
+        model,
+        image_shape=(1, 6, 6),
+        full_size=8,
+        together=3,
+        acceleration=Acceleration(compiled=True),
+    ).eval()
+    needed, compiled, sizes = compilations.frame_count, student._eval_pass, []
+    student._eval_pass = lambda batch: (sizes.append(len(batch)), compiled(batch))[1]
+    model.eval()
+    with frozen(student):
+        for size in (24, 16, 8, 12):
+            x = images[:size].clone().requires_grad_()
+            pair = [torch.autograd.grad(m(x).square().sum(), [x])[0] for m in (student, model)]
+            torch.testing.assert_close(*pair)
+    assert sizes == [24, 8, 8, 8]
+    assert compilations.frame_count == needed
+
+
+@pytest.mark.drill
+def test_compiled_mini_batches_attacked_together_are_attacked_as_alone(make_student, images):
+    plain = trained(make_student(), images)
+    fast = trained(
+        make_student(), images, acceleration=Acceleration(compiled=True), batches_per_pass=2
+    )
     assert_same(plain, fast, tolerance=1e-4)
 
 
