@@ -64,8 +64,15 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     assert row["figures"]["clean"]["ours"] == [
         float(r["ours"]) / 100 for r in clean if (r["dss"], r["gradrefine"]) == ("True", "False")
     ]
+    # Its whole student meets the attacks of another table.
+    told = json.loads(succeed("reproduce", "table-10", *SMALL, "--json").out)
+    assert trials(here) == made
+    (row,) = told["rows"]
+    figures = {metric: figure["ours"] for metric, figure in row["figures"].items()}
+    assert figures["clean"] >= figures["single_step"] >= figures["unbounded"]
+    assert len(figures) == 7
     index = (here / "tables" / "index.html").read_text()
-    assert [f"table-{n}/index.html" in index for n in (8, 23, 4)] == [True, True, False]
+    assert [f"table-{n}/index.html" in index for n in (8, 10, 23, 4)] == [*[True] * 3, False]
     plan = json.loads(succeed("reproduce", "table-8", *SMALL, "--dry-run", "--json").out)
     assert [cell["done"] for cell in plan["cells"]] == [0, 1, 1, 1]
     assert plan["missing"] == []

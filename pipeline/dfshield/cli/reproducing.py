@@ -114,7 +114,7 @@ def _run(
     from dfshield.distributed import RayExecutor
     from dfshield.experiments import EXPERIMENT_IDS
     from dfshield.paper import paper_table
-    from dfshield.runs.reproduction import reproduced_table
+    from dfshield.runs.reproduction import met_further, reproduced_table
     from dfshield.runs.sweep import InProcessRunner, Sweep
 
     with working(lambda: found.config) as (settings, executor, observer):
@@ -131,7 +131,8 @@ def _run(
         )
         sweep.run()
         command = shlex.join(["dfshield", *sys.argv[1:]])
-        result = reproduced_table(found, sweep.root, command=command)
+        further = met_further(found, sweep)
+        result = reproduced_table(found, sweep.root, command=command, further=further)
         tables = sweep.run_layout.root.child(TABLES)
         folder = tables.child(found.experiment.id)
         folder.write_bytes("index.html", reproduced.html_page(result).encode())
