@@ -21,6 +21,7 @@ from dfshield.attacks.latent import Latent
 from dfshield.attacks.models import in_float32
 from dfshield.attacks.noise import Noise
 from dfshield.attacks.pgd_variants import ObjectivePGD, UnboundedPGD
+from dfshield.attacks.pyautoattack_calls import EOT_DRAWS
 from dfshield.attacks.registry import ATTACKS, make_attack
 from dfshield.attacks.spsa import SPSA
 from dfshield.attacks.transfer import Transfer
@@ -32,6 +33,7 @@ __all__ = [
     "APGDDLR",
     "APGDT",
     "ATTACKS",
+    "EOT_DRAWS",
     "FABT",
     "FGSM",
     "NORMS",
