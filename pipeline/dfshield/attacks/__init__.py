@@ -3,6 +3,7 @@
 from dfshield.attacks.a3 import A3
 from dfshield.attacks.autoattack import AutoAttack
 from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
+from dfshield.attacks.automated import Automated
 from dfshield.attacks.ball import (
     NORMS,
     Norm,
@@ -42,6 +43,7 @@ __all__ = [
     "SPSA",
     "Attack",
     "AutoAttack",
+    "Automated",
     "Boundary",
     "GenAttack",
     "Latent",

@@ -71,7 +71,8 @@ class PGD(Attack):
         random_start: start uniformly in the ball; otherwise at the image.
         loss: what is ascended: ``ce`` the cross-entropy; ``cw`` the margin
             ``max_{k != y} z_k - z_y``; ``dlr`` the margin over a difference of logits (with two
-            classes the margin itself, which a warning says); ``kl`` the divergence
+            classes the margin itself, which a warning says); ``l1`` minus the label's probability,
+            ``logit`` minus its logit; ``kl`` the divergence
             ``KL(p(x) || p(x'))`` from the clean prediction, which has no gradient at the image
             itself and so needs the random start.
         eot: gradients averaged in every step, for a model that draws random numbers.

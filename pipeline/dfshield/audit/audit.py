@@ -43,9 +43,8 @@ def audit(
     """Go through the checklist for robustness evaluations and return a verdict per line.
 
     The lines and their reasons are those of Athalye et al. (2018) and Carlini et al. (2019). Every
-    attack runs on all images; comparisons are paired (`dfshield.audit.comparison`), so that a
-    difference of a few images condemns nobody. Some hundred images are enough, fewer than fifty
-    can hardly fail a comparison.
+    attack runs on all images; comparisons are paired (`dfshield.audit.comparison`). Some hundred
+    images are enough, fewer than fifty can hardly fail a comparison.
 
     Args:
         model: maps images in [0, 1] to logits, on any device.
@@ -53,8 +52,7 @@ def audit(
         eps: radius of the ball, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
         source: another model of the same images, for transferred attacks; None leaves them out.
-        defence: what the model is audited behind; the source is then the model itself, unless one
-            is given, and there are two lines more, on how the defence is evaluated.
+        defence: what the model is audited behind; without a source, the model itself is one then.
         evaluated: the attacks whose figures are shown of the model behind the defence.
         autoattack: whether to run AutoAttack, which takes most of the time.
         seed: of everything random.
@@ -62,30 +60,20 @@ def audit(
         label: what the report calls the model.
         data: what the report says of the images; None: what they say themselves.
         tell: called with what is done next.
-        on_check: called with every line that is done, `NUM_CHECKS` times, and as often as
-            `NUM_DEFENCE_CHECKS` says for a model behind a defence.
+        on_check: called with every line that is done.
 
     Raises:
         InputError: for images or labels that the model cannot have.
     """
     started = time.perf_counter()
-    if source is not None:
-        require_module(source, "source")
-    taken, behind = as_images(images), None
-    fingerprint = model.fingerprint() if isinstance(model, Classifier) else None
-    if defence is not None:
-        if not isinstance(defence, Defence):
-            raise InputError(f"defence: must be a Defence such as TTE(), but is {defence!r}")
-        behind, source = Evaluated(defence, evaluated, model), source or model
-        model = defence.wrap(model)
-    subject = _subject(
-        model, taken, eps=eps, norm=norm, seed=seed, slice_size=slice_size, tell=tell
-    )
+    behind, taken = _behind(model, source, defence, evaluated), as_images(images)
+    attacked = behind.defence.wrap(model) if behind else model
+    subject = _subject(attacked, taken, norm, seed, slice_size, tell, eps=eps)
     with torch_generators(seed, subject.x.device):  # what a model draws moves no other generator
         checks, around = _checks(subject, source, behind, autoattack, on_check)
     return AuditReport(
         model=label,
-        model_fingerprint=fingerprint,
+        model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
         data=data or data_info(taken),
         norm=norm,
         eps=subject.eps,
@@ -97,15 +85,31 @@ def audit(
     )
 
 
+def _behind(
+    model: nn.Module,
+    source: nn.Module | None,
+    defence: Defence | None,
+    attacks: Sequence[Attack],
+) -> Evaluated | None:
+    if source is not None:
+        require_module(source, "source")
+    if defence is None:
+        return None
+    require_module(model)
+    if not isinstance(defence, Defence):
+        raise InputError(f"defence: must be a Defence such as TTE(), but is {defence!r}")
+    return Evaluated(defence, attacks, model)
+
+
 def _subject(
     model: nn.Module,
     images: Images,
-    *,
-    eps: float | int | str,
     norm: Norm,
     seed: int,
     slice_size: int,
     tell: Callable[[str], None],
+    *,
+    eps: float | int | str,
 ) -> Subject:
     require_module(model)
     at_least(1, slice_size, "slice_size")
@@ -141,6 +145,8 @@ def _checks(
         on_check(check)
         return check
 
+    if behind is not None and source is None:
+        source = behind.alone
     own = [
         done(model_checks.returns_logits(subject)),
         done(model_checks.deterministic(subject, averaged=bool(behind and behind.averaging))),
