@@ -46,6 +46,7 @@ class RngStream(IntEnum):
     DIVERSITY = 9
     AUGMENTATION = 10
     CANARY = 11
+    BASELINE = 12
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:
