@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.baselines.base import Access, Baseline, BaselineTraining
+from dfshield.baselines.base import Access, Baseline
 from dfshield.baselines.networks import AuxiliaryClassifierNetwork, drawn_from
 from dfshield.baselines.student import Init
+from dfshield.baselines.training import BaselineTraining
 from dfshield.checks import at_least, positive, share
 from dfshield.classifiers import Classifier, answer_of, float32_logits, frozen, require_batchnorm
 from dfshield.divergence import kl_divergence

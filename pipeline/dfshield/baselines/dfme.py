@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dfshield.baselines.base import Access, Baseline, BaselineTraining
+from dfshield.baselines.base import Access, Baseline
 from dfshield.baselines.networks import changes_of, drawn_from
 from dfshield.baselines.student import Init
+from dfshield.baselines.training import BaselineTraining
 from dfshield.checks import at_least, non_negative, one_of, positive, share
 from dfshield.classifiers import Classifier, float32_logits, frozen
 from dfshield.errors import InputError
