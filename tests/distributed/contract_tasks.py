@@ -68,6 +68,25 @@ class Square:
 
 
 @dataclass(frozen=True)
+class First:
+    """Has the workers agree, as they start, on the process of one of them."""
+
+    def prepare(self, worker) -> Callable[[int], tuple[str, str]]:
+        own = str(os.getpid())
+        agreed = worker.first("process", own)
+        worker.monitor.emit("agreed", own=own)
+
+        def both(unit: int) -> tuple[str, str]:
+            time.sleep(0.3)
+            return own, agreed
+
+        return both
+
+    def label(self, unit: int) -> str:
+        return f"unit {unit}"
+
+
+@dataclass(frozen=True)
 class BadStart:
     """A task that cannot be prepared."""
 

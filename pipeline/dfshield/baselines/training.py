@@ -91,6 +91,7 @@ class BaselineTraining(ABC):
             self.student,
             image_shape=teacher.input_shape,
             full_size=options.batch_size,
+            together=1,
             acceleration=Acceleration(),
         )
         self._blank = torch.zeros(2, *teacher.input_shape, device=self.device)

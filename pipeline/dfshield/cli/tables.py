@@ -51,7 +51,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             table.add_row(attack, *(_mean([r for r in row if r.model == m]) for m in models))
         for seed, row in rows.items():
             cells = ("\n".join(_figures(r) for r in row if r.model == m) for m in models)
-            remarks = "; ".join(f"{r.model} {flag}" for r in row for flag in r.flags)
+            remarks = "; ".join(remark for r in row for remark in _remarks(r))
             if len(rows) > 1:
                 table.add_row(f"  seed {seed}", *cells, remarks, style="dim")
             else:
@@ -59,6 +59,14 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
     Console().print(table)
     if any(r.model == "student" and (r.collapsed or r.below_floor) for r in flat):
         Console().print(ADVICE, highlight=False)
+
+
+def _remarks(result: EvaluationResult) -> list[str]:
+    remarks = [f"{result.model} {flag}" for flag in result.flags]
+    if result.adaptive_how is not None:
+        said = "adaptive" if result.adaptive else "attacked by"
+        remarks.append(f"{result.model} {said}: {result.adaptive_how}")
+    return remarks
 
 
 def _said_of_data(results: Sequence[EvaluationResult]) -> list[str]:

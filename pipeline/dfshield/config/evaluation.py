@@ -73,6 +73,9 @@ class AuditConfig(Section):
     """Which model is audited for masked gradients, and on how many of the test images."""
 
     model: Literal["teacher", "student"] = "student"
+    defence: DefenceConfig | None = Field(
+        None, description="The model is audited behind it, with two lines more."
+    )
     num_images: Count = Field(200, description="A stratified sample of evaluation.data.")
     autoattack: bool = Field(
         True, description="Compare with AutoAttack, which takes most of the time."

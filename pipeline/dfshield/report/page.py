@@ -106,6 +106,7 @@ def render_page(data: ReportData) -> str:
             comparisons=comparisons,
             models=model_names(scores),
             defences={s.model: s.defence for s in scores if s.defence},
+            met=_met(scores),
             clean=clean,
             strongest=strongest(comparisons),
             data_free=all(outcome.data_free for outcome in data.seeds),
@@ -222,6 +223,16 @@ def _alarms_of_data(scores: Iterable[Score]) -> list[str]:
             if s.data.trained_on
         )
     )
+
+
+def _met(scores: Sequence[Score]) -> dict[str, dict[str, str]]:
+    """Return how every attack met the defence of a model, by model and attack."""
+    met: dict[str, dict[str, str]] = {}
+    for score in scores:
+        if score.adaptive_how is not None:
+            said = "adaptive" if score.adaptive else "not adaptive"
+            met.setdefault(score.model, {})[score.label] = f"{said}: {score.adaptive_how}"
+    return met
 
 
 def _measured_on(scores: Sequence[Score]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a stage would do on this machine, and how long it would take: measured, nothing written."""
+"""What a stage would do, and how long it would take: measured by one worker, nothing written."""
 
 import time
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import torch
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
 from dfshield.errors import InputError
+from dfshield.runs.driver.engine_trial import TriedEngine
 from dfshield.runs.engines_here import (
     engine_of_images,
     engine_of_student,
@@ -22,6 +23,7 @@ from dfshield.runs.engines_here import (
 )
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.baseline import begun_baseline
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
@@ -32,7 +34,7 @@ MEASURED = 5
 
 @dataclass(frozen=True)
 class StagePlan:
-    """How a stage would be computed by one worker on this machine.
+    """How a stage would be computed by one worker.
 
     Attributes:
         stage: ``synthesize`` or ``train``.
@@ -60,10 +62,33 @@ class StagePlan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PlanJob:
+    """Plans a stage on a worker, whose hardware is that of the work.
+
+    Attributes:
+        config: of the run.
+        stage: ``synthesize`` or ``train``.
+        engine: the plain one of the workers.
+        num_workers: how many of them share the work, which decides whether a trial is due.
+    """
+
+    config: Config
+    stage: str
+    engine: Engine
+    num_workers: int
+
+    def run(self, worker: Worker) -> StagePlan:
+        """Return what `plan_stage` does."""
+        return _planned(
+            self.config, self.stage, self.engine, worker.monitor.say, num_workers=self.num_workers
+        )
+
+
 def plan_stage(
     config: Config, stage: str, *, say: Callable[[str], object] = lambda _: None
 ) -> StagePlan:
-    """Plan ``synthesize`` or ``train`` and measure a few iterations of it.
+    """Plan ``synthesize`` or ``train`` in this process and measure a few iterations of it.
 
     Args:
         config: of the run.
@@ -73,20 +98,29 @@ def plan_stage(
     Raises:
         InputError: if there is no teacher to measure with.
     """
+    return _planned(config, stage, InProcessExecutor().engine(), say, num_workers=1)
+
+
+def _planned(
+    config: Config,
+    stage: str,
+    here: Engine,
+    say: Callable[[str], object],
+    *,
+    num_workers: int,
+) -> StagePlan:
     teacher = teacher_at_hand(config)
-    here = InProcessExecutor().engine()
     if config.method is not None:
         return _baseline(config, teacher, here, stage)
     if stage == "synthesize":
-        return _synthesis(config, teacher, here, say)
-    return _training(config, teacher, here, say)
+        tried = engine_of_images(config, teacher, here, say, num_workers=num_workers)
+        return _synthesis(config, teacher, tried)
+    tried = engine_of_student(config, teacher, here, say, num_workers=num_workers)
+    return _training(config, teacher, tried)
 
 
-def _synthesis(
-    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
-) -> StagePlan:
+def _synthesis(config: Config, teacher: Classifier, tried: TriedEngine) -> StagePlan:
     options, seed = config.synthesis, config.all_seeds[0]
-    tried = engine_of_images(config, teacher, here, say)
     engine = tried.engine
     engine.bind()
     teacher = teacher.to(torch.device(engine.device))
@@ -194,12 +228,9 @@ def _wait_for(engine: Engine) -> None:
         torch.cuda.synchronize()
 
 
-def _training(
-    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
-) -> StagePlan:
+def _training(config: Config, teacher: Classifier, tried: TriedEngine) -> StagePlan:
     training, seed = config.training, config.all_seeds[0]
     num_images = images_to_train_on(config, teacher)
-    tried = engine_of_student(config, teacher, here, say)
     engine = tried.engine
     engine.bind()
     begun = time.perf_counter()

@@ -127,6 +127,7 @@ class AdversarialTrainer:
             student,
             image_shape=tuple(images.shape[1:]),
             full_size=batch_size,
+            together=at_least(1, batches_per_pass, "batches_per_pass"),
             acceleration=acceleration or Acceleration(),
         )
         self._batches = ImageBatches(
@@ -136,7 +137,7 @@ class AdversarialTrainer:
             epochs=epochs,
             batch_size=batch_size,
             num_batches=at_least(1, num_batches, "num_batches"),
-            batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
+            batches_per_pass=batches_per_pass,
             seed=self.seed,
             draw=inner.start_noise,
             group=self.group,

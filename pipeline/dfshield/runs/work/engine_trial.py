@@ -174,7 +174,7 @@ def training_trial(
     def make(found: Acceleration) -> AdversarialTrainer:
         return work.trainer(replace(plain, precision=found.precision, compiled=found.compiled))
 
-    ways = training_ways(make, work.first_batch())
+    ways = training_ways(make, work.first_pass(plain.batches_per_pass))
     workers = min(num_workers, training.gradrefine.num_batches)
     return run_trial(
         ways,
