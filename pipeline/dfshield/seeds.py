@@ -47,6 +47,7 @@ class RngStream(IntEnum):
     AUGMENTATION = 10
     CANARY = 11
     SURFACE = 12
+    BASELINE = 13
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

@@ -34,6 +34,13 @@ def averages() -> Family[Any]:
     return AVERAGES
 
 
+def baselines() -> Family[Any]:
+    """Return the family of ``method``."""
+    from dfshield.baselines import BASELINES
+
+    return BASELINES
+
+
 def defences() -> Family[Any]:
     """Return the family of ``evaluation.defences``."""
     from dfshield.defences import DEFENCES
@@ -102,6 +109,7 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "augment": augment,
     "augmentations": augmentations,
     "averages": averages,
+    "baselines": baselines,
     "defences": defences,
     "diversity": diversity,
     "features": features,

@@ -21,7 +21,7 @@ from dfshield.report.scores import (
     strongest,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import Reference, Synthesis, Teacher, Threat, checked
+from dfshield.report.views import BaselineMethod, Reference, Synthesis, Teacher, Threat, checked
 from dfshield.results import NOT_DATA_FREE
 from dfshield.unmeasured import unmeasured
 
@@ -75,6 +75,7 @@ class _SeedView:
     seed: int
     synthesis: Synthesis | None
     reference: Reference | None
+    baseline: BaselineMethod | None
     training: Training
     measured: bool
     curves: tuple[bytes, bytes] | None  # for light and for dark pages
@@ -115,6 +116,7 @@ def render_page(data: ReportData) -> str:
                 *fallen,
                 *_alarms_of_data(scores),
                 *_alarms_of_holdout(seeds),
+                *_alarms_of_baselines(seeds),
             ],
             advice=ADVICE if fallen else "",
             flag_meaning={
@@ -162,7 +164,7 @@ def _seed_view(outcome: SeedOutcome) -> _SeedView:
     if training.updates or training.epochs:
         curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
     measured = bool(outcome.evaluations)
-    return _SeedView(outcome.seed, *outcome.images(), training, measured, curves)
+    return _SeedView(outcome.seed, *outcome.images(), outcome.method(), training, measured, curves)
 
 
 def _mean_agreements(seeds: Iterable[_SeedView]) -> list[tuple[float, float]]:
@@ -181,6 +183,16 @@ def _alarms_of_holdout(seeds: Iterable[_SeedView]) -> list[str]:
         f"{FLAG_MEANING['collapsed']}."
         for seed in seeds
         if seed.training.kept and seed.training.kept.holdout.collapsed
+    ]
+
+
+def _alarms_of_baselines(seeds: Iterable[_SeedView]) -> list[str]:
+    """Return a sentence for everything that went wrong where a baseline trained a student."""
+    return [
+        f"{seed.baseline.name}, seed {seed.seed}: {said}."
+        for seed in seeds
+        if seed.baseline
+        for said in seed.baseline.alarms
     ]
 
 

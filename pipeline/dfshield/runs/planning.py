@@ -13,6 +13,7 @@ import torch
 
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, SynthesisConfig
+from dfshield.errors import InputError
 from dfshield.runs.driver.engine_trial import TriedEngine
 from dfshield.runs.engines_here import (
     engine_of_images,
@@ -23,6 +24,7 @@ from dfshield.runs.engines_here import (
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Worker
+from dfshield.runs.inputs.baseline import begun_baseline
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
@@ -37,7 +39,7 @@ class StagePlan:
     Attributes:
         stage: ``synthesize`` or ``train``.
         engine: device, precision, compiled or not, batches per pass.
-        unit: what the stage goes on in: ``part`` or ``update``.
+        unit: what the stage goes on in: ``part`` or ``update``, of a baseline ``step``.
         units: how many there are in all.
         seconds_to_begin: what building and, if any, compiling took.
         seconds_per_unit: expected for a whole one, from a few iterations measured now.
@@ -108,6 +110,8 @@ def _planned(
     num_workers: int,
 ) -> StagePlan:
     teacher = teacher_at_hand(config)
+    if config.method is not None:
+        return _baseline(config, teacher, here, stage)
     if stage == "synthesize":
         tried = engine_of_images(config, teacher, here, say, num_workers=num_workers)
         return _synthesis(config, teacher, tried)
@@ -139,6 +143,30 @@ def _synthesis(config: Config, teacher: Classifier, tried: TriedEngine) -> Stage
         seconds_per_unit=per_image * min(part_size, options.num_images),
         seconds=to_begin + per_image * sum(sizes),
         engine_trial=tried.trial,
+    )
+
+
+def _baseline(config: Config, teacher: Classifier, here: Engine, stage: str) -> StagePlan:
+    assert config.method is not None
+    if stage == "synthesize":
+        raise InputError(
+            f"method: {config.method.name} makes its images while it trains: plan `dfshield train`"
+        )
+    here.bind()
+    begun = time.perf_counter()
+    teacher = teacher.to(torch.device(here.device))
+    training = begun_baseline(config, teacher, seed=config.all_seeds[0])
+    to_begin = time.perf_counter() - begun
+    steps = range(min(MEASURED, training.steps))
+    step = median([_seconds(training.step, here) for _ in steps if not training.done])
+    return StagePlan(
+        stage=stage,
+        engine=here,
+        unit="step",
+        units=training.steps,
+        seconds_to_begin=to_begin,
+        seconds_per_unit=step,
+        seconds=to_begin + step * training.steps,
     )
 
 

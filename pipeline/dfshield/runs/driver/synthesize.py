@@ -20,10 +20,10 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import resumed_engine
 from dfshield.runs.export.card import keep_card
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.names import UNFINISHED
+from dfshield.runs.names import GENERATOR, UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
 from dfshield.runs.work.diversity import measured_diversity
-from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
+from dfshield.runs.work.generator import FitJob, fingerprint_of
 from dfshield.runs.work.shard_summaries import ShardSummaries, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import (

@@ -25,6 +25,7 @@ from dfshield.runs.sweep.record import (
 )
 from dfshield.runs.watching.event_log import now
 from dfshield.runs.watching.events import Observer
+from dfshield.runs.work.history import read_history
 from dfshield.storage import Folder
 
 OnEpoch = Callable[[int, Mapping[str, Any]], None]
@@ -86,7 +87,7 @@ def run_trial(
         found = _train_and_measure(
             trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
         )
-        found |= {"state": "done", "epochs": trial.config.training.epochs}
+        found = {"epochs": trial.config.training.epochs, **found, "state": "done"}
     except UnfitDeviceError:
         raise
     except (DfshieldError, MemoryError) as error:
@@ -119,7 +120,14 @@ def _train_and_measure(
     run.work([name for name in names if STAGES[name].check(config, names) is None])
     student = run.context.layout.student(trial.seed)
     holdout = kept_holdout(student, best=config.training.select == "holdout")
-    return _measured(holdout, run.results.get(trial.seed, []))
+    of_baseline = {} if config.method is None else {"epochs": _epochs_of_baseline(student)}
+    return of_baseline | _measured(holdout, run.results.get(trial.seed, []))
+
+
+def _epochs_of_baseline(student: Folder) -> int:
+    """Return how many epochs a baseline has begun, as it calls them; 0 if it diverged at once."""
+    updates = [record for record in read_history(student) if "update" in record]
+    return updates[-1]["epoch"] + 1 if updates else 0
 
 
 def _run_of(
