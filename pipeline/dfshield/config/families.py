@@ -34,6 +34,13 @@ def averages() -> Family[Any]:
     return AVERAGES
 
 
+def corruptions() -> Family[Any]:
+    """Return the family of ``evaluation.corruptions.names``."""
+    from dfshield.evaluation.corruptions import CORRUPTIONS
+
+    return CORRUPTIONS
+
+
 def defences() -> Family[Any]:
     """Return the family of ``evaluation.defences``."""
     from dfshield.defences import DEFENCES
@@ -102,6 +109,7 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "augment": augment,
     "augmentations": augmentations,
     "averages": averages,
+    "corruptions": corruptions,
     "defences": defences,
     "diversity": diversity,
     "features": features,
