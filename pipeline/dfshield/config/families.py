@@ -41,6 +41,13 @@ def baselines() -> Family[Any]:
     return BASELINES
 
 
+def corruptions() -> Family[Any]:
+    """Return the family of ``evaluation.corruptions.names``."""
+    from dfshield.evaluation.corruptions import CORRUPTIONS
+
+    return CORRUPTIONS
+
+
 def defences() -> Family[Any]:
     """Return the family of ``evaluation.defences``."""
     from dfshield.defences import DEFENCES
@@ -110,6 +117,7 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "augmentations": augmentations,
     "averages": averages,
     "baselines": baselines,
+    "corruptions": corruptions,
     "defences": defences,
     "diversity": diversity,
     "features": features,

@@ -16,6 +16,7 @@ from dfshield.evaluation import (
 )
 from dfshield.results import WORST_CASE
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.corruptions import measure_corruptions
 from dfshield.runs.driver.teacher import finished_teacher
 from dfshield.runs.driver.train import student_is_done, trained_student
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
@@ -74,6 +75,7 @@ def measure_models(
     index = "".join(f"{name}\n" for name, _ in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
         folder.write_bytes(INDEX, index)
+    measure_corruptions(context, seed, models, images)
     return [result for _, result in listed]
 
 

@@ -102,6 +102,8 @@ def _sections(context: RunContext) -> "tuple[Section, ...]":
             continue
         for seed in seeds if stage.per_seed else seeds[:1]:
             section = add(context, seed)
+            if section is None:
+                continue
             if stage.per_seed and len(seeds) > 1:
                 section = replace(section, title=f"{section.title}, seed {seed}")
             found.append(section)
