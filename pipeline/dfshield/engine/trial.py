@@ -46,12 +46,22 @@ class Rung:
     make: Callable[[], Way]
 
     @classmethod
-    def of(cls, acceleration: Acceleration, make: Callable[[Acceleration], Way]) -> "Rung":
-        """Return the rung of an acceleration."""
+    def of(
+        cls,
+        acceleration: Acceleration,
+        make: Callable[[Acceleration], Way],
+        *,
+        together: int | None = None,
+    ) -> "Rung":
+        """Return the rung of an acceleration, with so many batches to a pass if it is given."""
         precision, compiled = acceleration.precision, acceleration.compiled
+        name = f"{'compiled ' if compiled else ''}{precision}"
+        engine: dict[str, Any] = {"precision": precision, "compiled": compiled}
+        if together is not None:
+            name, engine["batches_per_pass"] = f"{name}, {together} batches a pass", together
         return cls(
-            name=f"{'compiled ' if compiled else ''}{precision}",
-            engine={"precision": precision, "compiled": compiled},
+            name=name,
+            engine=engine,
             kind="float32" if precision == "float32" else "rounded",
             make=lambda: make(acceleration),
         )
