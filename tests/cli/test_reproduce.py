@@ -64,6 +64,15 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     assert row["figures"]["clean"]["ours"] == [
         float(r["ours"]) / 100 for r in clean if (r["dss"], r["gradrefine"]) == ("True", "False")
     ]
+    # Its whole student meets the attacks of another table.
+    told = json.loads(succeed("reproduce", "table-10", *SMALL, "--json").out)
+    assert trials(here) == made
+    (row,) = told["rows"]
+    figures = {metric: figure["ours"] for metric, figure in row["figures"].items()}
+    assert figures["clean"] >= figures["single_step"] >= figures["unbounded"]
+    assert len(figures) == 7
+    index = (here / "tables" / "index.html").read_text()
+    assert [f"table-{n}/index.html" in index for n in (8, 10, 23, 4)] == [*[True] * 3, False]
     plan = json.loads(succeed("reproduce", "table-8", *SMALL, "--dry-run", "--json").out)
     assert [cell["done"] for cell in plan["cells"]] == [0, 1, 1, 1]
     assert plan["missing"] == []
@@ -93,7 +102,15 @@ def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, 
         (("table-7", "--seeds", "a"), "--seeds: 'a': give whole numbers"),
         (("table-7", "--only", "nothing"), "--only: no cell has 'nothing'"),
         (("table-7", "training.epoch=1"), "training.epoch: unknown key"),
+        (("all", "--only", "STD"), "--only: goes with one table, not with all"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(here, args, words):
     assert words in call("reproduce", *args).refusal()
+
+
+def test_all_tables_are_planned_together(here):
+    plan = json.loads(succeed("reproduce", "all", "--dry-run", "--json").out)
+    listed = json.loads(succeed("reproduce", "--json").out)
+    assert len(plan["cells"]) == sum(table["students"]["smoke"] for table in listed)
+    assert plan["cells"][0]["table"] == "table-1"

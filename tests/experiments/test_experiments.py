@@ -23,6 +23,7 @@ def test_every_key_of_a_table_is_run_or_said_not_to_be(name):
     assert {key for _, key in printed - run} == set(missing)
     # Every student that is run is one of the paper's cells.
     assert all(table.table.select(**cell.keys) for cell in cells if len(cell.keys) > 3)
+    assert table.attacks.keys() <= table.table.metrics.keys()
 
 
 @pytest.mark.parametrize("size", SCALES)

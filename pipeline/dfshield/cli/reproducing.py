@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from dfshield.storage import Folder
 
 TABLES = "tables"
+ALL = "all"
 
 TableId = Annotated[
     str | None,
     typer.Argument(
-        help="A table of the paper, such as table-7; those that can be run are listed without.",
+        help="A table of the paper, such as table-7, or all; those that can be run are listed "
+        "without.",
         metavar="[ID]",
     ),
 ]
@@ -63,29 +65,37 @@ def reproduce(
         return
     find_factories_here()
     from dfshield import experiments
+    from dfshield.report.reproduced import json_value
     from dfshield.runs.reproduction import missing_files, reproduction
 
-    found = reproduction(
-        experiments.experiment(table),
-        experiments.scale(scale),
-        seeds=_numbers(seeds),
-        only=[part for part in only.split(",") if part],
-        overrides=overrides or (),
-    )
-    missing = missing_files(found)
+    keys = [part for part in only.split(",") if part]
+    if table == ALL and keys:
+        raise InputError(f"--only: goes with one table, not with {ALL}")
+    every = [
+        reproduction(
+            experiments.experiment(name),
+            experiments.scale(scale),
+            seeds=_numbers(seeds),
+            only=keys,
+            overrides=overrides or (),
+        )
+        for name in (experiments.EXPERIMENT_IDS if table == ALL else [table])
+    ]
+    missing = list(dict.fromkeys(line for found in every for line in missing_files(found)))
     if dry_run:
-        _print_plan(found, missing, as_json=as_json)
+        _print_plan(every, missing, as_json=as_json)
         return
     if missing:
         raise InputError("; ".join(missing))
-    result, folder = _run(found, replan=replan, retry_failed=retry_failed)
+    told = []
+    for found in every:
+        result, folder = _run(found, replan=replan, retry_failed=retry_failed)
+        told.append({"folder": folder.uri, **json_value(result)})
+        if not as_json:
+            _print_table(result)
+            typer.echo(f"Written: {folder}/index.html, table.md, table.csv")
     if as_json:
-        from dfshield.report.reproduced import json_value
-
-        print_json({"folder": folder.uri, **json_value(result)})
-        return
-    _print_table(result)
-    typer.echo(f"Written: {folder}/index.html, table.md, table.csv")
+        print_json(told if table == ALL else told[0])
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -102,11 +112,13 @@ def _run(
     found: "Reproduction", *, replan: bool, retry_failed: bool
 ) -> "tuple[ReproducedTable, Folder]":
     from dfshield.distributed import RayExecutor
-    from dfshield.runs.reproduction import reproduced_table
+    from dfshield.experiments import EXPERIMENT_IDS
+    from dfshield.paper import paper_table
+    from dfshield.runs.reproduction import met_further, reproduced_table
     from dfshield.runs.sweep import InProcessRunner, Sweep
 
     with working(lambda: found.config) as (settings, executor, observer):
-        from dfshield.report.reproduced import csv_page, html_page, json_value, markdown_page
+        from dfshield.report import reproduced
 
         runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
         sweep = Sweep(
@@ -119,12 +131,17 @@ def _run(
         )
         sweep.run()
         command = shlex.join(["dfshield", *sys.argv[1:]])
-        result = reproduced_table(found, sweep.root, command=command)
-        folder = sweep.run_layout.root.child(TABLES, found.experiment.id)
-        folder.write_bytes("index.html", html_page(result).encode())
-        folder.write_bytes("table.md", markdown_page(result).encode())
-        folder.write_bytes("table.csv", csv_page(result))
-        folder.write_json("table.json", json_value(result))
+        further = met_further(found, sweep)
+        result = reproduced_table(found, sweep.root, command=command, further=further)
+        tables = sweep.run_layout.root.child(TABLES)
+        folder = tables.child(found.experiment.id)
+        folder.write_bytes("index.html", reproduced.html_page(result).encode())
+        folder.write_bytes("table.md", reproduced.markdown_page(result).encode())
+        folder.write_bytes("table.csv", reproduced.csv_page(result))
+        folder.write_json("table.json", reproduced.json_value(result))
+        done = [t for t in EXPERIMENT_IDS if tables.exists(f"{t}/table.json")]
+        page = reproduced.index_page(found.scale, [paper_table(name) for name in done])
+        tables.write_bytes("index.html", page.encode())
     return result, folder
 
 
@@ -148,10 +165,10 @@ def _print_list(*, as_json: bool) -> None:
     Console(highlight=False).print(table)
 
 
-def _print_plan(found: "Reproduction", missing: list[str], *, as_json: bool) -> None:
+def _print_plan(every: "list[Reproduction]", missing: list[str], *, as_json: bool) -> None:
     from dfshield.runs.reproduction import planned
 
-    plan = planned(found)
+    plan = [cell for found in every for cell in planned(found)]
     if as_json:
         print_json({"cells": plan, "missing": missing})
         return
@@ -159,9 +176,11 @@ def _print_plan(found: "Reproduction", missing: list[str], *, as_json: bool) -> 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Cell", "Settings", "Done", box=SIMPLE)
+    table = Table("Table", "Cell", "Settings", "Done", box=SIMPLE)
     for each in plan:
-        table.add_row(each["cell"], each["settings"], f"{each['done']} of {each['seeds']}")
+        table.add_row(
+            each["table"], each["cell"], each["settings"], f"{each['done']} of {each['seeds']}"
+        )
     console = Console(highlight=False)
     console.print(table)
     for line in missing:
@@ -175,15 +194,24 @@ def _print_table(result: "ReproducedTable") -> None:
     from rich.table import Table
 
     title = f"Table {result.table.number}, scale {result.scale}: {result.table.title}"
-    shown = Table(title=escape(title), box=SIMPLE, title_justify="left", pad_edge=False)
-    for place, heading in enumerate(result.headings):
-        shown.add_column(
-            escape(heading.replace(", ", "\n")),
-            justify="left" if place < len(result.fields) else "right",
-            overflow="fold",
-        )
-    for line in result.lines:
-        shown.add_row(*map(escape, line))
+    shown = Table(
+        title=escape(title),
+        caption="In brackets: the paper's figure.",
+        box=SIMPLE,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in result.names:
+        shown.add_column(escape(name), overflow="fold")
+    for metric in result.metrics:
+        shown.add_column(escape(result.table.metrics[metric].label), justify="right")
+    shown.add_column("", overflow="fold")
+    for row in result.rows:
+        figures = (figure.words for figure in row.figures)
+        numbers = [f"{ours} ({theirs})" for ours, theirs, _ in figures]
+        shown.add_row(*map(escape, [*result.labels(row), *numbers, result.said(row)]))
     console = Console(highlight=False)
     console.print(shown)
     for note in result.notes:

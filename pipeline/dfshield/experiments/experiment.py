@@ -89,6 +89,7 @@ class Experiment(_Part):
             that are missing here are not run.
         paths: fields whose keys are numbers: the path of the configuration that takes them.
         without: why keys are not run, by field and key.
+        attacks: by metric of the table, attacks that its students meet beside those of the scale.
         labels: what a metric of the table is called in results, where it is not ``PGD-10`` or
             ``AutoAttack``.
     """
@@ -99,6 +100,7 @@ class Experiment(_Part):
     cases: dict[str, dict[str, Settings]] = {}
     paths: dict[str, str] = {}
     without: dict[str, dict[str, str]] = {}
+    attacks: dict[str, Settings] = {}
     labels: dict[str, str] = {"clean": "clean", "pgd10": "PGD-10", "autoattack": "AutoAttack"}
 
     @property

@@ -12,9 +12,9 @@ from dfshield.experiments.experiment import Experiment, Scale
 SCALES = ("smoke", "desk", "paper")
 """From minutes on two cores to the paper's own sizes."""
 EXPERIMENT_IDS = (
-    *("table-1", "table-4", "table-5", "table-6", "table-7", "table-8", "table-12", "table-14"),
-    *("table-15", "table-16", "table-17", "table-18", "table-19", "table-20", "table-23"),
-    *("table-24", "table-25", "table-26"),
+    *("table-1", "table-4", "table-5", "table-6", "table-7", "table-8", "table-9", "table-10"),
+    *("table-12", "table-14", "table-15", "table-16", "table-17", "table-18", "table-19"),
+    *("table-20", "table-21", "table-22", "table-23", "table-24", "table-25", "table-26"),
 )
 """The tables that can be run, in the paper's order."""
 

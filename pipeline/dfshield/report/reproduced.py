@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfshield.brief import Brief
+from dfshield.experiments import Scale
 from dfshield.paper import PaperTable
-from dfshield.paper.table import Key, Keys
+from dfshield.paper.table import Keys
 from dfshield.report.csv_table import csv_bytes
 from dfshield.report.scores import format_points
 from dfshield.report.sweep import Pooled
@@ -97,42 +98,41 @@ class ReproducedTable(Brief):
         return tuple(figure.metric for figure in self.rows[0].figures) if self.rows else ()
 
     @property
+    def names(self) -> list[str]:
+        """The fields in words."""
+        words = {"data": "Data set", "model": "Model", **self.table.fields}
+        return [words[field] for field in self.fields]
+
+    @property
     def headings(self) -> list[str]:
         """Over the columns: the fields, three for every metric, and what has to be said."""
-        names = [
-            self.table.fields.get(f, {"data": "Data set", "model": "Model"}.get(f, f))
-            for f in self.fields
-        ]
         labels = [self.table.metrics[metric].label for metric in self.metrics]
         numbers = [f"{label}, {what}" for label in labels for what in ("ours", "paper", "Δ")]
-        return [*names, *numbers, ""]
+        return [*self.names, *numbers, ""]
 
-    def label(self, field: str, key: Key) -> str:
-        """Return a key as the table prints it."""
-        return self.table.label(field, key)
+    def labels(self, row: Row) -> list[str]:
+        """Return the keys of a row as the table prints them."""
+        return [self.table.label(field, row.keys[field]) for field in self.fields]
+
+    def said(self, row: Row) -> str:
+        """Return what has to be said of a row: its flags, and how far it is unless it is done."""
+        return ", ".join([*row.flags, *([] if row.state == "done" else [row.state])])
 
     @property
     def lines(self) -> Iterator[list[str]]:
         """The rows as texts, under the headings."""
         for row in self.rows:
-            names = [self.label(field, row.keys[field]) for field in self.fields]
             numbers = [text for figure in row.figures for text in figure.words]
-            said = [*row.flags, *([] if row.state == "done" else [row.state])]
-            yield [*names, *numbers, ", ".join(said)]
+            yield [*self.labels(row), *numbers, self.said(row)]
 
     @property
     def notes(self) -> list[str]:
         """What stands below: what is smaller, what is not run, the paper's footnotes."""
+        compared = any(f.compares for row in self.rows for f in row.figures)
+        apart = "The paper's figures are of other data and another model: no difference is taken."
         unrun = [f"Not run: {key} ({reason})." for key, reason in self.missing.items()]
         printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
-        apart = (
-            ""
-            if any(f.compares for r in self.rows for f in r.figures)
-            else (
-                "The paper's figures are of other data and another model: no difference is taken."
-            )
-        )
-        return [self.told, *([apart] if apart else []), *unrun, *printed]
+        return [self.told, *([] if compared else [apart]), *unrun, *printed]
 
 
 def markdown_page(found: ReproducedTable) -> str:
@@ -149,6 +149,12 @@ def markdown_page(found: ReproducedTable) -> str:
 def html_page(found: ReproducedTable) -> str:
     """Return the table as one page that loads nothing."""
     return environment().get_template("reproduced.html.j2").render(found=found)
+
+
+def index_page(scale: Scale, tables: Sequence[PaperTable]) -> str:
+    """Return a page with a link to each of the tables that have been run at a scale."""
+    template = environment().get_template("reproduced_index.html.j2")
+    return template.render(scale=scale, tables=tables)
 
 
 def csv_page(found: ReproducedTable) -> bytes:

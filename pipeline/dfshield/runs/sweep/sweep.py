@@ -45,6 +45,8 @@ def sweep_folder(config: Config) -> Folder:
 class Sweep:
     """The trials of a configuration's sweep section: what is done is not done again.
 
+    ``sources`` has the teachers and data sets by `source_key`, once it has run.
+
     Args:
         config: of the run, with its sweep section.
         executor: who makes the shared images, and measures the teacher.
@@ -89,6 +91,7 @@ class Sweep:
         self.run_layout = RunLayout.of(config)
         self.root = sweep_folder(config)
         self.log = EventLog(self.root)
+        self.sources: dict[str, Source] = {}
 
     def run(self) -> list[TrialRecord]:
         """Do what is still to be done, and write the results and the report.
@@ -117,7 +120,7 @@ class Sweep:
         ended = {record.name for record in records if record.ended}
         left = [trial for trial in self.trials if trial.name not in ended]
         require_references(left)
-        sources = Sources(
+        self.sources = sources = Sources(
             self.config,
             root=self.root,
             layout=self.run_layout,

@@ -1,4 +1,4 @@
-"""Running the cells of the paper's tables: students of one sweep, which all tables share."""
+"""The cells of the paper's tables as the cases of a sweep, which all tables of a scale share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dfshield.canonical import identity_hash
-from dfshield.config import Config, apply_override, config_from, merged_trees
+from dfshield.config import Config, VariantConfig, apply_override, config_from, merged_trees
 from dfshield.errors import InputError
 from dfshield.experiments import OWN, Cell, Experiment, Scale, filled
-from dfshield.report.reproduced import Figure, ReproducedTable, Row, pooled
-from dfshield.results.data_free import REFERENCE_MARK
 from dfshield.runs.identity import flatten, nested
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.inputs.real_data import require_there
@@ -35,6 +33,7 @@ class Reproduction:
         config: of the sweep; its cases are the cells.
         names: the case of every cell, in order; cells that are the same have the same.
         cells: of the table.
+        attacks: that the students meet beside those of the scale, by metric of the table.
     """
 
     experiment: Experiment
@@ -42,6 +41,7 @@ class Reproduction:
     config: Config
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
+    attacks: Mapping[str, VariantConfig]
 
     @property
     def trials(self) -> dict[str, list[Trial]]:
@@ -100,7 +100,14 @@ def reproduction(
         names.append(name)
     sweep = {"name": _sweep_name(experiment), "seeds": list(seeds), "cases": {AXIS: cases}}
     whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
-    return Reproduction(experiment, scale, whole, tuple(names), cells)
+    attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
+    return Reproduction(experiment, scale, whole, tuple(names), cells, attacks)
+
+
+def _attacks(experiment: Experiment, base: Mapping[str, Any]) -> tuple[VariantConfig, ...]:
+    """Return the attacks of an experiment as a configuration has them."""
+    tree = merged_trees(base, {"evaluation": {"attacks": list(experiment.attacks.values())}})
+    return config_from(tree, where=f"{experiment.id}: attacks").evaluation.attacks
 
 
 def _base(experiment: Experiment, scale: Scale, overrides: Iterable[str]) -> dict[str, Any]:
@@ -168,6 +175,7 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
         settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
         plan.append(
             {
+                "table": found.experiment.id,
                 "cell": ", ".join(str(key) for key in cell.keys.values()),
                 "settings": settings or "as the scale",
                 "done": sum(record.state == "done" for record in records),
@@ -206,69 +214,3 @@ def _require_weights(config: Config) -> None:
     path = weights_path(config)
     if path is not None and "://" not in path and not Path(path).exists():
         raise InputError(f"teacher.weights: {path}: no such file or folder")
-
-
-def reproduced_table(found: Reproduction, root: Folder, *, command: str) -> ReproducedTable:
-    """Return what the cells came to, beside the paper's numbers.
-
-    Args:
-        found: the table.
-        root: of the sweep.
-        command: that runs it, for the page.
-
-    Raises:
-        InputError: if a record is damaged.
-    """
-    experiment, seeds = found.experiment, len(found.config.sweep.seeds or (0,))
-    rows = tuple(_row(experiment, cell, records, seeds) for cell, records in found.records(root))
-    return ReproducedTable(
-        table=experiment.table,
-        scale=found.scale.name,
-        told=found.scale.told,
-        rows=rows,
-        missing=experiment.missing(found.scale),
-        command=command,
-    )
-
-
-def _row(experiment: Experiment, cell: Cell, records: Sequence[TrialRecord], seeds: int) -> Row:
-    done = [record for record in records if record.state == "done"]
-    figures = tuple(
-        _figure(experiment, cell, metric, label, done)
-        for metric, label in experiment.labels.items()
-        if metric in experiment.table.metrics
-    )
-    failed = [record.reason for record in records if record.state == "failed"]
-    state = "done" if len(done) == seeds else f"{len(done)} of {seeds} seeds"
-    return Row(cell.keys, figures, _flags(done), failed[0] if failed else state)
-
-
-def _flags(done: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """Return what has to be said of a cell."""
-    flags = {
-        "collapsed": any(record.collapsed for record in done),
-        "below the floor": any(
-            record.floor is not None and min(record.test.values(), default=1.0) < record.floor
-            for record in done
-        ),
-        f"{REFERENCE_MARK} not data-free": not all(record.data_free for record in done),
-    }
-    return tuple(flag for flag, raised in flags.items() if raised)
-
-
-def _figure(
-    experiment: Experiment, cell: Cell, metric: str, label: str, done: Sequence[TrialRecord]
-) -> Figure:
-    table = experiment.table
-    place = experiment.paper_place(cell.place)
-    known = {name for printed in table.cells for name in printed.keys}
-    keys = {**cell.keys, **place}
-    printed = table.select(**{k: v for k, v in keys.items() if k in known}, metric=metric)
-    theirs = printed[0] if printed else None
-    return Figure(
-        metric=metric,
-        ours=pooled([record.test.get(label) for record in done]),
-        theirs=None if theirs is None else theirs.printed,
-        notes=() if theirs is None else table.notes_of(theirs),
-        compares=not cell.place.stands_for,
-    )
