@@ -2,6 +2,9 @@
 
 import torch
 
+MEMORY_SHARE = 0.8
+"""Of the memory that a worker may hold, the most that is planned with."""
+
 
 class PeakMemory:
     """Tells the most memory that this process has reserved on a device since it was made.

@@ -9,6 +9,7 @@ from tiny_run import run_of
 import dfshield.runs.work.attack_passes as sizes
 import dfshield.runs.work.engine_trial as work
 from dfshield.config import load_config
+from dfshield.engine.peak_memory import memory_share
 from dfshield.engine.trial import RungReport, Trial
 from dfshield.runs import Engine
 from dfshield.runs.driver.engine_trial import tried_engine
@@ -50,6 +51,19 @@ def test_where_two_do_not_fit_each_is_attacked_alone():
         return 100
 
     assert number_that_fits(peak_of, memory=10**6, most=8) == 1
+
+
+@pytest.mark.parametrize(("free", "share"), [(90, 50), (10, 15)])
+def test_what_others_hold_of_a_gpu_is_no_part_of_a_share(monkeypatch, free, share):
+    reports = {
+        "mem_get_info": (free, 100),
+        "get_per_process_memory_fraction": 0.5,
+        "memory_reserved": 5,
+    }
+    for name, value in reports.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+    assert memory_share(torch.device("cuda")) == share
+    assert memory_share(torch.device("cpu")) is None
 
 
 def test_a_cpu_and_whoever_names_a_number_are_left_alone(settings):

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 
 from dfshield.config import TrainingConfig
-from dfshield.engine.peak_memory import PeakMemory
-from dfshield.engine.trial import MEMORY_SHARE
+from dfshield.engine.peak_memory import MEMORY_SHARE, PeakMemory
 from dfshield.runs.execution.engine import Engine
 from dfshield.training import AdversarialTrainer
 from dfshield.training.trial import TrialImages, attacked
