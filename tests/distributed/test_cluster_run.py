@@ -75,7 +75,7 @@ def test_a_plan_of_a_cluster_is_measured_by_one_of_its_workers(tiny, joined):
     config = tiny(name="planned", keep=("teacher",))
     before = contents(run_of(config))
     answer = succeed("synthesize", config, joined, "--plan")
-    assert "as one worker of the cluster would do it" in answer.out
+    assert "as one worker of the cluster would do it" in " ".join(answer.out.split())
     assert "4 workers, one a GPU" in answer.err
     assert contents(run_of(config)) == before
 

@@ -41,11 +41,12 @@ RUNS = {
 INGREDIENTS = {
     "convolutional, K = 5, l2": {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)},
     "dropout, K = 6, l2": {"schedule": Piecewise(), "average": Swa(start=1)},
-    "frozen, K = 6, l2": {"average": Ema(decay=0.5)},
+    "frozen, K = 6, l2": {"average": Ema(decay=0.5), "batches_per_pass": 2},
     "convolutional, K = 2, l2": {"weight_perturbation": 0.05},
     "dropout, K = 5, linf": {
         "augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()],
         "weight_perturbation": 0.01,
+        "batches_per_pass": 2,
     },
 }
 """What these runs have beside that."""

@@ -44,7 +44,8 @@ class AdversarialTrainer:
     of another one at an update boundary goes on exactly as that one would have.
 
     The workers of a group, each with a trainer built with the same arguments (and an equal
-    student), call `step` together: mini-batch k of a group is computed by worker ``k mod size``.
+    student), call `step` together: pass k of a group, of one mini-batch or of as many as are
+    attacked together, is computed by worker ``k mod size``.
     All take the same step and return the same record, equal to those of one worker where
     `GradRefine`'s sums are exact; so any number of workers may go on from a state. A student with
     buffers, other than BatchNorm's, that move in its forward pass needs a single worker.
@@ -116,7 +117,6 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
-        require_kind(objective, Objective, "objective")
         require_kind(inner, InnerMaximization, "inner")
         self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
@@ -153,6 +153,7 @@ class AdversarialTrainer:
         radius: float | None,
     ) -> None:
         """Set up what computes the gradients of an update."""
+        require_kind(self.objective, Objective, "objective")
         self.attacked = self.passes.attacked
         augmenter, perturbation = None, None
         if augmentations:

@@ -41,11 +41,10 @@ class TrialImages:
     size: int
     adversarial: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def first(self) -> "TrialImages":
-        """The first mini-batch of them."""
-        one = slice(self.size)
-        return TrialImages(self.images[one], self.labels[one], self.teacher_logits[one], self.size)
+    def leading(self, number: int = 1) -> "TrialImages":
+        """Return the first mini-batches of them."""
+        cut = slice(number * self.size)
+        return TrialImages(self.images[cut], self.labels[cut], self.teacher_logits[cut], self.size)
 
 
 def training_ways(make: Callable[[Acceleration], AdversarialTrainer], batch: TrialImages) -> Ways:
@@ -86,7 +85,7 @@ class _Training:
         done, trainer, batch = self._stand_at(state), self._trainer, self._batch
         crafted = attacked(trainer, batch, done)
         self._keep(done, crafted)
-        found = at_images(trainer, batch.first, batch.adversarial[done][: batch.size])
+        found = at_images(trainer, batch.leading(), batch.adversarial[done][: batch.size])
         strength = trainer.inner.mean_loss(
             trainer.student,
             trainer.passes.pixels(batch.images),
@@ -143,7 +142,7 @@ class _ExactTraining:
 
     def answer(self, state: object) -> Answer:
         """Return the gradient with respect to the weights, the loss and its terms."""
-        trainer, batch = self._trainer, self._batch.first
+        trainer, batch = self._trainer, self._batch.leading()
         trainer.load_state_dict(_standing(state, self._first))
         student = copy.deepcopy(trainer.student).double().train()
         crafted = self._batch.adversarial[trainer.updates_done]
