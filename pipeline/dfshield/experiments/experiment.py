@@ -12,8 +12,8 @@ from dfshield.paper.table import Key, Keys
 Settings = dict[str, Any]
 """By path of the configuration, or nested as there.
 
-``$own`` stands for what the scale itself has at a path, ``$train`` and ``$public`` for real images
-of the place.
+``$own`` stands for what the scale itself has at a path, ``$NAME`` for what the scale or the place
+calls so: real images of the place (``train``, ``public``), a baseline with its budget (``dast``).
 """
 OWN = "$own"
 
@@ -35,15 +35,15 @@ class Place(_Part):
         model: likewise.
         stands_for: whether it only stands in for the data sets and models of the paper.
         settings: over those of the scale.
-        real: real images for references on them: ``train``, the data set's own, and ``public``,
-            those of another one; each as ``training.images.data``.
+        named: what experiments call ``$NAME``: real images for references on them, ``train`` those
+            of the data set, ``public`` those of another one; each as ``training.images.data``.
     """
 
     data: str
     model: str
     stands_for: bool = False
     settings: Settings = {}
-    real: dict[str, Settings] = {}
+    named: dict[str, Settings] = {}
 
 
 class Scale(_Part):
@@ -54,12 +54,15 @@ class Scale(_Part):
         told: what is smaller than in the paper, in one or more sentences.
         base: the configuration that all cells begin with.
         places: data sets and models.
+        named: what experiments call ``$NAME`` wherever they are run: the baselines, each as the
+            section ``method``.
     """
 
     name: str
     told: str
     base: Settings
     places: tuple[Place, ...]
+    named: dict[str, Settings] = {}
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ class Cell:
         keys: what it is of, by the fields of the paper's table.
         place: where it is run.
         settings: over those of the scale and the place; by path or nested.
+        named: what its settings call ``$NAME``.
     """
 
     keys: Keys
     place: Place
     settings: Mapping[str, Any]
+    named: Mapping[str, Settings]
 
 
 class Experiment(_Part):
@@ -118,8 +123,9 @@ class Experiment(_Part):
         for keys in self._rows():
             settings = self._settings_of(keys)
             for place in self.places(scale) if settings is not None else ():
-                if self._in_table(keys, place) and wanted(settings) <= place.real.keys():
-                    cell = Cell({**keys, **self._named(place)}, place, settings or {})
+                named = {**scale.named, **place.named}
+                if self._in_table(keys, place) and wanted(settings) <= named.keys():
+                    cell = Cell({**keys, **self._of(place)}, place, settings or {}, named)
                     found[tuple(cell.keys.items())] = cell
         yield from found.values()
 
@@ -146,7 +152,7 @@ class Experiment(_Part):
             "model": place.model if place.model in self.models else self.models[0],
         }
 
-    def _named(self, place: Place) -> dict[str, Key]:
+    def _of(self, place: Place) -> dict[str, Key]:
         return {"data": place.data, "model": place.model}
 
     def _rows(self) -> Iterator[dict[str, Key]]:
@@ -159,7 +165,7 @@ class Experiment(_Part):
         yield from (dict(row) for row in dict.fromkeys(rows))
 
     def _in_table(self, keys: Keys, place: Place) -> bool:
-        return place.stands_for or bool(self.table.select(**keys, **self._named(place)))
+        return place.stands_for or bool(self.table.select(**keys, **self._of(place)))
 
     def _settings_of(self, keys: Keys) -> Settings | None:
         """Return what the cells of these keys are run with; None for those that are not run."""
@@ -189,18 +195,18 @@ class Experiment(_Part):
         }
 
 
-def filled(value: Any, real: Mapping[str, Settings]) -> Any:
-    """Return a setting with the real images of a place for ``$train`` and ``$public``."""
+def filled(value: Any, named: Mapping[str, Settings]) -> Any:
+    """Return a setting with what is called ``$NAME`` in its place."""
     if isinstance(value, Mapping):
-        return {key: filled(each, real) for key, each in value.items()}
-    if isinstance(value, str) and value.startswith("$") and value[1:] in real:
-        return dict(real[value[1:]])
+        return {key: filled(each, named) for key, each in value.items()}
+    if isinstance(value, str) and value.startswith("$") and value[1:] in named:
+        return dict(named[value[1:]])
     return value
 
 
 def wanted(value: Any) -> set[str]:
-    """Return which real images of a place settings want: ``train``, ``public``."""
+    """Return which names settings call: ``train``, ``dast``."""
     if isinstance(value, Mapping):
         return set().union(*map(wanted, value.values()))
-    named = isinstance(value, str) and value.startswith("$") and value != OWN
-    return {value[1:]} if named else set()
+    called = isinstance(value, str) and value.startswith("$") and value != OWN
+    return {value[1:]} if called else set()

@@ -128,7 +128,7 @@ def _settings(cell: Cell, known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a cell as nested sections."""
     tree = merged_trees({}, cell.place.settings)
     for path, value in cell.settings.items():
-        given = filled(value, cell.place.real)
+        given = filled(value, cell.named)
         if given == OWN:
             given = known[path]
         tree = merged_trees(tree, nested({path: given}))
