@@ -70,6 +70,15 @@ def test_the_matrix_is_valid_and_its_rows_share_their_images(schema):
     assert ("wide", source_key(plain)) in by_teacher
 
 
+def test_the_methods_of_table_4_share_the_teacher_of_the_digits(schema):
+    config, plain = sweep_example("digits-table4", schema)
+    trials = listed_trials(config)
+    assert len(trials) == 15
+    assert {source_key(trial.config) for trial in trials} == {source_key(plain)}
+    methods = {t.config.method.name if t.config.method else "ours" for t in trials}
+    assert methods == {"ours", "dast", "dfme", "ait", "dfard"}
+
+
 def test_the_objectives_are_compared_on_the_data_set_of_the_digits(schema):
     config, plain = sweep_example("digits-objectives", schema)
     trials = listed_trials(config)

@@ -73,6 +73,7 @@ def test_one_rule_is_taken_of_those_that_lose_little(ranking):
     assert ranking.best_rule(table) == "good"
 
 
+@pytest.mark.drill
 def test_a_rehearsal_fixes_its_rule_first_and_measures_nothing_twice(tmp_path):
     command = [sys.executable, BENCHMARKS / "selection.py", "--small", "--out", tmp_path]
     command += ["--seeds", "1"]

@@ -46,6 +46,8 @@ class RngStream(IntEnum):
     DIVERSITY = 9
     AUGMENTATION = 10
     CANARY = 11
+    SURFACE = 12
+    BASELINE = 13
 
 
 def generator(run_seed: int, stream: RngStream, *index: int) -> np.random.Generator:

@@ -19,6 +19,12 @@ QUICK = {
         "queries": 5,
     },
     "a3": {"budget": 20},
+    "automated": {
+        "choices": ["fgsm", {"name": "pgd", "num_steps": 3, "step_size": 0.05}],
+        "trials": 3,
+        "images": 3,
+        "stages": 2,
+    },
     "spsa": {"num_steps": 3, "samples": 8},
     "genattack": {"num_steps": 5, "population": 4},
     "boundary": {"num_steps": 10},

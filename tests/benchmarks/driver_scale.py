@@ -264,10 +264,6 @@ class SimulatedExecutor:
                 if time.process_time() - start > LONGEST_S:
                     return
 
-    def run(self, job: object, *, engine: Engine, monitor: object) -> str:
-        """Do what comes before the parts, the canary, of which they compute nothing."""
-        return 64 * "0"
-
 
 def measured(units: int, workers: int) -> tuple[dict[str, tuple[float, int]], float]:
     """Return the CPU seconds and units of each row, and the peak memory in MiB above the start."""

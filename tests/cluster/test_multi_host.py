@@ -193,6 +193,7 @@ def test_a_job_that_cannot_be_done_fails_with_the_pipelines_exit_code(cluster, t
     assert re.search(r"driver_exit_code=2\b", listed), listed
 
 
+@pytest.mark.drill
 def test_doctor_sees_every_host_from_any_of_them(cluster, tmp_path):
     command = ("dfshield", "doctor", str(write_config(tmp_path)), "cluster.address=auto", "--json")
     code, said = cluster["one"].run(*command, **TOKEN_MODE)

@@ -8,7 +8,7 @@ import yaml
 
 from dfshield.config import PRESETS, Config, config_from, dump_config, expand, load_config
 from dfshield.errors import InputError
-from dfshield.runs.planning import times_fewer
+from dfshield.runs.savings import times_fewer
 
 MINIMAL = {"name": "run", "teacher": {"source": "medmnist:resnet18", "weights": "weights.pt"}}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dfshield.errors import DfshieldError, InputError
+from dfshield.errors import DfshieldError, InputError, OtherDeviceError
 
 ENGINE_THREADS = 1
 
@@ -68,6 +68,29 @@ class Square:
 
 
 @dataclass(frozen=True)
+class First:
+    """Has the workers agree, as they start, on one's process; others may be refused."""
+
+    refuses_others: bool = False
+
+    def prepare(self, worker) -> Callable[[int], tuple[str, str]]:
+        own = str(os.getpid())
+        agreed = worker.first("process", own)
+        worker.monitor.emit("agreed", own=own)
+        if self.refuses_others and own != agreed:
+            raise OtherDeviceError("an A100, but an H100 began")
+
+        def both(unit: int) -> tuple[str, str]:
+            time.sleep(0.3)
+            return own, agreed
+
+        return both
+
+    def label(self, unit: int) -> str:
+        return f"unit {unit}"
+
+
+@dataclass(frozen=True)
 class BadStart:
     """A task that cannot be prepared."""
 
@@ -87,6 +110,21 @@ class Device:
     def run(self, worker) -> str:
         worker.monitor.say("at work")
         return str(worker.device)
+
+
+@dataclass(frozen=True)
+class TwoKinds:
+    """A job of a group whose last worker computes other numbers than the first ones."""
+
+    on_gpu: bool
+    max_workers: int = 2
+
+    def run(self, worker) -> None:
+        from dfshield.runs.work.training_canary import TrainingCanary, agreed_canary
+
+        name = "H100" if worker.group.rank == worker.group.size - 1 else "A100"
+        agreed = agreed_canary(TrainingCanary(name, f"an {name}", self.on_gpu), None, worker)
+        worker.monitor.emit("trained", canary=agreed)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ def test_every_gpu_makes_whole_shards_and_the_set_equals_that_of_one_process(tin
     assert not events(run_of(spread), "worker_lost")
 
     log = events(run_of(spread), "unit_started", "unit_done")
-    log = [e for e in log if e["unit"].endswith(".parquet")]  # without the canary
     last_start = max(i for i, e in enumerate(log) if e["event"] == "unit_started")
     for name in workers:
         # A worker that is done with a unit is given the next at once, until none is left.
@@ -70,6 +69,15 @@ def test_every_gpu_makes_whole_shards_and_the_set_equals_that_of_one_process(tin
     first_to_touch = dict(reversed([(shard, worker) for worker, shard in shards]))
     own = sum(first_to_touch[shard] == worker for worker, shard in shards)
     assert own >= len(shards) - len(workers)
+
+
+def test_a_plan_of_a_cluster_is_measured_by_one_of_its_workers(tiny, joined):
+    config = tiny(name="planned", keep=("teacher",))
+    before = contents(run_of(config))
+    answer = succeed("synthesize", config, joined, "--plan")
+    assert "as one worker of the cluster would do it" in " ".join(answer.out.split())
+    assert "4 workers, one a GPU" in answer.err
+    assert contents(run_of(config)) == before
 
 
 @pytest.fixture(scope="module")

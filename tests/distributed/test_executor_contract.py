@@ -5,7 +5,7 @@ import time
 from collections import Counter
 
 import pytest
-from contract_tasks import BadStart, Device, Square, Sum
+from contract_tasks import BadStart, Device, First, Square, Sum
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import InProcessExecutor
@@ -42,9 +42,13 @@ class Recorder:
         return [e for e in self.events if e["event"] == name]
 
 
-@pytest.fixture(
-    params=[pytest.param("none"), pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
+ON_RAY = [pytest.mark.ray, pytest.mark.slow]
+ray_in_the_drill = pytest.mark.parametrize(
+    "executor", ["none", pytest.param("ray", marks=[*ON_RAY, pytest.mark.drill])], indirect=True
 )
+
+
+@pytest.fixture(params=["none", pytest.param("ray", marks=ON_RAY)])
 def executor(request):
     if request.param == "none":
         return InProcessExecutor()
@@ -73,6 +77,18 @@ def test_every_unit_is_done_once_and_told(executor, monitor, tmp_path):
     assert monitor.amount == pytest.approx(6)
 
 
+def test_the_workers_go_by_what_one_of_them_gave_first_and_are_heard_before_they_work(
+    executor, monitor
+):
+    groups = [[n] for n in range(4)]
+    for done in mapped(executor, monitor, First(), groups):
+        own, _ = done.result
+        assert own in {e["own"] for e in monitor.all("agreed")}
+    agreed = {d.result[1] for d in mapped(executor, monitor, First(), groups)}
+    assert len(agreed) == 1
+    assert agreed <= {e["own"] for e in monitor.all("agreed")}
+
+
 def test_there_are_workers_to_share_the_work(executor):
     assert executor.num_workers() >= 1
 
@@ -90,6 +106,7 @@ def test_a_task_is_prepared_once_a_worker(executor, monitor, tmp_path):
     assert len(prepared) <= 4
 
 
+@ray_in_the_drill
 def test_an_object_that_a_unit_puts_can_be_got_by_its_reference(executor, monitor, tmp_path):
     done = list(mapped(executor, monitor, Square(tmp_path, puts=True), [[3], [5]]))
     refs = {d.unit: d.ref for d in done}
@@ -132,6 +149,7 @@ def test_a_job_returns_its_result(executor, monitor):
     assert executor.run(Device(), engine=executor.engine(), monitor=monitor) == "cpu"
 
 
+@ray_in_the_drill
 def test_a_group_adds_up_over_its_workers(executor, monitor, tmp_path):
     executor.run_group(Sum(tmp_path / "sum"), engine=executor.engine(), monitor=monitor)
     total, ranks = re.match(r"([\d.]+) (\[.*\])", (tmp_path / "sum").read_text()).groups()

@@ -131,7 +131,7 @@ def test_json_round_trip(model, images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 6}, "format version 6 is newer"),
+        ({"format_version": 7}, "format version 7 is newer"),
         ({"acuracy": 1}, "acuracy: Extra inputs"),
         ({"accuracy": "high"}, "accuracy: "),
     ],

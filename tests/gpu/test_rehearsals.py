@@ -40,7 +40,7 @@ def test_first_light(tmp_path):
     assert "failed" not in told
     for name in set(stages) - {"synchronisations", "speed"}:
         assert stages[name]["expected"], name
-    assert len(stages["agreement"]["attacks"]) == 17
+    assert len(stages["agreement"]["attacks"]) == 18
     assert set(stages["synchronisations"]["places"]) >= {"an inversion", "PGD, l2"}
 
 

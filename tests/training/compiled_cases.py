@@ -13,7 +13,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from conftest import images, make_student
-from dfshield.attacks import PGD
+from dfshield.attacks import PGD, frozen
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.trial import Rung, run_trial
@@ -23,7 +23,7 @@ from dfshield.training.trial import training_ways
 
 __all__ = ["batch", "images", "make", "make_student", "surrogate"]
 
-ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked")
+ODD_KINDS = ("frozen", "frozen in the forward pass", "functional", "untracked", "used twice")
 
 
 @pytest.fixture
@@ -84,6 +84,38 @@ def test_compiled_training_is_the_plain_one(make_student, images, objective):
     assert_same(plain, fast, tolerance=1e-4)
 
 
+def test_whole_batches_in_one_pass_are_compiled_and_others_one_by_one(
+    make_student, images, compilations
+):
+    model = make_student()
+    student = AcceleratedStudent(
+        model,
+        image_shape=(1, 6, 6),
+        full_size=8,
+        together=3,
+        acceleration=Acceleration(compiled=True),
+    ).eval()
+    needed, compiled, sizes = compilations.frame_count, student._eval_pass, []
+    student._eval_pass = lambda batch: (sizes.append(len(batch)), compiled(batch))[1]
+    model.eval()
+    with frozen(student):
+        for size in (24, 16, 8, 12):
+            x = images[:size].clone().requires_grad_()
+            pair = [torch.autograd.grad(m(x).square().sum(), [x])[0] for m in (student, model)]
+            torch.testing.assert_close(*pair)
+    assert sizes == [24, 8, 8, 8]
+    assert compilations.frame_count == needed
+
+
+@pytest.mark.drill
+def test_compiled_mini_batches_attacked_together_are_attacked_as_alone(make_student, images):
+    plain = trained(make_student(), images)
+    fast = trained(
+        make_student(), images, acceleration=Acceleration(compiled=True), batches_per_pass=2
+    )
+    assert_same(plain, fast, tolerance=1e-4)
+
+
 @pytest.mark.drill
 def test_an_average_of_compiled_training_is_what_attacks_see(make_student, images):
     check_average(make_student(), images, Acceleration(compiled=True))
@@ -103,13 +135,8 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     )
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(pytest.param(kind, marks=pytest.mark.drill) for kind in ODD_KINDS),
-        "used twice",
-    ],
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("kind", ODD_KINDS)
 def test_compiled_passes_are_ordinary_ones(kind):
     check_fast_passes(kind, Acceleration(compiled=True))
 
@@ -125,6 +152,7 @@ def test_digits_are_learnt_with_frozen_statistics_as_without(precision):
     check_digits(teacher, surrogate_digits(teacher), Acceleration(precision, compiled=True))
 
 
+@pytest.mark.drill
 def test_the_trial_of_the_compiled_training_finds_no_wrong_number(make, batch):
     ways = training_ways(make, batch)
     rungs = [Rung.of(Acceleration(compiled=True), ways.faster)]

@@ -49,12 +49,14 @@ INGREDIENTS = {
     },
     "frozen, K = 6, l2": {
         "average": Ema(decay=0.5),
+        "batches_per_pass": 2,
         "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=1, start="kept"),
     },
     "convolutional, K = 2, l2": {"weight_perturbation": 0.05},
     "dropout, K = 5, linf": {
         "augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()],
         "weight_perturbation": 0.01,
+        "batches_per_pass": 2,
     },
 }
 """What these runs have beside that."""

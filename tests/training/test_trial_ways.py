@@ -71,7 +71,7 @@ def make(surrogate):
 @pytest.fixture
 def batch(surrogate):
     _, images, logits = surrogate
-    return TrialImages(images[:SIZE], logits[:SIZE].argmax(dim=1), logits[:SIZE])
+    return TrialImages(images[:SIZE], logits[:SIZE].argmax(dim=1), logits[:SIZE], SIZE)
 
 
 @pytest.fixture

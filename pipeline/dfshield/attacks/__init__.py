@@ -3,6 +3,7 @@
 from dfshield.attacks.a3 import A3
 from dfshield.attacks.autoattack import AutoAttack
 from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
+from dfshield.attacks.automated import Automated
 from dfshield.attacks.ball import (
     NORMS,
     Norm,
@@ -21,6 +22,7 @@ from dfshield.attacks.latent import Latent
 from dfshield.attacks.models import in_float32
 from dfshield.attacks.noise import Noise
 from dfshield.attacks.pgd_variants import ObjectivePGD, UnboundedPGD
+from dfshield.attacks.pyautoattack_calls import EOT_DRAWS
 from dfshield.attacks.registry import ATTACKS, make_attack
 from dfshield.attacks.spsa import SPSA
 from dfshield.attacks.transfer import Transfer
@@ -32,6 +34,7 @@ __all__ = [
     "APGDDLR",
     "APGDT",
     "ATTACKS",
+    "EOT_DRAWS",
     "FABT",
     "FGSM",
     "NORMS",
@@ -40,6 +43,7 @@ __all__ = [
     "SPSA",
     "Attack",
     "AutoAttack",
+    "Automated",
     "Boundary",
     "GenAttack",
     "Latent",

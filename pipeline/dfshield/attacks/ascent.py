@@ -43,6 +43,8 @@ class Ascent:
         norm: ``linf`` or ``l2``.
         leave_when_wrong: images that are predicted wrong take no further step; otherwise the last
             iterate counts, right or wrong.
+        draws: gradients averaged in every step, for a model that draws random numbers (EOT, Athalye
+            et al. 2018).
         box_first: clip to [0, 1] before the ball, which differs for l_2 (see `project`). PGD
             accuracies are reported with the ball first; the authors train with the box first.
     """
@@ -53,6 +55,7 @@ class Ascent:
     norm: Norm
     leave_when_wrong: bool = False
     box_first: bool = False
+    draws: int = 1
 
     def run(
         self,
@@ -77,7 +80,7 @@ class Ascent:
         result, left = start.clone(), torch.arange(len(x), device=x.device)
         x_adv = start
         for number in range(self.num_steps):
-            gradient, logits = gradient_and_logits(objective, x_adv, places)
+            gradient, logits = self._gradient(objective, x_adv, places)
             if self.leave_when_wrong:
                 assert y is not None
                 result[left] = x_adv
@@ -92,6 +95,16 @@ class Ascent:
             result[left] = x_adv
             return result
         return x_adv
+
+    def _gradient(
+        self, objective: Objective, x: Float[Tensor, "n c h w"], places: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"]]:
+        """Return the mean gradient over the draws, and the logits of the last."""
+        gradient, logits = gradient_and_logits(objective, x, places)
+        for _ in range(self.draws - 1):
+            another, logits = gradient_and_logits(objective, x, places)
+            gradient = gradient + another
+        return (gradient if self.draws == 1 else gradient / self.draws), logits
 
     def _inside(
         self, x_adv: Float[Tensor, "n c h w"], x: Float[Tensor, "n c h w"]

@@ -10,14 +10,21 @@ from torch import Tensor, nn
 from dfshield.attacks.ball import Norm
 from dfshield.attacks.base import Attack
 from dfshield.attacks.models import logits_of
-from dfshield.attacks.pyautoattack_calls import PARTS, Budget, defined, run_parts, say_targets
+from dfshield.attacks.pyautoattack_calls import (
+    EOT_DRAWS,
+    PARTS,
+    Budget,
+    defined,
+    run_parts,
+    say_targets,
+)
 from dfshield.checks import at_least, one_of
 from dfshield.errors import DfshieldWarning, InputError
 
 VERSIONS = {
     "standard": (("apgd-ce", "apgd-t", "fab-t", "square"), Budget()),
     "plus": (("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"), Budget(restarts=5)),
-    "rand": (("apgd-ce", "apgd-dlr"), Budget(eot=20)),
+    "rand": (("apgd-ce", "apgd-dlr"), Budget(eot=EOT_DRAWS)),
 }
 CUSTOM = "custom"
 
@@ -149,6 +156,11 @@ class AutoAttack(Attack):
             **(custom if self.version == CUSTOM else {}),
             "batch_size": self.batch_size,
         }
+
+    @property
+    def draws(self) -> int:
+        """Gradients that APGD averages in every step."""
+        return self.budget.eot
 
     def standard_suite(self, num_classes: int) -> bool | None:
         """Say whether every attack of a published suite is defined; None for a custom one."""

@@ -67,6 +67,11 @@ class _Part(Attack):
             say_targets(parts, num_classes, self.budget.targets)
         return x_adv
 
+    @property
+    def draws(self) -> int:
+        """Gradients that APGD averages in every step."""
+        return self.budget.eot
+
     def describe(self) -> dict[str, str | int | float | bool]:
         """Return the name and every hyper-parameter, ready for JSON."""
         budget = asdict(self.budget)

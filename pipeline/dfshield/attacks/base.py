@@ -58,6 +58,7 @@ class Attack(Variant, ABC):
         needs_model: the name of the constructor's argument for another model (``teacher``,
             ``source``), or None.
         needs_gradient: whether logits without a gradient are refused.
+        sees_model: whether it attacks the model itself, not another one in its place.
         takes_step: whether ``step_size`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
@@ -77,6 +78,7 @@ class Attack(Variant, ABC):
     norms: ClassVar[tuple[Norm, ...]] = NORMS
     needs_model: ClassVar[str | None] = None
     needs_gradient: ClassVar[bool] = True
+    sees_model: ClassVar[bool] = True
     takes_step: ClassVar[bool] = False
     independent: ClassVar[bool] = True
 
@@ -188,6 +190,11 @@ class Attack(Variant, ABC):
     def passes(self) -> float | None:
         """Forward passes over all images, or what costs as much; None if that is not known."""
         return None
+
+    @property
+    def draws(self) -> int:
+        """Gradients averaged in every step, for a model that draws random numbers (EOT)."""
+        return 1
 
     @property
     def label(self) -> str:

@@ -71,9 +71,11 @@ class PGD(Attack):
         random_start: start uniformly in the ball; otherwise at the image.
         loss: what is ascended: ``ce`` the cross-entropy; ``cw`` the margin
             ``max_{k != y} z_k - z_y``; ``dlr`` the margin over a difference of logits (with two
-            classes the margin itself, which a warning says); ``kl`` the divergence
+            classes the margin itself, which a warning says); ``l1`` minus the label's probability,
+            ``logit`` minus its logit; ``kl`` the divergence
             ``KL(p(x) || p(x'))`` from the clean prediction, which has no gradient at the image
             itself and so needs the random start.
+        eot: gradients averaged in every step, for a model that draws random numbers.
         norm: ``linf`` or ``l2``.
 
     Raises:
@@ -92,11 +94,13 @@ class PGD(Attack):
         restarts: int = 1,
         random_start: bool = True,
         loss: str = "ce",
+        eot: int = 1,
         norm: Norm = "linf",
     ) -> None:
         super().__init__(eps=eps, norm=norm)
         self.num_steps = at_least(1, num_steps, "num_steps")
         self.restarts = at_least(1, restarts, "restarts")
+        self.eot = at_least(1, eot, "eot")
         self.step_size = (
             self.eps / 4 if step_size is None else parse_epsilon(step_size, key="step_size")
         )
@@ -159,8 +163,17 @@ class PGD(Attack):
 
     def _ascent(self) -> Ascent:
         return Ascent(
-            num_steps=self.num_steps, step_size=self.step_size, eps=self.eps, norm=self.norm
+            num_steps=self.num_steps,
+            step_size=self.step_size,
+            eps=self.eps,
+            norm=self.norm,
+            draws=self.eot,
         )
+
+    @property
+    def draws(self) -> int:
+        """Gradients averaged in every step."""
+        return self.eot
 
     def _objective(self, model: nn.Module, batch: Batch) -> Objective:
         """Return what is ascended."""
@@ -182,13 +195,14 @@ class PGD(Attack):
     @property
     def passes(self) -> float | None:
         """Two for every step: backward to the images costs what forward does."""
-        return 2.0 * self.num_steps * self.restarts
+        return 2.0 * self.num_steps * self.restarts * self.eot
 
     @property
     def label(self) -> str:
         """``PGD-20``, with what differs from a single run on the cross-entropy."""
         extra = [self.loss.upper()] if self.loss != "ce" else []
         extra += [f"{self.restarts} restarts"] if self.restarts > 1 else []
+        extra += [f"EOT {self.eot}"] if self.eot > 1 else []
         return f"PGD-{self.num_steps}" + (f" ({', '.join(extra)})" if extra else "")
 
     @property
@@ -204,4 +218,5 @@ class PGD(Attack):
             "restarts": self.restarts,
             "random_start": self.random_start,
             "loss": self.loss,
+            **({"eot": self.eot} if self.eot > 1 else {}),  # results of before know of none
         }

@@ -35,7 +35,23 @@ def dlr(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n
     return margin(logits, y) / (largest[:, 0] - largest[:, 2] + 1e-12)
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "cw": margin, "dlr": dlr}
+def l1(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ``-p_y``, the probability of the label (Yao et al., 2021)."""
+    return -logits.softmax(1).gather(1, y.view(-1, 1)).view(-1)
+
+
+def label_logit(logits: Float[Tensor, "n k"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return ``-z_y``."""
+    return -logits.gather(1, y.view(-1, 1)).view(-1)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "cw": margin,
+    "dlr": dlr,
+    "l1": l1,
+    "logit": label_logit,
+}
 
 
 def loss_for(name: str, num_classes: int) -> Loss:

@@ -22,6 +22,8 @@ NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 TARGETED = ("apgd-t", "fab-t")
 NUM_TARGETS = 9
+EOT_DRAWS = 20
+"""Gradients that version ``rand`` averages in every step."""
 
 
 @dataclass(frozen=True)

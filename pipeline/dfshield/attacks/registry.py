@@ -3,6 +3,7 @@
 from dfshield.attacks.a3 import A3
 from dfshield.attacks.autoattack import AutoAttack
 from dfshield.attacks.autoattack_parts import APGDCE, APGDDLR, APGDT, FABT, Square
+from dfshield.attacks.automated import Automated
 from dfshield.attacks.base import Attack
 from dfshield.attacks.blackbox import Boundary, GenAttack
 from dfshield.attacks.family import ATTACKS, make_attack
@@ -27,6 +28,7 @@ _ALL: tuple[type[Attack], ...] = (
     Square,
     AutoAttack,
     A3,
+    Automated,
     SPSA,
     GenAttack,
     Boundary,

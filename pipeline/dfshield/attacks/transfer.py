@@ -34,6 +34,7 @@ class Transfer(Attack):
     name = "transfer"
     needs_model = "source"
     needs_gradient = False
+    sees_model = False
     independent = False
 
     def __init__(

@@ -3,10 +3,12 @@
 from dfshield.audit.audit import NUM_CHECKS, audit
 from dfshield.audit.checks import AuditReport, Check, Landscape, Verdict
 from dfshield.audit.comparison import Comparison, compare
+from dfshield.audit.defence_checks import NUM_DEFENCE_CHECKS
 from dfshield.audit.landscape import roughness
 
 __all__ = [
     "NUM_CHECKS",
+    "NUM_DEFENCE_CHECKS",
     "AuditReport",
     "Check",
     "Comparison",

@@ -1,17 +1,19 @@
 """The audit: does anything hide the gradient that the attacks follow?"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from dfshield.attacks import Norm, check_images
-from dfshield.audit import attack_checks, model_checks, series_checks
+from dfshield.attacks import Attack, Norm, check_images
+from dfshield.audit import attack_checks, defence_checks, model_checks, series_checks
 from dfshield.audit.checks import AuditReport, Check, Landscape
+from dfshield.audit.defence_checks import Evaluated
 from dfshield.audit.landscape import landscape, smooth_loss
 from dfshield.audit.subject import Subject, differentiable
 from dfshield.checks import at_least
 from dfshield.classifiers import Classifier, require_module
+from dfshield.defences import Defence
 from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.evaluation import DataInfo, Images, as_images, data_info, measured_with
@@ -28,6 +30,8 @@ def audit(
     eps: float | int | str,
     norm: Norm = "linf",
     source: nn.Module | None = None,
+    defence: Defence | None = None,
+    evaluated: Sequence[Attack] = (),
     autoattack: bool = True,
     seed: int = 0,
     slice_size: int = 250,
@@ -39,9 +43,8 @@ def audit(
     """Go through the checklist for robustness evaluations and return a verdict per line.
 
     The lines and their reasons are those of Athalye et al. (2018) and Carlini et al. (2019). Every
-    attack runs on all images; comparisons are paired (`dfshield.audit.comparison`), so that a
-    difference of a few images condemns nobody. Some hundred images are enough, fewer than fifty
-    can hardly fail a comparison.
+    attack runs on all images; comparisons are paired (`dfshield.audit.comparison`). Some hundred
+    images are enough, fewer than fifty can hardly fail a comparison.
 
     Args:
         model: maps images in [0, 1] to logits, on any device.
@@ -49,26 +52,25 @@ def audit(
         eps: radius of the ball, as a number or ``"8/255"``.
         norm: ``linf`` or ``l2``.
         source: another model of the same images, for transferred attacks; None leaves them out.
+        defence: what the model is audited behind; without a source, the model itself is one then.
+        evaluated: the attacks whose figures are shown of the model behind the defence.
         autoattack: whether to run AutoAttack, which takes most of the time.
         seed: of everything random.
         slice_size: images attacked at once.
         label: what the report calls the model.
         data: what the report says of the images; None: what they say themselves.
         tell: called with what is done next.
-        on_check: called with every line that is done, `NUM_CHECKS` times.
+        on_check: called with every line that is done.
 
     Raises:
         InputError: for images or labels that the model cannot have.
     """
     started = time.perf_counter()
-    if source is not None:
-        require_module(source, "source")
-    taken = as_images(images)
-    subject = _subject(
-        model, taken, eps=eps, norm=norm, seed=seed, slice_size=slice_size, tell=tell
-    )
+    behind, taken = _behind(model, source, defence, evaluated), as_images(images)
+    attacked = behind.defence.wrap(model) if behind else model
+    subject = _subject(attacked, taken, norm, seed, slice_size, tell, eps=eps)
     with torch_generators(seed, subject.x.device):  # what a model draws moves no other generator
-        checks, around = _checks(subject, source, autoattack, on_check)
+        checks, around = _checks(subject, source, behind, autoattack, on_check)
     return AuditReport(
         model=label,
         model_fingerprint=model.fingerprint() if isinstance(model, Classifier) else None,
@@ -83,15 +85,31 @@ def audit(
     )
 
 
+def _behind(
+    model: nn.Module,
+    source: nn.Module | None,
+    defence: Defence | None,
+    attacks: Sequence[Attack],
+) -> Evaluated | None:
+    if source is not None:
+        require_module(source, "source")
+    if defence is None:
+        return None
+    require_module(model)
+    if not isinstance(defence, Defence):
+        raise InputError(f"defence: must be a Defence such as TTE(), but is {defence!r}")
+    return Evaluated(defence, attacks, model)
+
+
 def _subject(
     model: nn.Module,
     images: Images,
-    *,
-    eps: float | int | str,
     norm: Norm,
     seed: int,
     slice_size: int,
     tell: Callable[[str], None],
+    *,
+    eps: float | int | str,
 ) -> Subject:
     require_module(model)
     at_least(1, slice_size, "slice_size")
@@ -117,6 +135,7 @@ def _subject(
 def _checks(
     subject: Subject,
     source: nn.Module | None,
+    behind: Evaluated | None,
     autoattack: bool,
     on_check: Callable[[Check], None],
 ) -> tuple[tuple[Check, ...], Landscape]:
@@ -126,9 +145,11 @@ def _checks(
         on_check(check)
         return check
 
+    if behind is not None and source is None:
+        source = behind.alone
     own = [
         done(model_checks.returns_logits(subject)),
-        done(model_checks.deterministic(subject)),
+        done(model_checks.deterministic(subject, averaged=bool(behind and behind.averaging))),
         done(model_checks.batch_independent(subject)),
         done(model_checks.gradients(subject)),
     ]
@@ -146,6 +167,11 @@ def _checks(
         done(attack_checks.transfer(subject, source)),
         done(attack_checks.autoattack_gap(subject, wanted=autoattack)),
     ]
+    if behind is not None:
+        attacked += [
+            done(defence_checks.draws_averaged(subject, behind)),
+            done(defence_checks.gradient_followed(subject, behind)),
+        ]
     # These two look at all that the attacks have found.
     finite = done(model_checks.finite_logits(subject))
     floor = done(model_checks.beats_floor(subject))

@@ -10,6 +10,7 @@ from dfshield.classifiers.behaviour import probe_images
 from dfshield.classifiers.cifar_resnet import CifarResNet
 from dfshield.classifiers.hardenable import (
     require_batchnorm,
+    require_differentiable,
     require_float32,
     require_hardenable,
     unseen_batchnorm,
@@ -64,6 +65,7 @@ __all__ = [
     "probe_images",
     "read_weights",
     "require_batchnorm",
+    "require_differentiable",
     "require_float32",
     "require_hardenable",
     "require_logits",

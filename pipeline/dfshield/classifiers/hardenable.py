@@ -62,6 +62,15 @@ def require_hardenable(classifier: Classifier) -> None:
     """
     require_batchnorm(classifier)
     require_float32(classifier)
+    require_differentiable(classifier)
+
+
+def require_differentiable(classifier: Classifier) -> None:
+    """Check that a classifier answers with logits that have a gradient, no probabilities.
+
+    Raises:
+        InputError: naming what is not so, and what to do.
+    """
     source = classifier.architecture.source
     device = classifier.mean.device
     images = probe_images(classifier.input_shape)[:4].to(device).requires_grad_()

@@ -66,7 +66,8 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
     """Measure a model of any origin, clean and under attack, and print the results."""
     with working(lambda: options.settings(overrides), options.layout) as parts:
         settings, executor, observer = parts
-        from dfshield.cli.tables import print_results
+        from dfshield.cli.tables import as_shown, print_corruptions, print_results
+        from dfshield.runs.driver.corruptions import read_corruptions
         from dfshield.runs.driver.evaluate import measure_models
         from dfshield.runs.external_model import standalone
 
@@ -78,12 +79,16 @@ def evaluate_standalone(options: ModelOptions, overrides: Sequence[str], *, as_j
             observer=observer,
         ) as (context, subject):
             results = measure_models(context, settings.seed, [subject])
+            corrupted = read_corruptions(context, settings.seed)
+        by_seed = {settings.seed: corrupted} if corrupted else {}
         folder = context.layout.evaluation(settings.seed)
     if as_json:
         shown = [result.model_dump(mode="json") for result in results]
-        print_json({"folder": folder.uri, "results": shown})
+        extra = {"corruptions": as_shown(by_seed)} if by_seed else {}
+        print_json({"folder": folder.uri, "results": shown, **extra})
     else:
         print_results({settings.seed: results})
+        print_corruptions(by_seed)
         typer.echo(f"Results and one row per image: {folder}")
 
 

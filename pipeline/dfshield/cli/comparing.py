@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dfshield.runs.comparison.inputs import Comparison
     from dfshield.storage import Folder
 
-figure_app = typer.Typer(help="Pictures of several surrogate data sets.", no_args_is_help=True)
+figure_app = typer.Typer(help="Pictures of several data sets or models.", no_args_is_help=True)
 
 OutFolder = Annotated[str, typer.Option("--out", help="The folder that files are written to.")]
 
@@ -109,7 +109,7 @@ def figure_grid(
             for each in surrogate_sets(sets)
         ]
         page = image_page(shown, per_class=per_class, stretch=stretch)
-        _write(out, "grid", png=page.png(), svg=page.svg(), csv=image_table(shown))
+        write_picture(out, "grid", png=page.png(), svg=page.svg(), csv=image_table(shown))
 
 
 @figure_app.command("pca")
@@ -138,7 +138,7 @@ def figure_pca(
 
         view, told = plane(compared), f"{compared.settings['name']} features"
         png, svg = (plane_figure(view, told, form=form) for form in FORMS)
-        _write(out, "pca", png=png, svg=svg, csv=plane_table(view))
+        write_picture(out, "pca", png=png, svg=svg, csv=plane_table(view))
 
 
 @contextmanager
@@ -192,11 +192,12 @@ def _folder(out: str) -> "Folder":
     return Folder.at(out)
 
 
-def _write(out: str, stem: str, **contents: bytes) -> None:
-    """Write a picture and its numbers, and say where they are."""
+def write_picture(out: str, stem: str, **contents: Any) -> None:
+    """Write a picture and its numbers, and say where they are; what is no bytes becomes JSON."""
     folder = _folder(out)
     for suffix, content in contents.items():
-        folder.write_bytes(f"{stem}.{suffix}", content)
+        write = folder.write_bytes if isinstance(content, bytes) else folder.write_json
+        write(f"{stem}.{suffix}", content)
     others = ", ".join(f".{suffix}" for suffix in list(contents)[1:])
     typer.echo(f"Written: {folder}/{stem}.{next(iter(contents))}, {others}")
 

@@ -39,7 +39,7 @@ def execute(
     """
     with at_work(config, overrides) as (settings, executor, observer):
         # Not before: matplotlib, which comes with the tables, is to leave no trace.
-        from dfshield.cli.tables import print_results, print_unmeasured
+        from dfshield.cli.tables import as_shown, print_corruptions, print_results, print_unmeasured
         from dfshield.runs import Run, run_status
 
         run = Run(
@@ -50,6 +50,7 @@ def execute(
             trackers=_cluster_trackers(settings),
         )
         run.run(stages)
+        corrupted = run.corruptions() if "evaluate" in stages else {}
     if as_json:
         print_json(
             {
@@ -59,11 +60,13 @@ def execute(
                     for results in run.results.values()
                     for result in results
                 ],
+                **({"corruptions": as_shown(corrupted)} if corrupted else {}),
             }
         )
         return
     if run.results:
         print_results(run.results)
+    print_corruptions(corrupted)
     if "report" in stages:
         print_unmeasured(run_status(str(run.context.layout.root)), [config, *(overrides or ())])
 

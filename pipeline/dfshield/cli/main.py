@@ -25,7 +25,9 @@ from dfshield.cli.options import (
     TrustPython,
 )
 from dfshield.cli.paper import paper
+from dfshield.cli.reproducing import reproduce
 from dfshield.cli.stages import stage_command
+from dfshield.cli.surface import figure_surface
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.stages.registry import STAGES
 
@@ -262,9 +264,11 @@ def application() -> typer.Typer:
     own = {"evaluate": evaluate}
     for stage in STAGES.values():
         app.command(stage.name, help=stage.help)(own.get(stage.name) or stage_command(stage))
-    others = (audit, diversity, sweep, matrix, status, verify, export_data, doctor, methods, paper)
+    measuring = (audit, diversity, sweep, matrix, reproduce)
+    others = (*measuring, status, verify, export_data, doctor, methods, paper)
     for command in others:
         app.command()(command)
+    figure_app.command("surface")(figure_surface)
     app.add_typer(figure_app, name="figure")
     app.add_typer(config_app, name="config")
     return app

@@ -10,6 +10,7 @@ from dfshield.cli.execution import execute, trusting
 from dfshield.cli.options import (
     AsJson,
     Data,
+    Defended,
     Eps,
     Model,
     ModelWeights,
@@ -42,6 +43,7 @@ def evaluate(
     seed: SeedNumber = None,
     out: Out = None,
     surrogate: Surrogate = None,
+    defence: Defended = None,
     trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +73,7 @@ def audit(
     seed: SeedNumber = None,
     out: Out = None,
     surrogate: Surrogate = None,
+    defence: Defended = None,
     trust_python: TrustPython = False,
     as_json: AsJson = False,
 ) -> None:

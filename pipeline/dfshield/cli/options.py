@@ -71,6 +71,13 @@ Surrogate = Annotated[
         "adversarial images are tried on the model.",
     ),
 ]
+Defended = Annotated[
+    str | None,
+    typer.Option(
+        help="A test-time defence that the model is measured behind: tte, or with its options, "
+        "'{name: dad, detector: FILE}'.",
+    ),
+]
 TrustPython = Annotated[
     bool,
     typer.Option(

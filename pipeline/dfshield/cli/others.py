@@ -33,6 +33,7 @@ class ModelOptions:
         seed: of attacks and sample.
         out: the folder of results.
         surrogate: the folder of another classifier, for transferred attacks.
+        defence: a test-time defence that the model is measured behind, as YAML.
     """
 
     model: str | None
@@ -45,6 +46,7 @@ class ModelOptions:
     seed: int | None
     out: str | None
     surrogate: str | None
+    defence: str | None
 
     def settings(self, overrides: Sequence[str]) -> "Config":
         """Return the configuration that the options stand for.
@@ -79,9 +81,15 @@ class ModelOptions:
             "storage": {"path": FOLDER},
             "cluster": {"address": "none"},
         }
-        for override in overrides:
+        behind = () if self.defence is None else self._behind(self.defence)
+        for override in (*behind, *overrides):
             apply_override(tree, override)
         return config_from(tree, where="options")
+
+    @staticmethod
+    def _behind(defence: str) -> tuple[str, str]:
+        """Return the overrides that a defence stands for: of an evaluation, and of an audit."""
+        return f"evaluation.defences=[{defence}]", f"audit.defence={defence}"
 
     def layout(self, settings: "Config") -> "RunLayout":
         """Return where results go: to the folder given, whatever it is called."""

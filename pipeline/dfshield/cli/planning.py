@@ -1,39 +1,57 @@
-"""``--plan``: how a stage would be computed on this machine, and how long it would take."""
+"""``--plan``: how a stage would be computed, and how long it would take."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dfshield.cli.engine_trial import print_trial, say_aside
-from dfshield.cli.execution import load_settings
+from dfshield.cli.execution import chosen_address, load_settings, working
 from dfshield.cli.machine_output import print_json
 
 if TYPE_CHECKING:
+    from dfshield.config import Config
     from dfshield.runs import StagePlan
 
 
 def print_plan(
     config: str, overrides: Sequence[str] | None, stage: str, *, as_json: bool = False
 ) -> None:
-    """Measure a few iterations of a stage and tell what the whole would take; write nothing."""
+    """Measure a few iterations of a stage and tell what the whole would take; write nothing.
+
+    A worker of the cluster that is joined measures, or else this process.
+    """
     from dfshield.runs import plan_stage
 
-    plan = plan_stage(load_settings(config, overrides), stage, say=say_aside)
+    settings = load_settings(config, overrides)
+    joins = chosen_address(settings.cluster) not in ("none", "local")
+    if joins:
+        plan = _planned_by_a_worker(settings, stage)
+    else:
+        plan = plan_stage(settings, stage, say=say_aside)
     if as_json:
         print_json(plan.to_json())
         return
-    _print_table(plan)
+    _print_table(plan, "of the cluster" if joins else "on this machine")
     if plan.engine_trial is not None:
         print_trial(plan.stage, plan.engine_trial)
 
 
-def _print_table(plan: "StagePlan") -> None:
+def _planned_by_a_worker(settings: "Config", stage: str) -> "StagePlan":
+    from dfshield.runs import PlanJob, RunMonitor, SilentMonitor
+
+    with working(lambda: settings) as (_, executor, observer):
+        engine = executor.engine()
+        job = PlanJob(settings, stage, engine, executor.num_workers())
+        return executor.run(job, engine=engine, monitor=RunMonitor(SilentMonitor(), observer))
+
+
+def _print_table(plan: "StagePlan", place: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     engine = plan.engine
     table = Table(
-        title=f"{plan.stage}: as one worker on this machine would do it",
+        title=f"{plan.stage}: as one worker {place} would do it",
         title_justify="left",
         show_header=False,
     )

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from dfshield.evaluation import EvaluationResult, mean_and_spread
 from dfshield.report.scores import ADVICE, format_eps
-from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
+from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD, CorruptionsResult
+from dfshield.runs.driver.corruptions import corruption_rows
 from dfshield.runs.watching.status import status_lines
 from dfshield.runs.watching.wording import format_rate
 
@@ -51,7 +52,7 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             table.add_row(attack, *(_mean([r for r in row if r.model == m]) for m in models))
         for seed, row in rows.items():
             cells = ("\n".join(_figures(r) for r in row if r.model == m) for m in models)
-            remarks = "; ".join(f"{r.model} {flag}" for r in row for flag in r.flags)
+            remarks = "; ".join(remark for r in row for remark in _remarks(r))
             if len(rows) > 1:
                 table.add_row(f"  seed {seed}", *cells, remarks, style="dim")
             else:
@@ -59,6 +60,42 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
     Console().print(table)
     if any(r.model == "student" and (r.collapsed or r.below_floor) for r in flat):
         Console().print(ADVICE, highlight=False)
+
+
+def print_corruptions(results: Mapping[int, Sequence[CorruptionsResult]]) -> None:
+    """Print accuracies on corrupted images, one table a seed; nothing without any."""
+    for seed, of_seed in results.items():
+        first = of_seed[0]
+        table = Table(
+            title=f"{first.data.num_images} real images of {first.data.name}, corrupted"
+            + (f", seed {seed}" if len(results) > 1 else ""),
+            caption=f"Means over the severities {', '.join(map(str, first.severities))}.",
+            title_justify="left",
+            caption_justify="left",
+        )
+        table.add_column("Corruption")
+        for result in of_seed:
+            table.add_column(result.model.capitalize(), justify="right")
+        for title, shares in corruption_rows(of_seed):
+            table.add_row(title, *(f"{share:.1%}" for share in shares))
+        Console().print(table)
+
+
+def as_shown(results: Mapping[int, Sequence[CorruptionsResult]]) -> list[dict[str, Any]]:
+    """Return accuracies on corrupted images ready for JSON, with their means."""
+    return [
+        {**result.model_dump(mode="json"), "mean": result.mean}
+        for of_seed in results.values()
+        for result in of_seed
+    ]
+
+
+def _remarks(result: EvaluationResult) -> list[str]:
+    remarks = [f"{result.model} {flag}" for flag in result.flags]
+    if result.adaptive_how is not None:
+        said = "adaptive" if result.adaptive else "attacked by"
+        remarks.append(f"{result.model} {said}: {result.adaptive_how}")
+    return remarks
 
 
 def _said_of_data(results: Sequence[EvaluationResult]) -> list[str]:

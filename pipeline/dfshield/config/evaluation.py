@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from dfshield.config.families import attacks, defences
+from dfshield.config.families import attacks, corruptions, defences
 from dfshield.config.sections import Section, ThreatConfig
 from dfshield.config.teacher import DataConfig
 from dfshield.config.values import Count, Text
@@ -12,6 +12,8 @@ from dfshield.config.variants import VariantConfig, VariantOf
 from dfshield.errors import InputError
 
 AttackConfig = Annotated[VariantConfig, VariantOf(attacks, build=False)]
+Severity = Annotated[int, Field(ge=1, le=5)]
+CorruptionConfig = Annotated[VariantConfig, VariantOf(corruptions)]
 DefenceConfig = Annotated[VariantConfig, VariantOf(defences)]
 
 
@@ -35,6 +37,20 @@ class RobustBenchConfig(Section):
     footnote: Text = ""
 
 
+class CorruptionsConfig(Section):
+    """Common corruptions, a measurement beside the attacks."""
+
+    names: Annotated[tuple[CorruptionConfig, ...], Field(min_length=1)] | None = Field(
+        None, description="As RobustBench calls them, such as gaussian_noise; None: all fifteen."
+    )
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names, all if none is given."""
+        return tuple(corruptions() if self.names is None else (each.name for each in self.names))
+
+
 class EvaluationConfig(Section):
     """Teacher and student on real images, clean and attacked."""
 
@@ -55,6 +71,9 @@ class EvaluationConfig(Section):
     defences: tuple[DefenceConfig, ...] = Field(
         (), description="Test-time defences: the teacher behind each is measured beside it."
     )
+    corruptions: CorruptionsConfig | None = Field(
+        None, description="Accuracy on corrupted images, too; `{}` for all of them."
+    )
     slice_size: Count = Field(250, description="Images attacked together, under one seed.")
     keep_adversarial: bool = Field(
         False, description="Keep the adversarial images, a safetensors file per slice."
@@ -73,6 +92,9 @@ class AuditConfig(Section):
     """Which model is audited for masked gradients, and on how many of the test images."""
 
     model: Literal["teacher", "student"] = "student"
+    defence: DefenceConfig | None = Field(
+        None, description="The model is audited behind it, with two lines more."
+    )
     num_images: Count = Field(200, description="A stratified sample of evaluation.data.")
     autoattack: bool = Field(
         True, description="Compare with AutoAttack, which takes most of the time."

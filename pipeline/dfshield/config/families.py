@@ -34,6 +34,20 @@ def averages() -> Family[Any]:
     return AVERAGES
 
 
+def baselines() -> Family[Any]:
+    """Return the family of ``method``."""
+    from dfshield.baselines import BASELINES
+
+    return BASELINES
+
+
+def corruptions() -> Family[Any]:
+    """Return the family of ``evaluation.corruptions.names``."""
+    from dfshield.evaluation.corruptions import CORRUPTIONS
+
+    return CORRUPTIONS
+
+
 def defences() -> Family[Any]:
     """Return the family of ``evaluation.defences``."""
     from dfshield.defences import DEFENCES
@@ -102,6 +116,8 @@ FAMILIES: dict[str, Callable[[], Family[Any]]] = {
     "augment": augment,
     "augmentations": augmentations,
     "averages": averages,
+    "baselines": baselines,
+    "corruptions": corruptions,
     "defences": defences,
     "diversity": diversity,
     "features": features,

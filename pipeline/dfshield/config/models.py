@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from dfshield.config.evaluation import AuditConfig, EvaluationConfig, check_attack
-from dfshield.config.families import averages, trackers
+from dfshield.config.families import averages, baselines, trackers
 from dfshield.config.presets import PRESETS
 from dfshield.config.sections import (
     ClusterConfig,
@@ -22,6 +22,7 @@ from dfshield.config.variants import VariantConfig, VariantOf
 from dfshield.errors import InputError
 
 TrackerConfig = Annotated[VariantConfig, VariantOf(trackers)]
+MethodConfig = Annotated[VariantConfig | None, VariantOf(baselines, optional=True)]
 
 
 def _presets(schema: dict[str, Any]) -> None:
@@ -44,6 +45,12 @@ class Config(Section):
     seeds: tuple[Seed, ...] | None = Field(None, description="Several: mean and spread reported.")
     teacher: TeacherConfig
     threat: ThreatConfig = ThreatConfig()
+    method: MethodConfig = Field(
+        None,
+        description="Another data-free method in place of synthesis and training: a baseline with "
+        "its options, which trains a generator and the student together. Of `training` it takes "
+        "`inner` and `checkpoint_every` alone. None: images are synthesised and trained on.",
+    )
     synthesis: SynthesisConfig = SynthesisConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -66,6 +73,11 @@ class Config(Section):
     def data_free(self) -> bool:
         """Whether nothing but the teacher makes the student: no real image is trained on."""
         return self.training.images is None
+
+    @property
+    def surrogate(self) -> bool:
+        """Whether the student is trained on a surrogate data set."""
+        return self.training.images is None and self.method is None
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> "Config":
@@ -124,7 +136,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _group_fits_epoch(self) -> "Config":
-        if self.training.data is not None or self.training.images is not None:
+        if self.training.data is not None or not self.surrogate:
             return self  # known only when the data set is read
         batches = -(-self.synthesis.num_images // self.training.batch_size)
         check_group(self.training.gradrefine.num_batches, batches)
@@ -168,6 +180,26 @@ class Config(Section):
             raise ValueError(
                 "synthesis.augment: say how the images of synthesis.data are changed; "
                 "training.data trains on those of a set as they are"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _method_stands_alone(self) -> "Config":
+        if self.method is None:
+            return self
+        name, training = self.method.name, self.training
+        for key, given in (
+            ("training.data", training.data),
+            ("training.images", training.images),
+            ("synthesis.augment", self.synthesis.augment),
+        ):
+            if given is not None:
+                raise ValueError(f"{key}: not beside method, since {name} makes its own images")
+        if training.inner.loss not in (None, "kl"):
+            raise ValueError(f"training.inner.loss: must be kl or left out with method {name}")
+        if training.select != "last":
+            raise ValueError(
+                f"training.select: {name} has no synthetic hold-out to choose epochs by: take last"
             )
         return self
 

@@ -42,7 +42,9 @@ class EngineConfig(Section):
         "chooses; without one, long work on CPUs.",
     )
     batches_per_pass: Count | None = Field(
-        None, description="Batches that share a pass, where memory is plenty. None: 1."
+        None,
+        description="Batches that share a pass, where memory is plenty. None: 1; in a training on "
+        "GPUs as many as fit, where the engine trial finds that faster.",
     )
 
 

@@ -22,10 +22,13 @@ class Defence(Variant, ABC):
             the mean of several draws (EOT), by AutoAttack's version ``rand``.
         differentiable: whether its gradient is that of what it computes. Otherwise attacks that
             follow the gradient overrate it, and results say so.
+        bpda: what stands in for the gradient of one that is not differentiable, such as
+            ``identity`` (BPDA, Athalye et al. 2018); None if nothing does.
     """
 
     randomised: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
+    bpda: ClassVar[str | None] = None
 
     @final
     def wrap(self, model: nn.Module) -> nn.Module:

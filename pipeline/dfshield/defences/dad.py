@@ -56,6 +56,7 @@ class DAD(Defence):
 
     name = "dad"
     differentiable = False
+    bpda = "identity"
 
     def __init__(
         self, *, detector: str, passes: int = 10, dropout: float | int = 0.65, seed: int = 0

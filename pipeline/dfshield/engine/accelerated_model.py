@@ -18,13 +18,15 @@ class AcceleratedModel(nn.Module):
     """A model whose eval-mode passes are computed faster; weights and buffers are the model's own.
 
     It is called as the model is, and computes by the weights that it had when it was put into eval
-    mode. Batches of ``full_size`` images are compiled, for fixed shapes. Others, as a short last
-    one, are computed by the same code without.
+    mode. Batches of ``full_size`` images are compiled, for fixed shapes, and so are ``together`` of
+    them in one. Of another number of whole batches each is computed alone; others, as a short last
+    one, by the same code without being compiled.
 
     Args:
         model: takes images in [0, 1]; it is not touched. Its BatchNorm layers must be `fusible`.
         image_shape: (c, h, w).
         full_size: images in a batch that is worth compiling for.
+        together: how many such batches often share a pass.
         acceleration: what is allowed.
 
     Raises:
@@ -38,18 +40,19 @@ class AcceleratedModel(nn.Module):
         image_shape: tuple[int, ...],
         full_size: int,
         acceleration: Acceleration,
+        together: int = 1,
     ) -> None:
         super().__init__()
         self._twin = in_float32(_twin_of(model))
         self._full_size = full_size
+        self._whole = {full_size, together * full_size}
         self._acceleration = acceleration
         self._device = next(model.parameters()).device
         self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
         self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
         if acceleration.compiled:
-            images = torch.zeros(full_size, *image_shape, device=self._device)
-            require_compiled(lambda: self._try_eval(images), "this classifier", self._device)
+            require_compiled(lambda: self._try_eval(image_shape), "this classifier", self._device)
 
     def train(self, mode: bool = True) -> "AcceleratedModel":
         """Change the mode; in eval mode, weights and buffers count as they are now."""
@@ -63,8 +66,13 @@ class AcceleratedModel(nn.Module):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
-        whole = len(images) == self._full_size
-        logits: Tensor = (self._eval_pass if whole else self._logits)(in_one_layout(images))
+        logits: Tensor
+        if len(images) in self._whole:
+            logits = self._eval_pass(in_one_layout(images))
+        elif len(images) and len(images) % self._full_size == 0:
+            logits = torch.cat([self(batch) for batch in torch.split(images, self._full_size)])
+        else:
+            logits = self._logits(in_one_layout(images))
         return logits
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -72,10 +80,11 @@ class AcceleratedModel(nn.Module):
             logits: Tensor = self._twin(images)
         return logits.float()
 
-    def _try_eval(self, images: Tensor) -> None:
+    def _try_eval(self, image_shape: tuple[int, ...]) -> None:
         with frozen(self):
-            attacked = images.clone().requires_grad_()
-            torch.autograd.grad(self(attacked).sum(), [attacked])
+            for size in sorted(self._whole):
+                images = torch.zeros(size, *image_shape, device=self._device, requires_grad=True)
+                torch.autograd.grad(self(images).sum(), [images])
 
 
 def accelerable(model: nn.Module, acceleration: Acceleration, *, otherwise: str) -> bool:

@@ -2,6 +2,9 @@
 
 import torch
 
+MEMORY_SHARE = 0.8
+"""Of the memory that a worker may hold, the most that is planned with."""
+
 
 class PeakMemory:
     """Tells the most memory that this process has reserved on a device since it was made.
@@ -24,8 +27,12 @@ class PeakMemory:
 
 
 def memory_share(device: torch.device) -> int | None:
-    """Return how many bytes of a GPU's memory this process may hold; None for a CPU."""
+    """Return how many bytes of a GPU's memory this process may hold; None for a CPU.
+
+    They are its share, or what others have left of it.
+    """
     if device.type != "cuda":
         return None
     share = torch.cuda.get_per_process_memory_fraction(device)
-    return int(share * torch.cuda.mem_get_info(device)[1])
+    free, total = torch.cuda.mem_get_info(device)
+    return min(int(share * total), free + torch.cuda.memory_reserved(device))

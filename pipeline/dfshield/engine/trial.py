@@ -1,6 +1,5 @@
 """The engine trial: ways to compute the same work, compared with the plain one on this machine."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,17 +9,11 @@ from typing import Any, Literal
 import torch
 
 from dfshield.engine.acceleration import Acceleration
-from dfshield.engine.trial_checks import CHECKS, Answering, Expected, Kind, Way
+from dfshield.engine.trial_checks import CHECKS, Answering, Expected, Kind, Way, too_costly
 from dfshield.errors import one_line
 
 LONG = 600.0
 """Seconds of plain work in all from which a trial, minutes of compiling, may pay."""
-FASTER = 1.3
-"""How many times as fast as the plain way a rung has to be."""
-SAVES = 3.0
-"""How many times the seconds to begin with it a rung has to save in all."""
-MEMORY_SHARE = 0.8
-"""Of a worker's share of the memory, the most that a rung may hold."""
 MOST_STEPS, LEAST_STEPS, STEPS_SHARE = 100, 4, 0.01
 FEWEST = 100
 """Iterations of the work below which a trial, which takes some thirty, would be a large part."""
@@ -46,12 +39,22 @@ class Rung:
     make: Callable[[], Way]
 
     @classmethod
-    def of(cls, acceleration: Acceleration, make: Callable[[Acceleration], Way]) -> "Rung":
-        """Return the rung of an acceleration."""
+    def of(
+        cls,
+        acceleration: Acceleration,
+        make: Callable[[Acceleration], Way],
+        *,
+        together: int | None = None,
+    ) -> "Rung":
+        """Return the rung of an acceleration, with so many batches to a pass if it is given."""
         precision, compiled = acceleration.precision, acceleration.compiled
+        name = f"{'compiled ' if compiled else ''}{precision}"
+        engine: dict[str, Any] = {"precision": precision, "compiled": compiled}
+        if together is not None:
+            name, engine["batches_per_pass"] = f"{name}, {together} batches a pass", together
         return cls(
-            name=f"{'compiled ' if compiled else ''}{precision}",
-            engine={"precision": precision, "compiled": compiled},
+            name=name,
+            engine=engine,
             kind="float32" if precision == "float32" else "rounded",
             make=lambda: make(acceleration),
         )
@@ -231,7 +234,7 @@ def _tried(
         if not reason:
             seconds, of_plain = _by_turns(way, plain, expected, clock)
             peak = way.peak_bytes()
-            reason = _too_costly(begin, seconds, of_plain, trial.iterations, peak, memory)
+            reason = too_costly(begin, seconds, of_plain, trial.iterations, peak, memory)
     except torch.AcceleratorError:
         raise
     except Exception as error:  # noqa: BLE001  compilers fail with errors of every kind
@@ -270,25 +273,6 @@ def _seconds(way: Way, state: object, steps: int, clock: Callable[[], float]) ->
     start = clock()
     way.run(state, steps)
     return max((clock() - start) / steps, 1e-9)
-
-
-def _too_costly(
-    begin: float,
-    seconds: float,
-    of_plain: float,
-    iterations: float,
-    peak: int | None,
-    memory: int | None,
-) -> str:
-    if peak is not None and memory is not None and peak > MEMORY_SHARE * memory:
-        return f"holds {peak / 2**30:.1f} GiB of a share of {memory / 2**30:.1f} GiB"
-    faster = of_plain / seconds
-    if not math.isfinite(faster) or faster < FASTER:
-        return f"{faster:.2f} times as fast as the plain way, {FASTER} are asked"
-    saved = iterations * (of_plain - seconds)
-    if saved < SAVES * begin:
-        return f"saves {saved:.0f} s, and takes {begin:.0f} s to begin"
-    return ""
 
 
 def format_iteration(seconds: float) -> str:

@@ -1,5 +1,6 @@
-"""What the numbers of a faster way are held to, in an engine trial."""
+"""What a faster way is held to in an engine trial: its numbers, and what it costs."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -7,6 +8,8 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from dfshield.engine.peak_memory import MEMORY_SHARE
 
 Kind = Literal["same", "float32", "rounded"]
 """``same``: the same kernels, so the same bytes. ``float32``: in another order. ``rounded``: with
@@ -19,6 +22,10 @@ TOTAL = 0.05
 STATISTICS = 1e-2
 AGREEMENT = 0.01
 ATTACKED = 0.99
+FASTER = 1.3
+"""How many times as fast as the plain way a faster one has to be."""
+SAVES = 3.0
+"""How many times the seconds to begin with it a faster way has to save in all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +157,35 @@ CHECKS: tuple[Callable[[Way, Kind, Expected], Iterator[str]], ...] = (
     check_repeats,
     check_end,
 )
+
+
+def too_costly(
+    begin: float,
+    seconds: float,
+    of_plain: float,
+    iterations: float,
+    peak: int | None,
+    memory: int | None,
+) -> str:
+    """Return why a way costs too much memory or time; empty where it does not.
+
+    Args:
+        begin: the seconds to begin with it.
+        seconds: of an iteration.
+        of_plain: of a plain iteration.
+        iterations: of the work.
+        peak: bytes that it held; None where that is not known.
+        memory: bytes that a worker may hold; None where that is not known.
+    """
+    if peak is not None and memory is not None and peak > MEMORY_SHARE * memory:
+        return f"holds {peak / 2**30:.1f} GiB of a share of {memory / 2**30:.1f} GiB"
+    faster = of_plain / seconds
+    if not math.isfinite(faster) or faster < FASTER:
+        return f"{faster:.2f} times as fast as the plain way, {FASTER} are asked"
+    saved = iterations * (of_plain - seconds)
+    if saved < SAVES * begin:
+        return f"saves {saved:.0f} s, and takes {begin:.0f} s to begin"
+    return ""
 
 
 def _same(got: Tensor, plain: Tensor, _exact: Tensor) -> Iterator[str]:

@@ -90,6 +90,7 @@ def _doubts(result: EvaluationResult) -> list[str]:
         "the model is randomised": bool(result.randomised),
         "the model returns probabilities instead of logits": bool(result.probabilities),
         "the model has collapsed to one class": result.collapsed,
+        "the attack is not adaptive to the test-time defence": result.adaptive is False,
         "logits were not finite": result.non_finite > 0,
         # Its own word; the other notes are ours.
         "AutoAttack warned of the model": any(n.startswith("AutoAttack: ") for n in result.notes),

@@ -133,7 +133,7 @@ def evaluate_slice(
     """
     started = time.perf_counter()
     require_module(model)
-    device = _device(model)
+    device = device_of(model)
     x, y = check_images(model, x).to(device), y.to(device)
     with frozen(model := in_float32(model)), torch_generators(seed, device):
         clean, again = _logits(model, x), _logits(model, x)
@@ -207,7 +207,8 @@ def _distances(
     return _finite_or_none(perturbation_norm(x_adv.double() - x.double(), norm))
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's tensors are; the CPU for one without any."""
     for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")

@@ -134,9 +134,18 @@ def summarise_worst_case(
         "norm": first.norm,
         "eps": first.eps,
         "defence": first.defence,
+        **_adaptive(results),
         "data_free": first.data_free,
     }
     return summary.model_copy(update={"attack": attack, "label": label, **of_all})
+
+
+def _adaptive(results: Sequence[EvaluationResult]) -> dict[str, bool | str | None]:
+    """Return whether any of several attacks was adaptive, and how those were, or why none was."""
+    known = [result for result in results if result.adaptive is not None]
+    adaptive = any(result.adaptive for result in known)
+    how = dict.fromkeys(r.adaptive_how for r in known if r.adaptive is adaptive and r.adaptive_how)
+    return {"adaptive": adaptive, "adaptive_how": "; ".join(how)} if known else {}
 
 
 def _classes_of(slices: Sequence[SliceResult]) -> int:

@@ -164,19 +164,22 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False)
 
     The agreement rate is the share of parameters that GradRefine lets through at an update, in
     [0, 1]; the last panel shows, per epoch, how often the student answers like the teacher on the
-    synthetic hold-out, clean and under PGD.
+    synthetic hold-out, clean and under PGD. A baseline has neither, and the loss alone is shown.
 
     Raises:
         InputError: a record lacks a field.
     """
     updates, epochs = split_history(history)
+    of_baseline = not epochs and all(update.agreement_rate is None for update in updates)
 
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
         _loss_panel(axes[0], updates, palette)
+        if of_baseline:
+            return
         _rate_panel(axes[1], updates, palette)
         _holdout_panel(axes[2], epochs, palette)
 
-    return drawn([2.3, 1.7, 2.1], paint, dark=dark)
+    return drawn([2.3] if of_baseline else [2.3, 1.7, 2.1], paint, dark=dark)
 
 
 def _loss_panel(axis: Axes, updates: Sequence[Update], palette: Palette) -> None:

@@ -62,6 +62,7 @@ def render_model_card(
             threat=checked(Threat, threat, "threat"),
             synthesis=synthesis,
             reference=reference,
+            baseline=outcome.method(),
             said_of_reference=NOT_DATA_FREE,
             training=training_of(outcome),
             said_if_unmeasured=UNMEASURED,

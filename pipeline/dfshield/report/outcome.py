@@ -6,6 +6,8 @@ from typing import Any
 
 from dfshield.report.scores import EvaluationView
 from dfshield.report.views import (
+    BaselineMethod,
+    BaselineView,
     EngineTrial,
     Epoch,
     Reference,
@@ -27,9 +29,10 @@ class SeedOutcome:
         evaluations: of teacher and student on real images; empty where none was measured.
         history: of the training: records of updates and of epochs, in their order.
         kept_epoch: the epoch, counted from 0, that the student is of; None without a hold-out.
-        synthesis: how its surrogate images were made; None for a reference.
+        synthesis: how its surrogate images were made; None for a reference and a baseline.
         reference: the real images that a reference was trained on in their place; None for a
             student that is data-free.
+        baseline: how a baseline trained it, which makes its own images; None without one.
         engine_trial: the fields of `EngineTrial`, of the trial by which it was chosen how the
             training is computed; None without one.
     """
@@ -40,12 +43,23 @@ class SeedOutcome:
     kept_epoch: int | None
     synthesis: SynthesisView | None
     reference: ReferenceView | None = None
+    baseline: BaselineView | None = None
     engine_trial: Mapping[str, Any] | None = None
 
     @property
     def data_free(self) -> bool:
         """Whether the student was made without a real image."""
         return self.reference is None
+
+    def method(self) -> BaselineMethod | None:
+        """Return what is said of the baseline that made the student; None without one.
+
+        Raises:
+            InputError: a field is missing or out of range.
+        """
+        made = self.baseline
+        what = f"baseline of seed {self.seed}"
+        return None if made is None else checked(BaselineMethod, made, what)
 
     def images(self) -> tuple[Synthesis | None, Reference | None]:
         """Return what is said of the surrogate, or of the real, images that it was trained on.

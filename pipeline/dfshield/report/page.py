@@ -21,7 +21,7 @@ from dfshield.report.scores import (
     strongest,
 )
 from dfshield.report.templating import environment
-from dfshield.report.views import Reference, Synthesis, Teacher, Threat, checked
+from dfshield.report.views import BaselineMethod, Reference, Synthesis, Teacher, Threat, checked
 from dfshield.results import NOT_DATA_FREE
 from dfshield.unmeasured import unmeasured
 
@@ -75,6 +75,7 @@ class _SeedView:
     seed: int
     synthesis: Synthesis | None
     reference: Reference | None
+    baseline: BaselineMethod | None
     training: Training
     measured: bool
     curves: tuple[bytes, bytes] | None  # for light and for dark pages
@@ -105,6 +106,7 @@ def render_page(data: ReportData) -> str:
             comparisons=comparisons,
             models=model_names(scores),
             defences={s.model: s.defence for s in scores if s.defence},
+            met=_met(scores),
             clean=clean,
             strongest=strongest(comparisons),
             data_free=all(outcome.data_free for outcome in data.seeds),
@@ -114,6 +116,7 @@ def render_page(data: ReportData) -> str:
                 *fallen,
                 *_alarms_of_data(scores),
                 *_alarms_of_holdout(seeds),
+                *_alarms_of_baselines(seeds),
             ],
             advice=ADVICE if fallen else "",
             flag_meaning={
@@ -161,7 +164,7 @@ def _seed_view(outcome: SeedOutcome) -> _SeedView:
     if training.updates or training.epochs:
         curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
     measured = bool(outcome.evaluations)
-    return _SeedView(outcome.seed, *outcome.images(), training, measured, curves)
+    return _SeedView(outcome.seed, *outcome.images(), outcome.method(), training, measured, curves)
 
 
 def _mean_agreements(seeds: Iterable[_SeedView]) -> list[tuple[float, float]]:
@@ -180,6 +183,16 @@ def _alarms_of_holdout(seeds: Iterable[_SeedView]) -> list[str]:
         f"{FLAG_MEANING['collapsed']}."
         for seed in seeds
         if seed.training.kept and seed.training.kept.holdout.collapsed
+    ]
+
+
+def _alarms_of_baselines(seeds: Iterable[_SeedView]) -> list[str]:
+    """Return a sentence for everything that went wrong where a baseline trained a student."""
+    return [
+        f"{seed.baseline.name}, seed {seed.seed}: {said}."
+        for seed in seeds
+        if seed.baseline
+        for said in seed.baseline.alarms
     ]
 
 
@@ -210,6 +223,16 @@ def _alarms_of_data(scores: Iterable[Score]) -> list[str]:
             if s.data.trained_on
         )
     )
+
+
+def _met(scores: Sequence[Score]) -> dict[str, dict[str, str]]:
+    """Return how every attack met the defence of a model, by model and attack."""
+    met: dict[str, dict[str, str]] = {}
+    for score in scores:
+        if score.adaptive_how is not None:
+            said = "adaptive" if score.adaptive else "not adaptive"
+            met.setdefault(score.model, {})[score.label] = f"{said}: {score.adaptive_how}"
+    return met
 
 
 def _measured_on(scores: Sequence[Score]) -> list[str]:

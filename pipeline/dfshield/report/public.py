@@ -7,10 +7,11 @@ from dfshield.report.model_card import render_model_card
 from dfshield.report.outcome import SeedOutcome
 from dfshield.report.page import ReportData, Section, render_page
 from dfshield.report.scores import ADVICE, EvaluationView, format_eps
-from dfshield.report.views import ReferenceView, SynthesisView
+from dfshield.report.views import BaselineView, ReferenceView, SynthesisView
 
 __all__ = [
     "ADVICE",
+    "BaselineView",
     "EvaluationView",
     "ReferenceView",
     "ReportData",

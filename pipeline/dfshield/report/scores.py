@@ -23,6 +23,8 @@ FLAG_MEANING = {  # of the flags of an `EvaluationResult`, in their order
     "its robustness is overstated",
     "test data in the defence": "the defence was fitted to test images, without their labels: its "
     "figures are too good",
+    "not adaptive": "the attack does not know of the test-time defence, or cannot follow it: its "
+    "figure overrates the defence",
 }
 
 

@@ -16,6 +16,9 @@ SynthesisView: TypeAlias = Mapping[str, Any]
 ReferenceView: TypeAlias = Mapping[str, Any]
 """The fields of :class:`Reference`, likewise."""
 
+BaselineView: TypeAlias = Mapping[str, Any]
+"""The fields of :class:`BaselineMethod`, likewise."""
+
 
 class View(BaseModel):
     """Base of what is read from outside: immutable, fields that are not shown are ignored."""
@@ -90,6 +93,46 @@ class Synthesis(View):
     engine_trial: EngineTrial | None = None
     picture: bytes = b""
     diversity: tuple[Diversity, ...] = ()
+
+
+class BaselineMethod(View):
+    """The baseline that trained a student together with a generator.
+
+    ``queries`` is what it asks of the teacher, ``num_queries`` about how many images; ``diverged``
+    and ``collapsed`` are the steps at which a loss was not finite and all images were equal;
+    ``changed`` says how the generator differs from the published one, ``unusual`` what a reader has
+    to know; ``picture`` is a PNG.
+    """
+
+    name: str
+    description: str
+    unusual: str
+    options: dict[str, Any]
+    queries: Literal["labels", "logits", "gradients"]
+    num_queries: int
+    steps: int
+    planned_steps: int
+    seconds: float
+    diverged: int | None
+    collapsed: int | None
+    changed: tuple[str, ...]
+    generator: str
+    picture: bytes
+
+    @property
+    def alarms(self) -> list[str]:
+        """What has to be said of how it went, in words."""
+        said = []
+        if self.diverged is not None:
+            said.append(
+                f"the training diverged at step {self.diverged:,} of {self.planned_steps:,} and "
+                "ended there; the student is of before it"
+            )
+        if self.collapsed is not None:
+            said.append(
+                f"the generator collapsed: from step {self.collapsed:,} on it made equal images"
+            )
+        return said
 
 
 class Reference(View):

@@ -1,6 +1,7 @@
 """What evaluations and trainings come to, as all who make, keep, compare or show it know it."""
 
 from dfshield.results.collapse import COLLAPSE_SHARE, has_collapsed
+from dfshield.results.corruptions import CorruptionsResult
 from dfshield.results.data_free import NOT_DATA_FREE, REFERENCE_MARK, SOME_NOT_DATA_FREE
 from dfshield.results.evaluation import WORST_CASE, WORST_OF, DataInfo, EvaluationResult, Share
 from dfshield.results.holdout import (
@@ -21,6 +22,7 @@ __all__ = [
     "SOME_NOT_DATA_FREE",
     "WORST_CASE",
     "WORST_OF",
+    "CorruptionsResult",
     "DataInfo",
     "EvaluationResult",
     "HoldoutMetrics",

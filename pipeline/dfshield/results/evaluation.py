@@ -9,7 +9,7 @@ from dfshield.brief import BriefModel, Shown, brief
 from dfshield.epsilon import Norm
 from dfshield.results.kept_json import read_kept
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 WORST_CASE = "worst-case"
 """Name of the attack that stands for several together."""
 WORST_OF = "Worst of"
@@ -61,6 +61,10 @@ class EvaluationResult(BriefModel):
         defence: name and options of the test-time defence that the model stood behind, and
             ``leaks`` for one that was fitted to test images; None without one, and in results of
             formats 1 to 3, which had none.
+        adaptive: whether the attack knew of the defence; None without one, for clean images, and in
+            results of formats 1 to 5.
+        adaptive_how: by what it did (EOT, BPDA, queries, the gradient through the defence), or why
+            it did not; None as above.
         data: name, split, fingerprint and size of the set.
         attack: every hyper-parameter; None for clean images.
         label: the attack's name for tables, or ``clean``.
@@ -99,6 +103,8 @@ class EvaluationResult(BriefModel):
     model_fingerprint: str | None
     data_free: bool | None = None
     defence: dict[str, Any] | None = None
+    adaptive: bool | None = None
+    adaptive_how: str | None = None
     data: DataInfo
     attack: dict[str, str | int | float | bool] | None
     label: str
@@ -137,6 +143,7 @@ class EvaluationResult(BriefModel):
             "randomised": bool(self.randomised),
             "probabilities instead of logits": bool(self.probabilities),
             "test data in the defence": bool((self.defence or {}).get("leaks")),
+            "not adaptive": self.adaptive is False,
         }
         return tuple(flag for flag, up in raised.items() if up)
 

@@ -48,8 +48,18 @@ def images_to_train_on(config: Config, teacher: Classifier) -> int:
     return len(reference_set(reference, teacher))
 
 
-def engine_of_images(config: Config, teacher: Classifier, here: Engine, say: Say) -> TriedEngine:
-    """Return the engine of images that have begun, else by a trial if one is due."""
+def engine_of_images(
+    config: Config, teacher: Classifier, here: Engine, say: Say, *, num_workers: int = 1
+) -> TriedEngine:
+    """Return the engine of images that have begun, else by a trial if one is due.
+
+    Args:
+        config: of the run.
+        teacher: of the run.
+        here: the plain engine of this process.
+        say: called with a line for the user.
+        num_workers: how many workers share the work.
+    """
     seed = config.all_seeds[0]
     folder = RunLayout.of(config).synthetic(seed)
     if folder.exists(MANIFEST):
@@ -60,13 +70,25 @@ def engine_of_images(config: Config, teacher: Classifier, here: Engine, say: Say
     def try_ways(plain: Engine) -> Trial | None:
         plain.bind()
         moved = teacher.to(torch.device(plain.device))
-        return synthesis_trial(moved, config.synthesis, seed=seed, long=LONG, say=say)
+        return synthesis_trial(
+            moved, config.synthesis, seed=seed, long=LONG, num_workers=num_workers, say=say
+        )
 
     return tried_synthesis_engine(config.synthesis, teacher, here, try_ways=try_ways, say=say)
 
 
-def engine_of_student(config: Config, teacher: Classifier, here: Engine, say: Say) -> TriedEngine:
-    """Return the engine of a student that has begun, else by a trial if one is due."""
+def engine_of_student(
+    config: Config, teacher: Classifier, here: Engine, say: Say, *, num_workers: int = 1
+) -> TriedEngine:
+    """Return the engine of a student that has begun, else by a trial if one is due.
+
+    Args:
+        config: of the run.
+        teacher: of the run.
+        here: the plain engine of this process.
+        say: called with a line for the user.
+        num_workers: how many workers share the work.
+    """
     training, seed = config.training, config.all_seeds[0]
     num_images = images_to_train_on(config, teacher)
     record = read_record(RunLayout.of(config).student(seed)) or {}
@@ -77,7 +99,7 @@ def engine_of_student(config: Config, teacher: Classifier, here: Engine, say: Sa
 
     def try_ways(plain: Engine) -> Trial | None:
         plain.bind()
-        return _training_trial(config, teacher, plain, long=LONG, say=say)
+        return _training_trial(config, teacher, plain, long=LONG, num_workers=num_workers, say=say)
 
     return tried_training_engine(
         training, teacher, here, num_images=num_images, try_ways=try_ways, say=say
@@ -97,6 +119,8 @@ def try_engines(config: Config, *, say: Say = lambda _: None) -> dict[str, Trial
     Raises:
         InputError: if there is no teacher to measure with.
     """
+    if config.method is not None:  # which is computed in one way
+        return {"train": None}
     engine, seed = InProcessExecutor().engine(), config.all_seeds[0]
     engine.bind()
     teacher = teacher_at_hand(config).to(torch.device(engine.device))
@@ -109,7 +133,13 @@ def try_engines(config: Config, *, say: Say = lambda _: None) -> dict[str, Trial
 
 
 def _training_trial(
-    config: Config, teacher: Classifier, plain: Engine, *, long: float, say: Say
+    config: Config,
+    teacher: Classifier,
+    plain: Engine,
+    *,
+    long: float,
+    say: Say,
+    num_workers: int = 1,
 ) -> Trial | None:
     """Hold the trial of a training; without images that it could be held on there is none."""
     num_images = images_to_train_on(config, teacher)
@@ -124,6 +154,7 @@ def _training_trial(
         plain,
         seed=config.all_seeds[0],
         num_images=num_images,
+        num_workers=num_workers,
         long=long,
         say=say,
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from dfshield.attacks import ATTACKS
 from dfshield.config import current_key, defaults_for, with_current_keys
 
-ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1}
+ALGORITHMS = {"teacher": 1, "synthesis": 1, "training": 1, "baseline": 1}
 """Versions: whoever changes what the same settings give raises one. What was made by another
 version is then refused, or measured anew. Variants have a version of their own."""
 

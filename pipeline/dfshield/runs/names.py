@@ -12,6 +12,8 @@ REPORT = "report"
 SEED = "seed-"
 """How the folder of one of several seeds begins."""
 
+GENERATOR = "generator"
+"""In the folder of the images, or of a student that was trained with it."""
 UNFINISHED = "unfinished"
 """In the folder of the images: what was done of parts that are not committed."""
 CHECKPOINT = "checkpoint.pt"

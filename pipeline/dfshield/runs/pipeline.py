@@ -8,6 +8,7 @@ from dfshield.config import Config, dump_config
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.audit import audit_model
+from dfshield.runs.driver.corruptions import read_corruptions
 from dfshield.runs.driver.evaluate import subject_of
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Executor
@@ -28,6 +29,7 @@ from dfshield.trackers import Recorder
 
 if TYPE_CHECKING:
     from dfshield.audit import AuditReport
+    from dfshield.results import CorruptionsResult
 
 
 class Run:
@@ -112,6 +114,15 @@ class Run:
             else:
                 self.context.observer.say(reason)
         return chosen
+
+    def corruptions(self) -> "dict[int, list[CorruptionsResult]]":
+        """Return accuracies on corrupted images by seed; empty where none were asked for.
+
+        Raises:
+            InputError: if a result is damaged.
+        """
+        found = {seed: read_corruptions(self.context, seed) for seed in self.context.layout.seeds}
+        return {seed: results for seed, results in found.items() if results}
 
     def audit(self) -> "list[tuple[AuditReport, Folder]]":
         """Audit the model that the configuration names, once for every seed of the run.

@@ -1,4 +1,4 @@
-"""What a stage would do on this machine, and how long it would take: measured, nothing written."""
+"""What a stage would do, and how long it would take: measured by one worker, nothing written."""
 
 import time
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from dfshield.classifiers import Classifier
-from dfshield.config import Config, SynthesisConfig, TrainingConfig
-from dfshield.config.presets import preset
+from dfshield.config import Config, SynthesisConfig
+from dfshield.errors import InputError
+from dfshield.runs.driver.engine_trial import TriedEngine
 from dfshield.runs.engines_here import (
     engine_of_images,
     engine_of_student,
@@ -22,8 +23,11 @@ from dfshield.runs.engines_here import (
 )
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
+from dfshield.runs.execution.protocol import Worker
+from dfshield.runs.inputs.baseline import begun_baseline
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.work.student_trainer import MeasurableTraining, random_images, training_passes
+from dfshield.runs.savings import times_fewer
+from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
 from dfshield.synthesis import BatchState, FittedSynthesizer, Synthesizer
 
 MEASURED = 5
@@ -31,20 +35,19 @@ MEASURED = 5
 
 @dataclass(frozen=True)
 class StagePlan:
-    """How a stage would be computed by one worker on this machine.
+    """How a stage would be computed by one worker.
 
     Attributes:
         stage: ``synthesize`` or ``train``.
         engine: device, precision, compiled or not, batches per pass.
-        unit: what the stage goes on in: ``part`` or ``update``.
+        unit: what the stage goes on in: ``part`` or ``update``, of a baseline ``step``.
         units: how many there are in all.
         seconds_to_begin: what building and, if any, compiling took.
         seconds_per_unit: expected for a whole one, from a few iterations measured now.
         seconds: expected in all.
         engine_trial: what `Trial.to_json` returns of the trial that the engine was chosen by, of
             work that has begun or of now; None without one.
-        times_fewer: how many times fewer passes it takes than with the preset ``paper/...`` of the
-            same family and as many images; None without a preset.
+        times_fewer: see `savings.times_fewer`.
     """
 
     stage: str
@@ -62,10 +65,33 @@ class StagePlan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PlanJob:
+    """Plans a stage on a worker, whose hardware is that of the work.
+
+    Attributes:
+        config: of the run.
+        stage: ``synthesize`` or ``train``.
+        engine: the plain one of the workers.
+        num_workers: how many of them share the work, which decides whether a trial is due.
+    """
+
+    config: Config
+    stage: str
+    engine: Engine
+    num_workers: int
+
+    def run(self, worker: Worker) -> StagePlan:
+        """Return what `plan_stage` does."""
+        return _planned(
+            self.config, self.stage, self.engine, worker.monitor.say, num_workers=self.num_workers
+        )
+
+
 def plan_stage(
     config: Config, stage: str, *, say: Callable[[str], object] = lambda _: None
 ) -> StagePlan:
-    """Plan ``synthesize`` or ``train`` and measure a few iterations of it.
+    """Plan ``synthesize`` or ``train`` in this process and measure a few iterations of it.
 
     Args:
         config: of the run.
@@ -75,33 +101,31 @@ def plan_stage(
     Raises:
         InputError: if there is no teacher to measure with.
     """
-    teacher = teacher_at_hand(config)
-    here = InProcessExecutor().engine()
-    planned = _synthesis if stage == "synthesize" else _training
-    return replace(planned(config, teacher, here, say), times_fewer=times_fewer(config, stage))
+    return _planned(config, stage, InProcessExecutor().engine(), say, num_workers=1)
 
 
-def times_fewer(config: Config, stage: str) -> float | None:
-    """Return how many times fewer passes a stage takes than by the paper; see `StagePlan`."""
-    if config.preset is None:
-        return None
-    family = config.preset.partition("/")[2]
-    paper = preset(f"paper/{family}", teacher_source=config.teacher.source)
-    if stage == "synthesize":
-        images = config.synthesis.num_images
-        synthesis = SynthesisConfig.model_validate(paper["synthesis"])
-        by_paper, own = (synthesizer_of(s).work(images) for s in (synthesis, config.synthesis))
-    else:
-        training = TrainingConfig.model_validate(paper["training"])
-        by_paper, own = (training_passes(t) * t.epochs for t in (training, config.training))
-    return by_paper / own
-
-
-def _synthesis(
-    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
+def _planned(
+    config: Config,
+    stage: str,
+    here: Engine,
+    say: Callable[[str], object],
+    *,
+    num_workers: int,
 ) -> StagePlan:
+    teacher = teacher_at_hand(config)
+    if config.method is not None:
+        return _baseline(config, teacher, here, stage)
+    if stage == "synthesize":
+        tried = engine_of_images(config, teacher, here, say, num_workers=num_workers)
+        plan = _synthesis(config, teacher, tried)
+    else:
+        tried = engine_of_student(config, teacher, here, say, num_workers=num_workers)
+        plan = _training(config, teacher, tried)
+    return replace(plan, times_fewer=times_fewer(config, stage))
+
+
+def _synthesis(config: Config, teacher: Classifier, tried: TriedEngine) -> StagePlan:
     options, seed = config.synthesis, config.all_seeds[0]
-    tried = engine_of_images(config, teacher, here, say)
     engine = tried.engine
     engine.bind()
     teacher = teacher.to(torch.device(engine.device))
@@ -124,6 +148,30 @@ def _synthesis(
         seconds_per_unit=per_image * min(part_size, options.num_images),
         seconds=to_begin + per_image * sum(sizes),
         engine_trial=tried.trial,
+    )
+
+
+def _baseline(config: Config, teacher: Classifier, here: Engine, stage: str) -> StagePlan:
+    assert config.method is not None
+    if stage == "synthesize":
+        raise InputError(
+            f"method: {config.method.name} makes its images while it trains: plan `dfshield train`"
+        )
+    here.bind()
+    begun = time.perf_counter()
+    teacher = teacher.to(torch.device(here.device))
+    training = begun_baseline(config, teacher, seed=config.all_seeds[0])
+    to_begin = time.perf_counter() - begun
+    steps = range(min(MEASURED, training.steps))
+    step = median([_seconds(training.step, here) for _ in steps if not training.done])
+    return StagePlan(
+        stage=stage,
+        engine=here,
+        unit="step",
+        units=training.steps,
+        seconds_to_begin=to_begin,
+        seconds_per_unit=step,
+        seconds=to_begin + step * training.steps,
     )
 
 
@@ -185,12 +233,9 @@ def _wait_for(engine: Engine) -> None:
         torch.cuda.synchronize()
 
 
-def _training(
-    config: Config, teacher: Classifier, here: Engine, say: Callable[[str], object]
-) -> StagePlan:
+def _training(config: Config, teacher: Classifier, tried: TriedEngine) -> StagePlan:
     training, seed = config.training, config.all_seeds[0]
     num_images = images_to_train_on(config, teacher)
-    tried = engine_of_student(config, teacher, here, say)
     engine = tried.engine
     engine.bind()
     begun = time.perf_counter()

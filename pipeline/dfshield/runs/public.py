@@ -25,10 +25,16 @@ from dfshield.runs.execution.reproducibility import Reproducibility
 from dfshield.runs.export.export import ExportReport, export_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.pipeline import Run
-from dfshield.runs.planning import StagePlan, plan_stage
+from dfshield.runs.planning import PlanJob, StagePlan, plan_stage
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.verification import Resynthesis, resynthesize, verify_run
-from dfshield.runs.watching.events import Monitor, Observer, SilentMonitor, SilentObserver
+from dfshield.runs.watching.events import (
+    Monitor,
+    Observer,
+    RunMonitor,
+    SilentMonitor,
+    SilentObserver,
+)
 from dfshield.runs.watching.status import run_status
 
 __all__ = [
@@ -44,10 +50,12 @@ __all__ = [
     "Job",
     "Monitor",
     "Observer",
+    "PlanJob",
     "Reproducibility",
     "Resynthesis",
     "Run",
     "RunLayout",
+    "RunMonitor",
     "SilentMonitor",
     "SilentObserver",
     "StagePlan",

@@ -56,12 +56,22 @@ class GeneratorNetwork(nn.Module):
 
     def forward(self, codes: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
         """Return an image for every code. In train mode images of a batch depend on one another."""
+        return pixels_of(self.preactivation(codes))
+
+    def preactivation(self, codes: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
+        """Return what `pixels_of` makes the images of."""
         smallest, middle, whole = self._sides
         maps = self.start(self.dense(codes).reshape(len(codes), -1, *smallest))
         maps = self.first(F.interpolate(maps, middle))
         maps = self.second(F.interpolate(maps, whole))
-        images: Tensor = (1.0 + torch.tanh(self.last(maps))) / 2.0
-        return images
+        found: Tensor = self.last(maps)
+        return found
+
+
+def pixels_of(preactivation: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return ``(1 + tanh(a)) / 2``: pixels in [0, 1] of any numbers."""
+    pixels: Tensor = (1.0 + torch.tanh(preactivation)) / 2.0
+    return pixels
 
 
 def new_network(

@@ -17,6 +17,7 @@ def accelerated(
     *,
     image_shape: tuple[int, ...],
     full_size: int,
+    together: int,
     acceleration: Acceleration,
 ) -> "AcceleratedStudent | None":
     """Return the student with faster passes, or None; see `accelerable`."""
@@ -25,7 +26,11 @@ def accelerated(
     ):
         return None
     return AcceleratedStudent(
-        student, image_shape=image_shape, full_size=full_size, acceleration=acceleration
+        student,
+        image_shape=image_shape,
+        full_size=full_size,
+        together=together,
+        acceleration=acceleration,
     )
 
 
@@ -44,9 +49,14 @@ class AcceleratedStudent(AcceleratedModel):
         image_shape: tuple[int, ...],
         full_size: int,
         acceleration: Acceleration,
+        together: int = 1,
     ) -> None:
         super().__init__(
-            student, image_shape=image_shape, full_size=full_size, acceleration=acceleration
+            student,
+            image_shape=image_shape,
+            full_size=full_size,
+            together=together,
+            acceleration=acceleration,
         )
         self._recorded: list[tuple[int, Tensor, Tensor]] = []
         for index, layer in enumerate(self._layers):

@@ -70,8 +70,9 @@ class ImageBatches:
     """Gives a worker its mini-batches of every update.
 
     Epoch e goes through the images in a permutation drawn from ``(seed, e)``, cut into mini-batches
-    of ``batch_size``; ``num_batches`` of them make an update, of which worker r of W has every W-th
-    from the r-th on. A last mini-batch or update may be short.
+    of ``batch_size``; ``num_batches`` of them make an update, and as many consecutive ones as are
+    given together a pass. Worker r of W has every W-th pass of an update from the r-th on, so that
+    no pass depends on W. A last mini-batch, pass or update may be short.
 
     While mini-batches are computed, a thread draws what the attacks of the next ones start with.
     Images in main memory are gathered there, too: so they may as well lie in a mapped file larger
@@ -157,8 +158,9 @@ class ImageBatches:
             return []
         first = update * self._num_batches
         batches = range(first, min(first + self._num_batches, self.per_epoch))
-        own, together = batches[self._group.rank :: self._group.size], self._batches_per_pass
-        return [_Pass(epoch, own[i : i + together]) for i in range(0, len(own), together)]
+        together = self._batches_per_pass
+        passes = [_Pass(epoch, batches[i : i + together]) for i in range(0, len(batches), together)]
+        return passes[self._group.rank :: self._group.size]
 
     def _taken(self, wanted: _Pass, after: _Pass | None) -> list[_Ahead]:
         """Return what is wanted now, and have what comes after it made meanwhile."""

@@ -20,6 +20,7 @@ class StudentPasses:
         student: the model; its weights are used as they are when a pass begins.
         image_shape: (c, h, w).
         full_size: images in a whole mini-batch.
+        together: whole mini-batches that are attacked in one pass.
         acceleration: how passes may be computed faster; see `AcceleratedStudent`.
 
     Attributes:
@@ -33,12 +34,17 @@ class StudentPasses:
         *,
         image_shape: tuple[int, ...],
         full_size: int,
+        together: int,
         acceleration: Acceleration,
     ) -> None:
         self._student = student
         self._batchnorm = DeferredBatchNorm(student)
         self._fast = accelerated(
-            student, image_shape=image_shape, full_size=full_size, acceleration=acceleration
+            student,
+            image_shape=image_shape,
+            full_size=full_size,
+            together=together,
+            acceleration=acceleration,
         )
         self.attacked: nn.Module = self._fast or student
         self.device = next(student.parameters()).device

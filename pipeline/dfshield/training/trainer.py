@@ -46,7 +46,8 @@ class AdversarialTrainer:
     of another one at an update boundary goes on exactly as that one would have.
 
     The workers of a group, each with a trainer built with the same arguments (and an equal
-    student), call `step` together: mini-batch k of a group is computed by worker ``k mod size``.
+    student), call `step` together: pass k of a group, of one mini-batch or of as many as are
+    attacked together, is computed by worker ``k mod size``.
     All take the same step and return the same record, equal to those of one worker where
     `GradRefine`'s sums are exact; so any number of workers may go on from a state. A student with
     buffers, other than BatchNorm's, that move in its forward pass needs a single worker.
@@ -69,13 +70,11 @@ class AdversarialTrainer:
         average: of the students of many updates, which `averaged` gives; None keeps none.
         augmentations: change the images of every mini-batch, one after the other.
         teacher: is asked for its logits of images that these have changed, on the student's device.
-        weight_perturbation: radius in (0, 0.1] of the `WeightPerturbation` at which gradients are
-            taken; None takes them at the weights.
+        weight_perturbation: radius in (0, 0.1] of a `WeightPerturbation`; None perturbs none.
         seed: the run's seed.
         group: the workers that train together; None is this one alone.
         acceleration: how passes of the student may be computed faster; see `AcceleratedStudent`.
-        batches_per_pass: mini-batches of a group that are attacked together: in eval mode, at the
-            same weights, their images do not touch one another.
+        batches_per_pass: mini-batches of a group that are attacked together.
 
     Attributes:
         passes: those of the student, as the training computes them.
@@ -118,7 +117,6 @@ class AdversarialTrainer:
             teacher_logits=teacher_logits,
             batch_size=at_least(1, batch_size, "batch_size"),
         )
-        require_kind(objective, Objective, "objective")
         require_kind(inner, InnerMaximization, "inner")
         self.student, self.optimizer = student, optimizer
         self.objective, self.inner = objective, inner
@@ -129,6 +127,7 @@ class AdversarialTrainer:
             student,
             image_shape=tuple(images.shape[1:]),
             full_size=batch_size,
+            together=at_least(1, batches_per_pass, "batches_per_pass"),
             acceleration=acceleration or Acceleration(),
         )
         self._batches = ImageBatches(
@@ -138,7 +137,7 @@ class AdversarialTrainer:
             epochs=epochs,
             batch_size=batch_size,
             num_batches=at_least(1, num_batches, "num_batches"),
-            batches_per_pass=at_least(1, batches_per_pass, "batches_per_pass"),
+            batches_per_pass=batches_per_pass,
             seed=self.seed,
             draw=inner.start_noise,
             group=self.group,
@@ -154,6 +153,7 @@ class AdversarialTrainer:
         radius: float | None,
     ) -> None:
         """Set up what computes the gradients of an update."""
+        require_kind(self.objective, Objective, "objective")
         self.attacked = self.passes.attacked
         augmenter, perturbation = None, None
         num_images, *shape = self._batches.shape

@@ -22,22 +22,29 @@ from dfshield.training.trainer import AdversarialTrainer
 
 @dataclass(frozen=True, eq=False)
 class TrialImages:
-    """One whole mini-batch, on the student's device, of which the ways tell their numbers.
+    """Images of an attack's pass, on the student's device, of which the ways tell their numbers.
 
     The gradient is compared at adversarial images that the plain way has crafted: those of two ways
     differ, since signs of gradients decide about them, however small the difference between these.
 
     Attributes:
-        images: in [0, 1].
+        images: in [0, 1], of one whole mini-batch or of several that are attacked together.
         labels: their artificial labels.
         teacher_logits: the teacher's logits of them.
+        size: of a mini-batch, the first of these, at which the gradient is compared.
         adversarial: what the plain way has crafted, by how many updates the student had had.
     """
 
     images: Float[Tensor, "n c h w"]
     labels: Int[Tensor, " n"]
     teacher_logits: Float[Tensor, "n k"]
+    size: int
     adversarial: dict[int, Tensor] = field(default_factory=dict)
+
+    def leading(self, number: int = 1) -> "TrialImages":
+        """Return the first mini-batches of them."""
+        cut = slice(number * self.size)
+        return TrialImages(self.images[cut], self.labels[cut], self.teacher_logits[cut], self.size)
 
 
 def training_ways(make: Callable[[Acceleration], AdversarialTrainer], batch: TrialImages) -> Ways:
@@ -78,7 +85,7 @@ class _Training:
         done, trainer, batch = self._stand_at(state), self._trainer, self._batch
         crafted = attacked(trainer, batch, done)
         self._keep(done, crafted)
-        found = at_images(trainer, batch, batch.adversarial[done])
+        found = at_images(trainer, batch.leading(), batch.adversarial[done][: batch.size])
         strength = trainer.inner.mean_loss(
             trainer.student,
             trainer.passes.pixels(batch.images),
@@ -135,12 +142,12 @@ class _ExactTraining:
 
     def answer(self, state: object) -> Answer:
         """Return the gradient with respect to the weights, the loss and its terms."""
-        trainer, batch = self._trainer, self._batch
+        trainer, batch = self._trainer, self._batch.leading()
         trainer.load_state_dict(_standing(state, self._first))
         student = copy.deepcopy(trainer.student).double().train()
+        crafted = self._batch.adversarial[trainer.updates_done]
         images, adversarial = (
-            trainer.passes.pixels(x).double()
-            for x in (batch.images, batch.adversarial[trainer.updates_done])
+            trainer.passes.pixels(x).double() for x in (batch.images, crafted[: batch.size])
         )
         with gradients(), torch_generators(0, images.device):
             logits = [float32_logits(student, x) for x in (images, adversarial)]
@@ -148,7 +155,7 @@ class _ExactTraining:
 
 
 def attacked(trainer: AdversarialTrainer, batch: TrialImages, draw: int) -> Tensor:
-    """Return the adversarial images of a mini-batch that a trainer crafts where it stands.
+    """Return the adversarial images of a pass that a trainer crafts where it stands.
 
     Args:
         trainer: which is left as it is.
@@ -170,7 +177,7 @@ def at_images(trainer: AdversarialTrainer, batch: TrialImages, adversarial: Tens
 
     Args:
         trainer: which is left as it is.
-        batch: the images.
+        batch: the images, of a mini-batch.
         adversarial: those of it.
     """
     student, passes = trainer.student, trainer.passes

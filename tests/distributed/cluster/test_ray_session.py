@@ -1,12 +1,16 @@
 """Joining and leaving a Ray that runs, and addresses where there is none."""
 
+import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 from ray_head import running_head
+from tiny_run import write_config
 
 from dfshield.distributed.cluster.session import RaySession
 from dfshield.errors import InputError
@@ -127,6 +131,22 @@ def test_a_cluster_is_joined_surveyed_and_left_running(head, drive, tmp_path):
         assert joined.startswith("Joined the Ray at")
         assert found == "2 cpu False"  # two logical GPUs that torch does not see
     assert list((tmp_path / "store").iterdir()) == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_doctor_looks_at_the_nodes_of_a_cluster(head, tmp_path):
+    config = write_config(tmp_path)
+    code = "from dfshield.cli.main import main; main()"
+    args = ["doctor", config, "cluster.address=auto", "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *args], env=head, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert checks["authentication"]["told"] == "by token"
+    assert "Ray counts 2 GPUs, torch sees no GPUs" in checks["GPUs"]["told"]
+    for name in ("versions", "shared storage", "clock"):
+        assert checks[name]["where"] == f"node {socket.gethostname()}"
+        assert checks[name]["verdict"] == "ok"
 
 
 @pytest.mark.ray

@@ -93,6 +93,7 @@ def test_a_unit_that_kills_its_workers_is_given_up_and_the_others_are_done(
     assert {e["unit"] for e in recorder.all("unit_done")} == {f"unit {n}" for n in (0, 1, 3, 4, 5)}
 
 
+@pytest.mark.drill
 def test_an_error_that_repeats_is_no_death_and_the_others_are_done(on_cluster, recorder, tmp_path):
     task = Square(tmp_path, raises=frozenset({2}), raises_once=frozenset({4}))
     with pytest.raises(DfshieldError, match=r"^unit 2: .*two workers raised it") as raised:
@@ -104,6 +105,7 @@ def test_an_error_that_repeats_is_no_death_and_the_others_are_done(on_cluster, r
     assert "contract_tasks.py" in recorder.all("worker_error")[0]["error"]
 
 
+@pytest.mark.drill
 def test_an_error_that_repeats_as_workers_start_ends_the_work(on_cluster, recorder):
     with pytest.raises(DfshieldError, match=r"^workers cannot start: OSError: no such") as raised:
         mapped(on_cluster, recorder, BadStart(OSError("no such\nlibrary")), [[0], [1]])

@@ -112,6 +112,16 @@ def test_it_has_worst_cases_and_transferred_images_are_those_of_the_bare_teacher
     assert worst["defence"]["name"] == "tte"
     both = [found["teacher+tte", label]["num_correct"] for label in ("PGD-3", "Transfer (PGD-20)")]
     assert worst["num_correct"] <= min(both)
+    # The attack through the defence is adaptive, and with it the worst case; the other is not.
+    assert (found["teacher+tte", "PGD-3"]["adaptive"], worst["adaptive"]) == (True, True)
+    assert found["teacher+tte", "Transfer (PGD-20)"]["adaptive"] is False
+    assert found["teacher+tte", "clean"]["adaptive"] is None
+    assert worst["adaptive_how"] == "gradient through the defence"
+    succeed("report", config, WITH_TTE)
+    page = (run_of(config) / "report" / "index.html").read_text()
+    assert "PGD-3 is adaptive: gradient through the defence." in page
+    assert "Transfer (PGD-20) is not adaptive: transfer: images made on the model" in page
+    assert "not adaptive</span> the attack does not know of the test-time defence" in page
 
 
 def test_several_defences_are_told_apart_by_their_options(tiny):
@@ -127,11 +137,26 @@ def test_several_defences_are_told_apart_by_their_options(tiny):
 def test_any_model_is_measured_behind_them(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student = run_of(tiny()) / "student"
-    options = ("--model", student, "--data", "digits", "--num-images", "20", "--json")
+    options = ("--model", student, "--data", "digits", "--num-images", "20", "--defence", "tte")
     attack = "evaluation.attacks=[{name: fgsm}]"
-    found = results(succeed("evaluate", *options, WITH_TTE, attack))
+    found = results(succeed("evaluate", *options, attack, "--json"))
     assert len(found) == 4
     assert len({model for model, _ in found if model.endswith("-student+tte")}) == 1
+    line = call("evaluate", *options[:-1], "tet").refusal()
+    assert "evaluation.defences.0.name: defence 'tet' is unknown" in line
+    line = call("audit", *options[:-1], "{name: tte, padding: 8}").refusal()
+    assert "audit.defence.padding: 8 is too much for images of 8x8" in line
+
+
+@pytest.mark.drill
+def test_any_model_is_audited_behind_them(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--model", run_of(tiny()) / "student", "--data", "digits", "--num-images", "10")
+    only = ("audit.autoattack=false", "evaluation.attacks=[{name: transfer}]")
+    (report,) = json.loads(call("audit", *options, "--defence", "tte", *only, "--json").out)
+    assert report["model"].endswith("-student+tte")
+    verdicts = {check["key"]: check["verdict"] for check in report["checks"]}
+    assert [verdicts[key] for key in ("defence-draws", "defence-gradient")] == ["pass", "fail"]
 
 
 def test_dad_says_its_leak_and_goes_by_the_contents_of_its_detector(tiny, tmp_path):
@@ -201,6 +226,11 @@ def test_a_new_defence_is_one_class_and_how_it_must_be_attacked_is_kept_to(tiny,
     said = "the gradient through echo is not that of what it computes"
     assert any(said in note for note in found[model, "AutoAttack (rand)"]["notes"])
     assert not any(said in note for note in found[model, "Square"]["notes"])
+    # It draws, and nothing stands in for its gradient: neither attack is adaptive, and all say so.
+    assert found[model, "AutoAttack (rand)"]["adaptive"] is False
+    assert "EOT over 20 draws" in found[model, "AutoAttack (rand)"]["adaptive_how"]
+    assert found[model, "Worst of 2 attacks"]["adaptive"] is False
+    assert found["teacher", "AutoAttack"]["adaptive"] is None
     succeed("report", config)
     assert said in (run_of(config) / "report" / "index.html").read_text()
 

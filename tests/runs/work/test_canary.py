@@ -2,17 +2,18 @@
 
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_run import call, contents, parts, run_of, succeed
+from tiny_run import call, contents, events, parts, run_of, succeed
 
 from dfshield.errors import OtherDeviceError
 from dfshield.runs import Engine, SilentMonitor
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import recorded_synthesis
-from dfshield.runs.work.canary import canary_of, require_canary
+from dfshield.runs.work.canary import DIFFERS, MADE, canary_of, require_canary
 from dfshield.runs.work.passes import bound_synthesizer
 from dfshield.storage import Folder, SurrogateDataset, write_manifest
 
@@ -47,6 +48,7 @@ def test_a_data_set_keeps_what_its_first_worker_computed_and_another_one_agrees(
     run = run_of(tiny())
     synthesizer, manifest = bound(run)
     assert re.fullmatch("[0-9a-f]{64}", manifest.canary)
+    assert [e["digest"] for e in events(run, MADE)] == [manifest.canary]
     random_state = torch.get_rng_state()
     assert canary_of(synthesizer, manifest) == manifest.canary
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -72,6 +74,26 @@ def test_another_gpu_is_refused_in_one_line(tiny):
     with pytest.raises(OtherDeviceError, match=r"canary .* differs\): use GPUs of one") as raised:
         require_canary(synthesizer, other, worker)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("device", "refused"), [("cuda", True), ("cpu", False)])
+def test_of_a_set_that_begins_the_first_worker_decides_and_all_tell(tiny, device, refused):
+    synthesizer, manifest = bound(run_of(tiny()))
+    given, told = {}, []
+    monitor = SilentMonitor()
+    monitor.emit = lambda event, **fields: told.append((event, fields))
+    worker = Worker(torch.device(device), monitor, put=lambda _: None, first=given.setdefault)
+    without = manifest.model_copy(update={"canary": OTHER})  # of before a replan
+    for _ in range(2):
+        require_canary(synthesizer, without, worker, begins=True)
+    assert list(given.values()) == [manifest.canary]
+    assert told == [(MADE, {"digest": manifest.canary})] * 2
+    (key,) = given
+    given[key] = OTHER  # as another worker came to
+    with pytest.raises(OtherDeviceError) if refused else nullcontext():
+        require_canary(synthesizer, without, worker, begins=True)
+    assert told[2] == (MADE, {"digest": OTHER})
+    assert [event for event, _ in told[3:]] == ([] if refused else [DIFFERS])
 
 
 def test_another_processor_goes_on_and_the_user_is_warned_once(tiny):

@@ -75,7 +75,7 @@ def test_a_part_of_intraq_goes_on_inside(made, tiny, monkeypatch):
 
     def dying(self, iteration):
         taken.append(iteration)
-        if len(taken) == 2 * ITERATIONS + 12:  # a canary is made, and made again to be checked
+        if len(taken) == ITERATIONS + 12:  # those of the canary come first
             raise KeyboardInterrupt
         step(self, iteration)
 
@@ -84,7 +84,7 @@ def test_a_part_of_intraq_goes_on_inside(made, tiny, monkeypatch):
     killed = run_of(other)
     assert list((killed / "synthetic" / "unfinished").iterdir())
     succeed("synthesize", other)
-    killed_at, *later = taken[2 * ITERATIONS + 11 :]
+    killed_at, *later = taken[ITERATIONS + 11 :]
     canary, resumed = later[:ITERATIONS], later[ITERATIONS:]
     assert (killed_at, canary) == (5, list(range(ITERATIONS)))
     assert resumed[:4] == [2, 3, 4, 5]  # from the second batch's iteration 2, the part's 8th

@@ -31,6 +31,7 @@ class MessageQueue:
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._preempted: set[str] = set()
+        self._first: dict[str, str] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -50,6 +51,10 @@ class MessageQueue:
         """Return the messages that have arrived since the last call."""
         messages, self._messages = self._messages, []
         return messages
+
+    def first(self, key: str, value: str) -> str:
+        """Return the value that a worker gave first for a key; see `dfshield.runs.Worker`."""
+        return self._first.setdefault(key, value)
 
     def stop(self) -> None:
         """Ask the workers to stop."""
@@ -107,6 +112,11 @@ class RemoteMonitor:
         self.advance(0.0)
         self._read_answer()
         return self._preempted
+
+    def first(self, key: str, value: str) -> str:
+        """Return the value that a worker gave first for a key; see `dfshield.runs.Worker`."""
+        answer: ray.ObjectRef[str] = self._queue.first.remote(key, value)
+        return ray.get(answer)
 
     def begin(self, title: str, *, total: int, done: int, unit: str) -> None:
         """Send the start of long work."""

@@ -84,8 +84,10 @@ class PoolWorker:
                 self._monitor,
                 put=self._objects.append,
                 preempted=self._monitor.preempted,
+                first=self._monitor.first,
             )
             self._work = task.prepare(worker)
+        self._monitor.flush()  # its messages reach the driver before it is given a unit
         return self.info()
 
     def info(self) -> WorkerInfo:

@@ -17,12 +17,13 @@ from dfshield.report.sweep.marks import legend
 from dfshield.report.sweep.matrix import Matrix, matrix_of
 from dfshield.report.sweep.page import render_sweep_page
 from dfshield.report.sweep.paper import PaperCell, paper_cells
-from dfshield.report.sweep.settings import Setting, measures_of, settings_of
+from dfshield.report.sweep.settings import Pooled, Setting, measures_of, settings_of
 from dfshield.report.sweep.trials import SweepData, SweepTrial
 
 __all__ = [
     "Matrix",
     "PaperCell",
+    "Pooled",
     "ProxyAgreement",
     "Recommendation",
     "Setting",

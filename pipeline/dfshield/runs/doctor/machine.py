@@ -124,7 +124,7 @@ def _storage(config: Config, folder: Folder) -> Iterator[Check]:
 def _data_set_bytes(config: Config) -> int:
     """Return how large the surrogate data of all seeds are at most, or 0 if that is not known."""
     shape = config.teacher.input_shape
-    if shape is None or config.training.data is not None or not config.data_free:
+    if shape is None or config.training.data is not None or not config.surrogate:
         return 0
     images = (config.synthesis.num_images + config.synthesis.num_holdout) * len(config.all_seeds)
     return images * math.prod(shape) * np.dtype(config.storage.image_dtype).itemsize

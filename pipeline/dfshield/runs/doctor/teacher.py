@@ -17,7 +17,7 @@ from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.evaluation_images import RealImages, real_images, require_evaluation_data
 from dfshield.runs.inputs.reference_images import reference_set
 from dfshield.runs.inputs.teacher_checks import (
-    CHECKS,
+    checks_of,
     require_last_batch,
     require_mini_batches,
     try_check,
@@ -59,8 +59,9 @@ def examine_teacher(config: Config) -> list[Check]:
     checks, teacher, finished = _teacher(config)
     if teacher is None:
         return checks
-    checks += _hardening(teacher)
-    checks.append(_last_batch(config, teacher))
+    checks += _hardening(config, teacher)
+    if config.method is None:
+        checks.append(_last_batch(config, teacher))
     if finished:
         checks += _statistics(teacher)
     return [*checks, *_measuring(config, teacher, finished=finished)]
@@ -137,12 +138,12 @@ def _brought(config: Config) -> Found:
     return [*found, check("teacher weights", HERE, f"{weights}: they fit")], teacher, True
 
 
-def _hardening(teacher: Classifier) -> Iterator[Check]:
+def _hardening(config: Config, teacher: Classifier) -> Iterator[Check]:
     """Try everything that hardening does, once; what one cause spoils is told once."""
     told_of = set[str]()
-    for name in CHECKS:
+    for name, looked_at in checks_of(config).items():
         try:
-            try_check(name, teacher)
+            try_check(name, looked_at, teacher)
         except InputError as error:
             if str(error) not in told_of:
                 yield check(name, HERE, "", problem=str(error))

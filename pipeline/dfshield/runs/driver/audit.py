@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfshield.attacks import Attack
 from dfshield.canonical import identity_hash
 from dfshield.config import Config
+from dfshield.defences import Defence
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.evaluate import planned_attacks
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.identity import keys_of
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
+from dfshield.runs.inputs.defences import defence_identity, made_defence
 from dfshield.runs.inputs.evaluation_images import located_images, real_images
 from dfshield.runs.inputs.training_overlap import disclosed
 from dfshield.runs.work.measuring import Subject
@@ -28,6 +32,8 @@ class AuditJob:
         model: its folder.
         surrogate: the folder of the model that transferred attacks are made with, or None.
         seed: of the audit.
+        defence: what the model is audited behind, or None.
+        evaluated: the attacks of its evaluation, for their labels and settings.
     """
 
     config: Config
@@ -35,6 +41,8 @@ class AuditJob:
     model: str
     surrogate: str | None
     seed: int
+    defence: Defence | None
+    evaluated: tuple[Attack, ...]
 
     def run(self, worker: Worker) -> "AuditReport":
         """Load models and images, and go through the list."""
@@ -51,6 +59,8 @@ class AuditJob:
             eps=self.config.threat.eps,
             norm=self.config.threat.norm,
             source=source,
+            defence=self.defence,
+            evaluated=self.evaluated,
             autoattack=self.config.audit.autoattack,
             seed=self.seed,
             slice_size=self.config.evaluation.slice_size,
@@ -70,11 +80,16 @@ def audit_model(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
     Raises:
         InputError: if images are not configured, missing, or do not fit the model.
     """
-    from dfshield.audit import NUM_CHECKS, AuditReport
+    from dfshield.audit import NUM_CHECKS, NUM_DEFENCE_CHECKS, AuditReport
 
     config, folder = context.config, context.layout.audit(seed)
     images = real_images(config, subject.architecture, num_images=config.audit.num_images)
     info = disclosed(config, images, context.observer).info
+    defence, evaluated = None, tuple[Attack, ...]()
+    if config.audit.defence is not None:
+        defence = made_defence(config.audit.defence, subject.classifier, key="audit.defence")
+        subject = subject.behind(defence)
+        evaluated = tuple(plan.preview() for plan in planned_attacks(context, subject))
     surrogate = subject.surrogate
     identity = {
         "model_fingerprint": subject.fingerprint,
@@ -84,6 +99,8 @@ def audit_model(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
         "autoattack": config.audit.autoattack,
         "seed": seed,
         "slice_size": config.evaluation.slice_size,
+        **defence_identity(defence),
+        **({} if defence is None else {"evaluated": [a.identity() for a in evaluated]}),
     }
     name = f"{subject.name}-{identity_hash(identity)[:8]}"
     if folder.exists(f"{name}.json"):
@@ -99,9 +116,12 @@ def audit_model(context: RunContext, seed: int, subject: Subject) -> "tuple[Audi
         subject.folder.uri,
         None if surrogate is None else surrogate.uri,
         seed,
+        defence,
+        evaluated,
     )
-    engine = context.executor.engine()
-    context.observer.begin(f"Audit, {subject.name}", total=NUM_CHECKS, done=0, unit="checks")
+    engine, total = context.executor.engine(), NUM_CHECKS
+    total += 0 if defence is None else NUM_DEFENCE_CHECKS
+    context.observer.begin(f"Audit, {subject.name}", total=total, done=0, unit="checks")
     report = context.executor.run(job, engine=engine, monitor=context.monitor)
     context.observer.end()
     report = report.model_copy(update={"data": info})

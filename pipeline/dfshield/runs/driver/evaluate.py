@@ -16,6 +16,7 @@ from dfshield.evaluation import (
 )
 from dfshield.results import WORST_CASE
 from dfshield.runs.context import RunContext
+from dfshield.runs.driver.corruptions import measure_corruptions
 from dfshield.runs.driver.teacher import finished_teacher
 from dfshield.runs.driver.train import student_is_done, trained_student
 from dfshield.runs.inputs.attack_plans import AttackPlan, attack_plans
@@ -74,6 +75,7 @@ def measure_models(
     index = "".join(f"{name}\n" for name, _ in listed).encode()
     if not folder.exists(INDEX) or folder.read_bytes(INDEX) != index:
         folder.write_bytes(INDEX, index)
+    measure_corruptions(context, seed, models, images)
     return [result for _, result in listed]
 
 
@@ -97,7 +99,10 @@ def _all_attacks(
     """Measure models clean and under every attack; return by model the results by name."""
     clean = measured(context, seed, [(model, None) for model in models], images)
     rows = [clean]
-    plans = [_plans(context, m, alone) for m, (_, alone) in zip(models, clean, strict=True)]
+    plans = [
+        planned_attacks(context, model, randomised=bool(alone.randomised))
+        for model, (_, alone) in zip(models, clean, strict=True)
+    ]
     for of_attack in zip(*plans, strict=True):
         row = list(zip(models, of_attack, strict=True))
         rows.append(measured(context, seed, row, images))
@@ -105,12 +110,19 @@ def _all_attacks(
     return {model.name: dict(results) for model, results in zip(models, columns, strict=True)}
 
 
-def _plans(context: RunContext, model: Subject, clean: EvaluationResult) -> list[AttackPlan]:
-    """Return the attacks on a model; they average over its draws if it draws."""
+def planned_attacks(
+    context: RunContext, model: Subject, *, randomised: bool = False
+) -> list[AttackPlan]:
+    """Return the attacks of the configuration as a model meets them.
+
+    Args:
+        context: of the run.
+        model: under attack; one behind a defence that draws is attacked over its draws.
+        randomised: whether the model was found to draw random numbers.
+    """
     plans = [_with_model(context, model, plan) for plan in attack_plans(context.config)]
-    if clean.randomised or (model.defence is not None and model.defence.randomised):
-        return [plan.averaging() for plan in plans]
-    return plans
+    draws = model.defence is not None and model.defence.randomised
+    return [p.averaging(every=draws) for p in plans] if draws or randomised else plans
 
 
 def _with_model(context: RunContext, model: Subject, plan: AttackPlan) -> AttackPlan:

@@ -1,12 +1,14 @@
 """Writing the page of the run and the model card of every student."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dfshield import __version__
+from dfshield.baselines import BASELINES
 from dfshield.config import Config, dump_config, expand
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
@@ -19,6 +21,7 @@ from dfshield.runs.names import PAGE
 from dfshield.runs.records import read_record
 from dfshield.runs.stages.registry import STAGES
 from dfshield.runs.watching.event_log import digested_events
+from dfshield.runs.work.baseline import PICTURE
 from dfshield.runs.work.diversity import shown_diversity
 from dfshield.runs.work.history import kept_epoch, read_history
 from dfshield.runs.work.shard_summaries import shard_picture, shard_summaries
@@ -66,16 +69,28 @@ def _outcome(context: RunContext, seed: int) -> "SeedOutcome":
     history = read_history(student)
     kept = kept_epoch(history, best=context.config.training.select == "holdout")
     record = read_record(student) or {}
-    reference = record.get("summary", {}).get("reference")
+    summary = record.get("summary", {})
+    reference, baseline = summary.get("reference"), summary.get("baseline")
     return SeedOutcome(
         seed=seed,
         evaluations=tuple(result.model_dump(mode="json") for result in results),
         history=tuple(history),
         kept_epoch=None if kept is None else kept["epoch"],
-        synthesis=_synthesis(context, seed) if reference is None else None,
+        synthesis=_synthesis(context, seed) if context.config.surrogate else None,
         reference=reference,
+        baseline=None if baseline is None else _baseline(student, baseline),
         engine_trial=record.get("engine_trial"),
     )
+
+
+def _baseline(student: Folder, told: Mapping[str, Any]) -> dict[str, Any]:
+    method = BASELINES[told["name"]]
+    return {
+        **told,
+        "description": BASELINES.summary(method.name),
+        "unusual": method.unusual,
+        "picture": student.read_bytes(PICTURE),
+    }
 
 
 def _sections(context: RunContext) -> "tuple[Section, ...]":
@@ -87,6 +102,8 @@ def _sections(context: RunContext) -> "tuple[Section, ...]":
             continue
         for seed in seeds if stage.per_seed else seeds[:1]:
             section = add(context, seed)
+            if section is None:
+                continue
             if stage.per_seed and len(seeds) > 1:
                 section = replace(section, title=f"{section.title}, seed {seed}")
             found.append(section)

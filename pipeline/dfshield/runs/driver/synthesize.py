@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dfshield.config import Config
 from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
-from dfshield.runs.driver.canary import CanaryMonitor, keep_canary
+from dfshield.runs.driver.canary import CanaryMonitor, wants_canary
 from dfshield.runs.driver.parts_found import commit_fields, find_parts
 from dfshield.runs.driver.synthesis_plan import (
     planned_manifest,
@@ -20,10 +20,10 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import resumed_engine
 from dfshield.runs.export.card import keep_card
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.names import UNFINISHED
+from dfshield.runs.names import GENERATOR, UNFINISHED
 from dfshield.runs.records import Record, claim, damage, finish
 from dfshield.runs.work.diversity import measured_diversity
-from dfshield.runs.work.generator import GENERATOR, FitJob, fingerprint_of
+from dfshield.runs.work.generator import FitJob, fingerprint_of
 from dfshield.runs.work.shard_summaries import ShardSummaries, summary_files
 from dfshield.runs.work.synthesis import SynthesisTask
 from dfshield.storage import (
@@ -163,14 +163,14 @@ def _make(
         data=folder.uri,
         synthesis=context.config.synthesis.model_copy(update={"data": manifest.source}),
         sink=context.config.storage.sink,
+        new_canary=wants_canary(context, manifest, begins=len(todo) == len(manifest.parts)),
     )
-    keep_canary(context, task, manifest, begins=len(todo) == len(manifest.parts))
     log.emit("synthesis_started", seed=seed, images=done, total=total)
     observer.begin("Synthesizing", total=total, done=done, unit="images")
     whole_shards = _shard_counter(manifest, todo)
     refs = context.refs.setdefault(seed, {})
     flushed = time.monotonic() - SECONDS_BETWEEN_FLUSHES
-    monitor = CanaryMonitor(context)
+    monitor = CanaryMonitor(context, folder, manifest)
     for made in context.executor.map(task, by_shard(todo), engine=engine, monitor=monitor):
         part, result = made.unit, made.result
         if made.ref is not None:

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dfshield.config import Config, TrainingConfig
+from dfshield.baselines import BASELINES
+from dfshield.config import Config, TrainingConfig, VariantConfig
 from dfshield.epsilon import parse_epsilon
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.teacher import FILES as CLASSIFIER_FILES
@@ -14,7 +15,8 @@ from dfshield.runs.identity import identity_of, keys_of
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.reference_images import located_reference
 from dfshield.runs.names import HISTORY, STAGE_FILE
-from dfshield.runs.records import claim, finish, nothing_yet, read_record
+from dfshield.runs.records import Record, claim, finish, nothing_yet, read_record
+from dfshield.runs.work.baseline import GENERATOR_FILES
 from dfshield.runs.work.training import StudentJob, training_checkpoint
 from dfshield.storage import Folder
 from dfshield.training import AUGMENTATIONS, AVERAGES, MEASURES, OBJECTIVES, SCHEDULES
@@ -117,6 +119,8 @@ def training_identity(context: RunContext, seed: int) -> dict[str, Any]:
         InputError: if there is no teacher, or no surrogate data set where one is named.
     """
     fingerprint = teacher_fingerprint(context)
+    if context.config.method is not None:
+        return _baseline_identity(context.config, context.config.method, fingerprint, seed)
     images = images_identity(context, fingerprint, seed)
     return _identity(context.config, fingerprint, images, seed)
 
@@ -141,6 +145,21 @@ def _identity(config: Config, teacher: str, images: Mapping[str, Any], seed: int
     )
 
 
+def _baseline_identity(
+    config: Config, method: VariantConfig, teacher: str, seed: int
+) -> dict[str, Any]:
+    inner = config.training.inner
+    return identity_of(
+        "baseline",
+        algorithm={method.name: BASELINES[method.name].algorithm},
+        teacher_fingerprint=teacher,
+        threat={"norm": config.threat.norm, "eps": parse_epsilon(config.threat.eps)},
+        method=method.model_dump(mode="json"),
+        training={"inner": keys_of(inner, ("num_steps", "step_size", "start"))},
+        seed=seed,
+    )
+
+
 def _algorithm_of_measure(training: TrainingConfig) -> dict[str, int]:
     chooses = training.select == "holdout"
     return {"measure": MEASURES[training.measure.name].algorithm} if chooses else {}
@@ -150,4 +169,11 @@ def student_is_done(context: RunContext, seed: int) -> bool:
     """Return whether the student was trained, with these settings or with others, and is there."""
     folder = context.layout.student(seed)
     record = read_record(folder)
-    return record is not None and record["done"] and whole(context, folder, record, FILES)
+    return (
+        record is not None and record["done"] and whole(context, folder, record, files_of(record))
+    )
+
+
+def files_of(record: Record) -> tuple[str, ...]:
+    """Return what a finished student consists of: of a baseline its generator, too."""
+    return (*FILES, *GENERATOR_FILES) if "method" in record["identity"] else FILES

@@ -28,12 +28,15 @@ class Worker:
         put: stores an object too large to be part of a unit's result; it stays on the machine
             where it was made, and `Done.ref` refers to it.
         preempted: whether this machine is about to be taken away: write a checkpoint.
+        first: takes a key and a value; returns the value that a worker gave first for the key, of
+            all workers of the executor. It is for what each of them computes and all go by.
     """
 
     device: torch.device
     monitor: Monitor
     put: Callable[[object], None]
     preempted: Callable[[], bool] = lambda: False
+    first: Callable[[str, str], str] = lambda _, value: value
 
 
 @dataclass(frozen=True)

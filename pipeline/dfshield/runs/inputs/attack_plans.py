@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dfshield.attacks import ATTACKS, Attack
+from dfshield.attacks import ATTACKS, EOT_DRAWS, Attack
 from dfshield.config import Config, VariantConfig, attack_options, expand
 from dfshield.errors import InputError
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier, named_classifier
@@ -62,14 +62,20 @@ class AttackPlan:
             return self.build()
         return self._made({self.needs: _Saved(describe(Folder.at(self.other)).fingerprint)})
 
-    def averaging(self) -> "AttackPlan":
+    def averaging(self, *, every: bool) -> "AttackPlan":
         """Return the plan for a model that draws random numbers.
 
         AutoAttack becomes its version ``rand``, unless the configuration names one.
+
+        Args:
+            every: whether the other attacks that can average over draws do so too, unless the
+                configuration says over how many.
         """
-        if self.name != "autoattack" or "version" in self.options:
+        if self.name == "autoattack":
+            return replace(self, options={"version": "rand", **self.options})
+        if not every or "eot" not in ATTACKS.defaults(self.name):
             return self
-        return replace(self, options={**self.options, "version": "rand"})
+        return replace(self, options={"eot": EOT_DRAWS, **self.options})
 
     def _made(self, models: Mapping[str, nn.Module]) -> Attack:
         return ATTACKS.make(self.name, **{**self.options, **models})

@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from dfshield.attacks import Attack
 from dfshield.classifiers import Classifier
-from dfshield.config import Config
-from dfshield.defences import DEFENCES, Defence
+from dfshield.config import Config, VariantConfig
+from dfshield.defences import DEFENCES, Defence, adaptation
 from dfshield.errors import InputError
+from dfshield.results import EvaluationResult
 
 
 def defences_of(config: Config, classifier: Classifier) -> list[Defence]:
@@ -17,17 +19,25 @@ def defences_of(config: Config, classifier: Classifier) -> list[Defence]:
     Raises:
         InputError: naming the key, for one that cannot.
     """
-    found = []
-    for position, wanted in enumerate(config.evaluation.defences):
-        defence = DEFENCES.make(wanted.name, **wanted.options)
-        try:
-            defence.wrap(classifier)
-        except InputError as error:
-            own = DEFENCES.names_option(error, wanted.name, wanted.options)
-            key = f"evaluation.defences.{position}{'.' if own else ': '}"
-            raise InputError(f"{key}{error}") from None
-        found.append(defence)
-    return found
+    return [
+        made_defence(wanted, classifier, key=f"evaluation.defences.{position}")
+        for position, wanted in enumerate(config.evaluation.defences)
+    ]
+
+
+def made_defence(wanted: VariantConfig, classifier: Classifier, *, key: str) -> Defence:
+    """Return a defence that can take the classifier.
+
+    Raises:
+        InputError: naming the key, for one that cannot.
+    """
+    defence = DEFENCES.make(wanted.name, **wanted.options)
+    try:
+        defence.wrap(classifier)
+    except InputError as error:
+        own = DEFENCES.names_option(error, wanted.name, wanted.options)
+        raise InputError(f"{key}{'.' if own else ': '}{error}") from None
+    return defence
 
 
 def behind(classifier: Classifier, defence: Defence | None) -> nn.Module:
@@ -46,6 +56,21 @@ def defence_identity(defence: Defence | None) -> dict[str, Any]:
     if defence is None:
         return {}
     return {"defence": {"name": defence.name, **_given(defence)}}
+
+
+def told_of_defence(
+    result: EvaluationResult, defence: Defence, attack: Attack | None
+) -> EvaluationResult:
+    """Return a result of a model behind a defence, with all that has to be said of that."""
+    met = None if attack is None else adaptation(defence, attack)
+    return result.model_copy(
+        update={
+            "defence": described_defence(defence),
+            "adaptive": None if met is None else met.adaptive,
+            "adaptive_how": None if met is None else met.how,
+            "notes": (*result.notes, *defence.remarks(attack)),
+        }
+    )
 
 
 def described_defence(defence: Defence) -> dict[str, Any]:

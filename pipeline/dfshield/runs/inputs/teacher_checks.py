@@ -12,12 +12,14 @@ from dfshield.classifiers import (
     Classifier,
     probe_images,
     require_batchnorm,
+    require_differentiable,
     require_float32,
     require_hardenable,
     require_logits,
 )
 from dfshield.config import Config
 from dfshield.errors import DfshieldError, InputError, one_line
+from dfshield.runs.inputs.baseline import begun_baseline
 from dfshield.seeds import RngStream, generator
 from dfshield.synthesis import Inversion
 from dfshield.training import InnerMaximization, require_deferrable, require_trainable
@@ -65,14 +67,29 @@ CHECKS: dict[str, Check] = {
 """By what they look at; the order is that in which a run would come to it."""
 
 
-def try_check(name: str, teacher: Classifier) -> None:
-    """Try one of `CHECKS` on a copy of a teacher.
+_OF_SURROGATE_IMAGES = {"BatchNorm layers", "a step of the synthesis"}
+
+
+def checks_of(config: Config) -> dict[str, Check]:
+    """Return the checks of a run by what they look at: of a baseline its own demands, too."""
+    if config.method is None:
+        return CHECKS
+
+    def method(teacher: Classifier) -> None:
+        begun_baseline(config, teacher, seed=0)
+
+    kept = {name: check for name, check in CHECKS.items() if name not in _OF_SURROGATE_IMAGES}
+    return {**kept, "logits": require_differentiable, "the method": method}
+
+
+def try_check(name: str, check: Check, teacher: Classifier) -> None:
+    """Try one of `checks_of` on a copy of a teacher.
 
     Raises:
         InputError: if it fails, with what to do.
     """
     try:
-        CHECKS[name](copy.deepcopy(teacher))
+        check(copy.deepcopy(teacher))
     except DfshieldError:
         raise
     except Exception as error:
@@ -88,9 +105,10 @@ def require_usable(config: Config, teacher: Classifier) -> None:
     Raises:
         InputError: if the classifier cannot be inverted, attacked by gradients, or trained.
     """
-    for name in CHECKS:
-        try_check(name, teacher)
-    require_mini_batches(config, teacher)
+    for name, check in checks_of(config).items():
+        try_check(name, check, teacher)
+    if config.method is None:
+        require_mini_batches(config, teacher)
 
 
 def require_mini_batches(config: Config, teacher: Classifier) -> None:

@@ -9,6 +9,7 @@ from dfshield.runs.stages.stage import Line, Stage, Traces
 if TYPE_CHECKING:
     from dfshield.config import Config
     from dfshield.evaluation import EvaluationResult
+    from dfshield.report.page import Section
     from dfshield.runs.context import RunContext
 
 
@@ -16,6 +17,12 @@ def _run(context: "RunContext", seed: int) -> "list[EvaluationResult]":
     from dfshield.runs.driver.evaluate import measure_models
 
     return measure_models(context, seed)
+
+
+def _section(context: "RunContext", seed: int) -> "Section | None":
+    from dfshield.runs.driver.corruptions import corruptions_section
+
+    return corruptions_section(context, seed)
 
 
 def _check(config: "Config", asked: Sequence[str]) -> str | None:
@@ -69,4 +76,5 @@ EVALUATE = Stage(
     lines=_lines,
     check=_check,
     in_sweep="trial",
+    section=_section,
 )

@@ -85,7 +85,7 @@ class Stage:
             any work; returns why the stage is left out, or None.
         in_sweep: whether the trials of a sweep share its result, or each does it on its own; None
             leaves it out of sweeps.
-        section: returns what it adds to the report's page for a seed.
+        section: returns what it adds to the report's page for a seed, or None.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Stage:
     wanted: Callable[["RunContext", int], bool] = _always
     check: Callable[["Config", Sequence[str]], str | None] = _no_objection
     in_sweep: Literal["shared", "trial"] | None = None
-    section: Callable[["RunContext", int], "Section"] | None = None
+    section: Callable[["RunContext", int], "Section | None"] | None = None
 
     def status_lines(self, state: Any) -> Sequence[Line]:
         """Return the lines of the status table of a value that `status` returned."""

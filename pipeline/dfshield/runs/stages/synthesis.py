@@ -27,18 +27,24 @@ def _identity(context: "RunContext", seed: int) -> Mapping[str, Any]:
     return synthesis_identity(context.config, teacher_fingerprint(context), seed)
 
 
-def _check(config: "Config", asked: Sequence[str]) -> None:
+def _check(config: "Config", asked: Sequence[str]) -> str | None:
+    if config.method is not None:
+        reason = f"method: {config.method.name} makes its images while it trains: none are stored"
+        if len(asked) == 1:
+            raise InputError(f"{reason}; run `dfshield train`")
+        return reason
     if config.storage.sink == "object_store" and "train" not in asked:
         raise InputError(
             "storage.sink: object_store keeps surrogate images only while a command lasts: "
             "use `dfshield run`, which trains on them, or storage.sink=parquet"
         )
+    return None
 
 
 def _wanted(context: "RunContext", seed: int) -> bool:
     from dfshield.runs.driver.train import student_is_done
 
-    if context.config.training.data is not None or context.config.training.images is not None:
+    if context.config.training.data is not None or not context.config.surrogate:
         return False
     # Images that no file holds are made for the training alone.
     in_memory = context.config.storage.sink == "object_store"

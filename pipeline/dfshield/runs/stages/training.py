@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 
 def _run(context: "RunContext", seed: int) -> None:
+    if context.config.method is not None:
+        from dfshield.runs.driver.baseline import make_baseline_student
+
+        make_baseline_student(context, seed)
+        return
     from dfshield.runs.driver.train import make_student
 
     make_student(context, seed)
@@ -30,6 +35,8 @@ def _status(traces: Traces) -> dict[str, Any]:
 
 def _lines(state: Mapping[str, Any]) -> list[Line]:
     lines = [Line("train", state["state"], _progress(state))]
+    if state.get("baseline"):
+        lines.append(Line("baseline", "done", _told_of_baseline(state["baseline"])))
     if state.get("holdout"):
         lines.append(Line("hold-out", "done", _agreement(state["holdout"])))
     return lines
@@ -42,6 +49,15 @@ def _progress(state: Mapping[str, Any]) -> str:
     words = [f"epoch {last['epoch'] + 1}", f"loss {last['loss']:.3f}"]
     if "updates" in state and isinstance(last.get("step"), int):
         words.insert(0, f"{last['step']:,} of {state['updates']:,} updates")
+    return ", ".join(words)
+
+
+def _told_of_baseline(told: Mapping[str, Any]) -> str:
+    words = [told["name"], f"{told['num_queries']:,} queries ({told['queries']})"]
+    if told["diverged"] is not None:
+        words.append(f"diverged at step {told['diverged']:,}")
+    if told["collapsed"] is not None:
+        words.append(f"generator collapsed at step {told['collapsed']:,}")
     return ", ".join(words)
 
 

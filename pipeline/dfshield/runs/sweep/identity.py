@@ -34,6 +34,8 @@ def sweep_identity(config: Config, run: RunLayout) -> dict[str, Any]:
         ),
         "evaluation": config.evaluation.model_dump(mode="json", exclude={"defences"}),
     }
+    if config.method is not None:
+        sections["method"] = config.method.model_dump(mode="json")
     sections["synthesis"] |= keys_of(config.synthesis, ("num_images", "num_holdout"))
     common = with_current_keys({"seed": config.seed, **sections})
     kept = nested({key: value for key, value in flatten(common) if key not in swept})

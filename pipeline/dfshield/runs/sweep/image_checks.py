@@ -27,7 +27,7 @@ def check_surrogates(trials: Iterable[Trial], sources: Sources) -> None:
         if source.data is not None
     }
     for trial in trials:
-        if trial.config.data_free:
+        if trial.config.surrogate:
             images_of_training(trial.config, sets[source_key(trial.config)])
 
 

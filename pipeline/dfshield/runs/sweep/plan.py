@@ -83,6 +83,7 @@ def make_trial(config: Config, values: Values, seed: int | None) -> Trial:
         "training.average": config.training.average,
         "synthesis.method": config.synthesis.method,
         "synthesis.augment": config.synthesis.augment,
+        "method": config.method,
     }
     for key, variant in variants.items():
         if variant and values.get(f"{key}.name") not in (None, variant.name):
@@ -239,19 +240,19 @@ def listed_trials(config: Config) -> list[Trial]:
 
 
 def _check_references(config: Config, trials: Sequence[Trial]) -> None:
-    """Refuse to judge references on a synthetic hold-out, which they have not.
+    """Refuse to judge references and baselines on a synthetic hold-out, which they have not.
 
     Raises:
         InputError: naming the key.
     """
     sweep = config.sweep
     sampled = sweep.search.startswith("tpe") and sweep.select_on == "holdout"
-    if all(trial.config.data_free for trial in trials) or not (
+    if all(trial.config.surrogate for trial in trials) or not (
         sampled or sweep.scheduler != "none"
     ):
         return
     key = "search" if sampled else "scheduler"
     raise InputError(
         f"sweep.{key}: {getattr(sweep, key)} judges by the synthetic hold-out, which students of "
-        "training.images do not have"
+        "training.images and of a baseline (method) do not have"
     )

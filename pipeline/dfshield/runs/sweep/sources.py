@@ -53,7 +53,7 @@ class Sources:
     def make(self, trials: Sequence[Trial]) -> dict[str, Source]:
         """Make every distinct teacher and data set; return them by `source_key`.
 
-        A data set is made where a trial is trained on it: references alone need none.
+        A data set is made where a trial is trained on it: references and baselines alone need none.
 
         Raises:
             DfshieldError: if one cannot be made; what was done stays.
@@ -73,13 +73,14 @@ class Sources:
             axis = self._config.sweep.parameters.get("synthesis.num_images")
             sizes["num_images"] = max([sizes["num_images"], *(axis.ends if axis else ())])
         own = key == source_key(self._config)
-        surrogate = any(trial.config.data_free for trial in trials)
+        surrogate = any(trial.config.surrogate for trial in trials)
         images = None if surrogate else first.training.images
         config = first.model_copy(
             update={
                 "name": self._config.name if own else f"{self._config.name}-{key}",
                 "synthesis": first.synthesis.model_copy(update=sizes),
                 "training": self._config.training.model_copy(update={"images": images}),
+                "method": None if surrogate else first.method,
             }
         )
         run = Run(

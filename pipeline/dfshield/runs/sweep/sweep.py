@@ -32,12 +32,20 @@ from dfshield.runs.sweep.study import Study, TrialRunner
 from dfshield.runs.sweep.trial import Source, run_trial
 from dfshield.runs.watching.event_log import EventLog
 from dfshield.runs.watching.events import Observer, RunMonitor, SilentObserver
+from dfshield.storage import Folder
 
 SWEEPS = "sweeps"
 
 
+def sweep_folder(config: Config) -> Folder:
+    """Return the folder of a configuration's sweep, below that of its run."""
+    return RunLayout.of(config).root.child(SWEEPS, config.sweep.name)
+
+
 class Sweep:
     """The trials of a configuration's sweep section: what is done is not done again.
+
+    ``sources`` has the teachers and data sets by `source_key`, once it has run.
 
     Args:
         config: of the run, with its sweep section.
@@ -81,8 +89,9 @@ class Sweep:
         self.replan = replan
         self.retry_failed = retry_failed
         self.run_layout = RunLayout.of(config)
-        self.root = self.run_layout.root.child(SWEEPS, config.sweep.name)
+        self.root = sweep_folder(config)
         self.log = EventLog(self.root)
+        self.sources: dict[str, Source] = {}
 
     def run(self) -> list[TrialRecord]:
         """Do what is still to be done, and write the results and the report.
@@ -111,7 +120,7 @@ class Sweep:
         ended = {record.name for record in records if record.ended}
         left = [trial for trial in self.trials if trial.name not in ended]
         require_references(left)
-        sources = Sources(
+        self.sources = sources = Sources(
             self.config,
             root=self.root,
             layout=self.run_layout,

@@ -1,9 +1,10 @@
 """One trial of a sweep: a run of its own that trains and measures, on another run's images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dfshield.config import VariantConfig
 from dfshield.errors import DfshieldError, UnfitDeviceError, one_line
 from dfshield.evaluation import EvaluationResult
 from dfshield.runs.execution.protocol import Executor
@@ -23,6 +24,8 @@ from dfshield.runs.sweep.record import (
     worked_seconds,
 )
 from dfshield.runs.watching.event_log import now
+from dfshield.runs.watching.events import Observer
+from dfshield.runs.work.history import read_history
 from dfshield.storage import Folder
 
 OnEpoch = Callable[[int, Mapping[str, Any]], None]
@@ -84,7 +87,7 @@ def run_trial(
         found = _train_and_measure(
             trial, source, folder, executor=executor, on_epoch=on_epoch, replan=replan
         )
-        found |= {"state": "done", "epochs": trial.config.training.epochs}
+        found = {"epochs": trial.config.training.epochs, **found, "state": "done"}
     except UnfitDeviceError:
         raise
     except (DfshieldError, MemoryError) as error:
@@ -105,36 +108,80 @@ def _train_and_measure(
     replan: bool,
 ) -> dict[str, Any]:
     config = trial.config
-    evaluation = config.evaluation.model_copy(update={"models": ("student",), "defences": ()})
-    training = config.training
-    if training.data is not None:  # told so that it means the same on every machine
-        training = training.model_copy(update={"data": source.data})
 
     def hear(event: str, fields: Mapping[str, Any]) -> None:
         if event == "epoch":
             on_epoch(fields["epoch"] + 1, fields)
 
-    elsewhere = {"teacher": Folder.at(source.teacher)}
-    if source.data is not None:
-        elsewhere["synthesize"] = Folder.at(source.data)
-    run = Run(
-        config.model_copy(update={"evaluation": evaluation, "training": training}),
-        executor=executor,
-        replan=replan,
-        hear=hear,
-        layout=RunLayout(
-            folder,
-            (trial.seed,),
-            elsewhere=elsewhere,
-        ),
-    )
+    run = _run_of(trial, source, folder, executor=executor, hear=hear, replan=replan)
     run.context.refs[trial.seed] = dict(source.refs)
     run.context.log.emit(TRIAL_STARTED, **dict(flatten(trial.values)))
     names = [stage.name for stage in STAGES.values() if stage.in_sweep == "trial"]
     run.work([name for name in names if STAGES[name].check(config, names) is None])
     student = run.context.layout.student(trial.seed)
     holdout = kept_holdout(student, best=config.training.select == "holdout")
-    return _measured(holdout, run.results.get(trial.seed, []))
+    of_baseline = {} if config.method is None else {"epochs": _epochs_of_baseline(student)}
+    return of_baseline | _measured(holdout, run.results.get(trial.seed, []))
+
+
+def _epochs_of_baseline(student: Folder) -> int:
+    """Return how many epochs a baseline has begun, as it calls them; 0 if it diverged at once."""
+    updates = [record for record in read_history(student) if "update" in record]
+    return updates[-1]["epoch"] + 1 if updates else 0
+
+
+def _run_of(
+    trial: Trial,
+    source: Source,
+    folder: Folder,
+    *,
+    executor: Executor,
+    attacks: Sequence[VariantConfig] = (),
+    **options: Any,
+) -> Run:
+    """Return a trial as a run in its folder; its student meets other attacks if any are given."""
+    evaluation = trial.config.evaluation.model_copy(update={"models": ("student",), "defences": ()})
+    if attacks:
+        evaluation = evaluation.model_copy(update={"attacks": tuple(attacks)})
+    training = trial.config.training
+    if training.data is not None:  # told so that it means the same on every machine
+        training = training.model_copy(update={"data": source.data})
+    elsewhere = {"teacher": Folder.at(source.teacher)}
+    if source.data is not None:
+        elsewhere["synthesize"] = Folder.at(source.data)
+    return Run(
+        trial.config.model_copy(update={"evaluation": evaluation, "training": training}),
+        executor=executor,
+        layout=RunLayout(folder, (trial.seed,), elsewhere=elsewhere),
+        **options,
+    )
+
+
+def measure_further(
+    trial: Trial,
+    source: Source,
+    attacks: Sequence[VariantConfig],
+    *,
+    root: Folder,
+    executor: Executor,
+    observer: Observer,
+) -> list[EvaluationResult]:
+    """Return a finished trial's student under other attacks than those of its sweep, clean first.
+
+    What was measured is not measured again. The trial's record stays as it is.
+
+    Args:
+        trial: what it is.
+        source: its teacher and images.
+        attacks: to meet.
+        root: the folder of the sweep.
+        executor: who works.
+        observer: who watches.
+    """
+    folder = trial_folder(root, trial.name)
+    run = _run_of(trial, source, folder, executor=executor, attacks=attacks, observer=observer)
+    run.work(["evaluate"])
+    return run.results[trial.seed][: len(attacks) + 1]
 
 
 def _measured(holdout: Mapping[str, Any], results: list[EvaluationResult]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dfshield.results import AGREEMENT_CLEAN, AGREEMENT_PGD
@@ -42,7 +42,7 @@ class EventMetrics:
         elif event == "update":
             done = fields["step"]
             rate = {"updates_per_second": self._updates.at(done)}
-            agreement = _chosen(fields, ("agreement_rate",))
+            agreement = _chosen(fields, {"agreement_rate"} & fields.keys())
             return self._point("train", fields, rate | _losses(fields) | agreement, done)
         elif event == "epoch":
             metrics = _chosen(fields, HOLDOUT) | fields.get("scores", {})
@@ -64,7 +64,7 @@ def _losses(fields: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in fields.items() if name.startswith("loss")}
 
 
-def _chosen(fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+def _chosen(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
     return {name: float(fields[name]) for name in names}
 
 

@@ -1,33 +1,33 @@
 """The canary: a few iterations that tell whether a worker computes the bytes of a data set.
 
-The manifest keeps their digest, made once by the worker that began. Every worker makes them too
-before its first part. A GPU that comes to another digest gets no work: its parts would not be equal
-to the byte. A CPU does get work: on CPUs a data set may go on elsewhere, but the user is told once
-that what is made from then on is not what the first machine would have made.
+Every worker makes them before its first part, all side by side. The manifest keeps their digest, of
+the worker that was first. A GPU that comes to another digest gets no work: its parts would not be
+equal to the byte. A CPU does get work: on CPUs a data set may go on elsewhere, but the user is told
+once that what is made from then on is not what the first machine would have made.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dfshield.config import SynthesisConfig
 from dfshield.engine.numerics import accelerator_of
 from dfshield.errors import OtherDeviceError
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
-from dfshield.runs.inputs.classifier_folder import load_classifier
-from dfshield.runs.work.passes import STREAMS, bound_synthesizer, passes_of, rows_of
+from dfshield.runs.work.passes import STREAMS, passes_of, rows_of
 from dfshield.seeds import RngStream, generator
-from dfshield.storage import Folder, Manifest, read_manifest
+from dfshield.storage import Manifest
 from dfshield.synthesis import BatchState, BoundSynthesizer
 
 ITERATIONS = 3
+MADE = "canary_made"
+"""The event of a worker that knows the digest of a data set that begins."""
 DIFFERS = "canary_differs"
 """The event of a worker on a CPU that comes to another digest."""
 
@@ -103,11 +103,17 @@ def other_device(synthesizer: BoundSynthesizer, manifest: Manifest) -> str:
     """
     if manifest.canary is None or canary_of(synthesizer, manifest) == manifest.canary:
         return ""
+    return _device_of(synthesizer)
+
+
+def _device_of(synthesizer: BoundSynthesizer) -> str:
     gpu = accelerator_of(synthesizer.teacher.mean.device)
     return f"the processor of {os.uname().nodename}" if gpu is None else gpu.format()
 
 
-def require_canary(synthesizer: BoundSynthesizer, manifest: Manifest, worker: Worker) -> None:
+def require_canary(
+    synthesizer: BoundSynthesizer, manifest: Manifest, worker: Worker, *, begins: bool = False
+) -> None:
     """Check that a worker computes the bytes that a data set was begun with, if it says which.
 
     On a CPU that does not, the event `DIFFERS` tells it, and the work goes on.
@@ -116,11 +122,19 @@ def require_canary(synthesizer: BoundSynthesizer, manifest: Manifest, worker: Wo
         synthesizer: bound to the teacher.
         manifest: of the data set.
         worker: this process.
+        begins: whether the data set begins, or begins anew: its canary is that of the worker that
+            comes to it first, and every worker tells it by the event `MADE`.
 
     Raises:
         OtherDeviceError: on a GPU that does not.
     """
-    device = other_device(synthesizer, manifest)
+    if begins:
+        own = canary_of(synthesizer, manifest)
+        digest = worker.first(digest_of([manifest.identity, manifest.engine]), own)
+        worker.monitor.emit(MADE, digest=digest)
+        device = "" if own == digest else _device_of(synthesizer)
+    else:
+        device = other_device(synthesizer, manifest)
     if device and worker.device.type == "cpu":
         worker.monitor.emit(DIFFERS, device=device)
     elif device:
@@ -129,26 +143,3 @@ def require_canary(synthesizer: BoundSynthesizer, manifest: Manifest, worker: Wo
             "canary of their manifest differs): use GPUs of one model and driver, or go on here "
             "with --replan"
         )
-
-
-@dataclass(frozen=True)
-class CanaryJob:
-    """Computes the canary of a data set that begins.
-
-    Attributes:
-        teacher: the folder of the classifier.
-        data: the folder of the data set, with its manifest.
-        synthesis: how images are made.
-    """
-
-    teacher: str
-    data: str
-    synthesis: SynthesisConfig
-
-    def run(self, worker: Worker) -> str:
-        """Return its digest."""
-        folder = Folder.at(self.data)
-        manifest = read_manifest(folder)
-        teacher = load_classifier(Folder.at(self.teacher), device=worker.device)
-        engine = Engine.from_json(manifest.engine)
-        return canary_of(bound_synthesizer(self.synthesis, teacher, engine, folder), manifest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -16,6 +17,7 @@ from dfshield.runs.execution.engine_choice import multiplies_bfloat16
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
+from dfshield.runs.work.attack_passes import attack_peak, most_together, number_that_fits
 from dfshield.runs.work.student_trainer import MeasurableTraining
 from dfshield.storage import Folder, SurrogateTensors
 from dfshield.training import AdversarialTrainer
@@ -134,9 +136,9 @@ def num_images_tried(training: TrainingConfig, plain: Engine) -> int:
     """Return how many images the trial of a training takes: those of an iteration.
 
     It is an update of two mini-batches, since GradRefine's agreement takes two, or of as many as
-    are attacked together.
+    may be attacked together.
     """
-    batches = min(training.gradrefine.num_batches, max(2, plain.batches_per_pass))
+    batches = min(training.gradrefine.num_batches, max(2, most_together(training, plain)))
     return batches * training.batch_size
 
 
@@ -162,7 +164,7 @@ def training_trial(
         seed: of the run.
         num_images: how many are trained on.
         long: seconds of plain work, of a worker, from which they are tried.
-        num_workers: how many workers there are; no more than there are mini-batches in a group have
+        num_workers: how many workers there are; no more than there are passes in a group have
             something to do.
         say: called with a line before one is tried.
     """
@@ -170,21 +172,49 @@ def training_trial(
     moved = (images.images, images.labels, images.teacher_logits)
     images = SurrogateTensors(*(tensor.to(device) for tensor in moved))
     work = MeasurableTraining.of(config, teacher, images, seed=seed)
+    group, own = training.gradrefine.num_batches, plain.batches_per_pass
+    workers = min(num_workers, -(-group // own))
 
-    def make(found: Acceleration) -> AdversarialTrainer:
-        return work.trainer(replace(plain, precision=found.precision, compiled=found.compiled))
+    def make(found: Acceleration, together: int = own) -> AdversarialTrainer:
+        engine = replace(plain, precision=found.precision, compiled=found.compiled)
+        return work.trainer(replace(engine, batches_per_pass=together))
 
-    ways = training_ways(make, work.first_batch())
-    workers = min(num_workers, training.gradrefine.num_batches)
+    together = _together(make(Acceleration()), work, plain, most=group // workers)
+    batch = work.first_pass(together)
+    ways, tried = training_ways(make, batch), accelerations(training.engine, device)
+    rungs = [Rung.of(faster, ways.faster) for faster in tried]
+    if together > own:
+        shared = training_ways(partial(make, together=together), batch)
+        tried = [Acceleration(), *tried]
+        rungs = [Rung.of(faster, shared.faster, together=together) for faster in tried]
     return run_trial(
         ways,
-        [Rung.of(faster, ways.faster) for faster in accelerations(training.engine, device)],
+        rungs,
         iterations=training.epochs * num_images / (len(images) * workers),
         most_steps=MOST_UPDATES,
         memory=memory_share(device),
         long=long,
         say=say,
     )
+
+
+def _together(
+    trainer: AdversarialTrainer, work: MeasurableTraining, plain: Engine, *, most: int
+) -> int:
+    """Return how many mini-batches are to be attacked together: as many as memory takes.
+
+    Args:
+        trainer: plain.
+        work: the training.
+        plain: the engine without acceleration.
+        most: where more would leave a worker without any.
+    """
+    training, own = work.config.training, plain.batches_per_pass
+    most = min(most, most_together(training, plain), len(work.images) // training.batch_size)
+    if most <= own:
+        return own
+    peak_of = attack_peak(trainer, work.first_pass(most))
+    return number_that_fits(peak_of, memory=memory_share(trainer.passes.device), most=most)
 
 
 def accelerations(options: EngineConfig, device: torch.device) -> list[Acceleration]:

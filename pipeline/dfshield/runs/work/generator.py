@@ -19,11 +19,10 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
-from dfshield.runs.names import CHECKPOINT
+from dfshield.runs.names import CHECKPOINT, GENERATOR
 from dfshield.storage import Checkpoint, Folder, Manifest, MissingFileError, read_manifest
 from dfshield.synthesis import FittedSynthesizer, GeneratorFit
 
-GENERATOR = "generator"
 WEIGHTS = "weights.safetensors"
 RECORD = "fit.json"
 FORMAT_VERSION = 1

@@ -22,7 +22,7 @@ from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
-from dfshield.runs.inputs.defences import defence_identity, defence_label, described_defence
+from dfshield.runs.inputs.defences import defence_identity, defence_label, told_of_defence
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images
 from dfshield.runs.names import SLICES
 from dfshield.runs.work.result_files import read_result, result_name, write_result
@@ -281,11 +281,8 @@ class _Measurement:
         data_free = self.model.described.data_free
         said = (NOT_DATA_FREE,) if data_free is False else ()
         result = result.model_copy(update={"data_free": data_free, "notes": (*result.notes, *said)})
-        if (defence := self.model.defence) is not None:
-            notes = (*result.notes, *defence.remarks(self.attack))
-            result = result.model_copy(
-                update={"defence": described_defence(defence), "notes": notes}
-            )
+        if self.model.defence is not None:
+            result = told_of_defence(result, self.model.defence, self.attack)
         rows = image_records(slices, attack=result.label, index=self.images.index)
         write_result(self.folder, self.name, result, rows)
         self.context.log.emit(

@@ -135,9 +135,13 @@ class MeasurableTraining:
             engine=engine,
         )
 
-    def first_batch(self) -> TrialImages:
-        """Return a whole mini-batch of its images."""
+    def first_pass(self, batches_per_pass: int) -> TrialImages:
+        """Return whole mini-batches of its images that are attacked together."""
         size, images = self.config.training.batch_size, self.images
+        wanted = slice(size * max(1, min(batches_per_pass, len(images) // size)))
         return TrialImages(
-            as_floats(images.images[:size]), images.labels[:size], images.teacher_logits[:size]
+            as_floats(images.images[wanted]),
+            images.labels[wanted],
+            images.teacher_logits[wanted],
+            size,
         )

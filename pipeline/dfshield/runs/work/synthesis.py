@@ -86,12 +86,14 @@ class SynthesisTask:
         data: the folder of the data set, with its manifest.
         synthesis: how images are made.
         sink: where parts go: into the data set's folder, or to `Worker.put` as tables.
+        new_canary: whether the workers make the canary; else that of the manifest counts.
     """
 
     teacher: str
     data: str
     synthesis: SynthesisConfig
     sink: Literal["parquet", "object_store"]
+    new_canary: bool = False
 
     def prepare(self, worker: Worker) -> Callable[[Part], PartSummary]:
         """Load the teacher onto the worker's device.
@@ -105,7 +107,7 @@ class SynthesisTask:
         manifest = read_manifest(folder)
         engine = Engine.from_json(manifest.engine)
         synthesizer = bound_synthesizer(options, teacher, engine, folder)
-        require_canary(synthesizer, manifest, worker)
+        require_canary(synthesizer, manifest, worker, begins=self.new_canary)
 
         def make(part: Part) -> PartSummary:
             start = time.monotonic()

@@ -73,8 +73,8 @@ class StudentJob:
 
     @property
     def max_workers(self) -> int:
-        """K: a group has no more mini-batches to share out."""
-        return self.config.training.gradrefine.num_batches
+        """How many passes a group of mini-batches has to share out: K, of one mini-batch each."""
+        return -(-self.config.training.gradrefine.num_batches // self.engine.batches_per_pass)
 
     def run(self, worker: GroupWorker) -> None:
         """Train until done, or until any worker is asked to stop: then a checkpoint is written."""

@@ -46,7 +46,7 @@ class TrainingCanary:
         device = trainer.passes.device
         columns = (images.images, images.labels, images.teacher_logits)
         pixels, labels, logits = (column[:size].to(device) for column in columns)
-        batch = TrialImages(trainer.passes.pixels(pixels), labels, logits)
+        batch = TrialImages(trainer.passes.pixels(pixels), labels, logits, size)
         adversarial = attacked(trainer, batch, 0)
         found = at_images(trainer, batch, adversarial)
         gpu = accelerator_of(device)

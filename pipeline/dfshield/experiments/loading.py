@@ -1,0 +1,53 @@
+"""Reading experiments and scales from their files, which are part of the package."""
+
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from pydantic import TypeAdapter
+
+from dfshield.checks import one_of
+from dfshield.experiments.experiment import Experiment, Scale
+
+SCALES = ("smoke", "desk", "paper")
+"""From minutes on two cores to the paper's own sizes."""
+EXPERIMENT_IDS = (
+    *("table-1", "table-4", "table-5", "table-6", "table-7", "table-8", "table-9", "table-10"),
+    *("table-12", "table-14", "table-15", "table-16", "table-17", "table-18", "table-19"),
+    *("table-20", "table-21", "table-22", "table-23", "table-24", "table-25", "table-26"),
+)
+"""The tables that can be run, in the paper's order."""
+
+
+@cache
+def experiment(experiment_id: str) -> Experiment:
+    """Return the experiment of a table.
+
+    Args:
+        experiment_id: one of `EXPERIMENT_IDS`.
+
+    Raises:
+        InputError: for any other, naming the nearest.
+    """
+    name = one_of(EXPERIMENT_IDS, experiment_id, "ID")
+    return TypeAdapter(Experiment).validate_python({"id": name, **_read(f"tables/{name}.yaml")})
+
+
+@cache
+def scale(name: str) -> Scale:
+    """Return a scale.
+
+    Args:
+        name: one of `SCALES`.
+
+    Raises:
+        InputError: for any other, naming the nearest.
+    """
+    known = one_of(SCALES, name, "--scale")
+    return TypeAdapter(Scale).validate_python({"name": known, **_read(f"scales/{known}.yaml")})
+
+
+def _read(path: str) -> dict[str, object]:
+    text = (files("dfshield.experiments") / path).read_text(encoding="utf-8")
+    found: dict[str, object] = yaml.safe_load(text)
+    return found

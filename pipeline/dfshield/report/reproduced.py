@@ -1,0 +1,215 @@
+"""Tables of the paper beside the same ones run here: ours, theirs, and the difference."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfshield.brief import Brief
+from dfshield.experiments import Scale
+from dfshield.paper import PaperTable
+from dfshield.paper.table import Keys
+from dfshield.report.csv_table import csv_bytes
+from dfshield.report.scores import format_points
+from dfshield.report.sweep import Pooled
+from dfshield.report.templating import environment
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a table.
+
+    Attributes:
+        metric: its name in the table.
+        ours: over the seeds, in [0, 1]; None where it was not measured.
+        theirs: as the paper prints it; None where it has no such cell.
+        notes: numbers of the paper's footnotes about theirs.
+        compares: whether both are of the same data set and model, so that the difference says
+            something.
+    """
+
+    metric: str
+    ours: Pooled | None
+    theirs: str | None
+    notes: tuple[int, ...]
+    compares: bool
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less theirs, in points of percent."""
+        if self.ours is None or self.theirs is None or not self.compares:
+            return None
+        return 100 * self.ours.mean - float(self.theirs)
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """Ours with its spread, theirs with its footnotes, and the difference; "–" for none."""
+        theirs = "–" if self.theirs is None else self.theirs
+        theirs += f" [{', '.join(map(str, self.notes))}]" if self.notes else ""
+        difference = "–" if self.difference is None else f"{self.difference:+.1f}"
+        return "–" if self.ours is None else self.ours.words, theirs, difference
+
+
+@dataclass(frozen=True)
+class Row:
+    """One student of a table.
+
+    Attributes:
+        keys: what it is of, by the table's fields.
+        figures: one for every metric that is measured.
+        flags: what has to be said of it: ``collapsed``, ``below the floor``, ``not data-free``.
+        state: ``done``, how many seeds are, or why one failed.
+    """
+
+    keys: Keys
+    figures: tuple[Figure, ...]
+    flags: tuple[str, ...]
+    state: str
+
+
+@dataclass(frozen=True, repr=False)
+class ReproducedTable(Brief):
+    """A table of the paper, run here.
+
+    Attributes:
+        table: the paper's.
+        scale: ``smoke``, ``desk`` or ``paper``.
+        told: what is smaller than in the paper.
+        rows: one a student.
+        missing: keys of the paper's table that are not run, with the reason.
+        command: that runs it.
+    """
+
+    table: PaperTable
+    scale: str
+    told: str
+    rows: tuple[Row, ...]
+    missing: Mapping[str, str]
+    command: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What names a row, in the order of the table's own fields, then data set and model."""
+        own = [field for field in self.table.fields if field not in ("data", "model")]
+        return ("data", "model", *own)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are measured."""
+        return tuple(figure.metric for figure in self.rows[0].figures) if self.rows else ()
+
+    @property
+    def names(self) -> list[str]:
+        """The fields in words."""
+        words = {"data": "Data set", "model": "Model", **self.table.fields}
+        return [words[field] for field in self.fields]
+
+    @property
+    def headings(self) -> list[str]:
+        """Over the columns: the fields, three for every metric, and what has to be said."""
+        labels = [self.table.metrics[metric].label for metric in self.metrics]
+        numbers = [f"{label}, {what}" for label in labels for what in ("ours", "paper", "Δ")]
+        return [*self.names, *numbers, ""]
+
+    def labels(self, row: Row) -> list[str]:
+        """Return the keys of a row as the table prints them."""
+        return [self.table.label(field, row.keys[field]) for field in self.fields]
+
+    def said(self, row: Row) -> str:
+        """Return what has to be said of a row: its flags, and how far it is unless it is done."""
+        return ", ".join([*row.flags, *([] if row.state == "done" else [row.state])])
+
+    @property
+    def lines(self) -> Iterator[list[str]]:
+        """The rows as texts, under the headings."""
+        for row in self.rows:
+            numbers = [text for figure in row.figures for text in figure.words]
+            yield [*self.labels(row), *numbers, self.said(row)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What stands below: what is smaller, what is not run, the paper's footnotes."""
+        compared = any(f.compares for row in self.rows for f in row.figures)
+        apart = "The paper's figures are of other data and another model: no difference is taken."
+        unrun = [f"Not run: {key} ({reason})." for key, reason in self.missing.items()]
+        printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
+        return [self.told, *([] if compared else [apart]), *unrun, *printed]
+
+
+def markdown_page(found: ReproducedTable) -> str:
+    """Return the table in Markdown, with its notes."""
+    headings = found.headings
+    rules = ["---"] * len(found.fields) + ["---:"] * (len(headings) - len(found.fields) - 1)
+    lines = [headings, [*rules, "---"], *found.lines]
+    title = f"**Table {found.table.number}, scale {found.scale}.** {found.table.title}"
+    notes = [f"- {note}" for note in found.notes]
+    body = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([title, "", *body, "", *notes, "", f"    {found.command}", ""])
+
+
+def html_page(found: ReproducedTable) -> str:
+    """Return the table as one page that loads nothing."""
+    return environment().get_template("reproduced.html.j2").render(found=found)
+
+
+def index_page(scale: Scale, tables: Sequence[PaperTable]) -> str:
+    """Return a page with a link to each of the tables that have been run at a scale."""
+    template = environment().get_template("reproduced_index.html.j2")
+    return template.render(scale=scale, tables=tables)
+
+
+def csv_page(found: ReproducedTable) -> bytes:
+    """Return the numbers as CSV: a line for every student and metric."""
+    columns = (*found.fields, "metric", "ours", "spread", "seeds", "paper", "difference", "flags")
+    return csv_bytes(_csv_rows(found), columns)
+
+
+def _csv_rows(found: ReproducedTable) -> Iterator[dict[str, Any]]:
+    for row in found.rows:
+        for figure in row.figures:
+            ours = figure.ours
+            spread = None if ours is None or ours.spread is None else format_points(ours.spread)
+            difference = figure.difference
+            yield {
+                **{field: row.keys[field] for field in found.fields},
+                "metric": figure.metric,
+                "ours": None if ours is None else format_points(ours.mean),
+                "spread": spread,
+                "seeds": 0 if ours is None else len(ours.per_seed),
+                "paper": figure.theirs,
+                "difference": None if difference is None else f"{difference:.1f}",
+                "flags": " ".join(row.flags),
+            }
+
+
+def json_value(found: ReproducedTable) -> dict[str, Any]:
+    """Return the table as nested values for JSON; ours as shares in [0, 1], one a seed."""
+    rows = [
+        {
+            **{field: row.keys[field] for field in found.fields},
+            "state": row.state,
+            "flags": list(row.flags),
+            "figures": {
+                f.metric: {
+                    "ours": list(f.ours.per_seed) if f.ours else [],
+                    "paper": None if f.theirs is None else float(f.theirs),
+                    "difference": f.difference,
+                }
+                for f in row.figures
+            },
+        }
+        for row in found.rows
+    ]
+    return {
+        "id": found.table.id,
+        "title": found.table.title,
+        "scale": found.scale,
+        "told": found.told,
+        "missing": dict(found.missing),
+        "rows": rows,
+    }
+
+
+def pooled(values: Sequence[float | None]) -> Pooled | None:
+    """Return the figures of several seeds together; None where none is known."""
+    known = tuple(value for value in values if value is not None)
+    return Pooled(known) if known else None

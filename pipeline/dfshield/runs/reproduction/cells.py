@@ -1,0 +1,216 @@
+"""The cells of the paper's tables as the cases of a sweep, which all tables of a scale share."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfshield.canonical import identity_hash
+from dfshield.config import Config, VariantConfig, apply_override, config_from, merged_trees
+from dfshield.errors import InputError
+from dfshield.experiments import OWN, Cell, Experiment, Scale, filled
+from dfshield.runs.identity import flatten, nested
+from dfshield.runs.inputs.evaluation_images import require_evaluation_data
+from dfshield.runs.inputs.real_data import require_there
+from dfshield.runs.inputs.teacher_source import weights_path
+from dfshield.runs.sweep.plan import Trial, listed_trials
+from dfshield.runs.sweep.record import TrialRecord, read_trial
+from dfshield.runs.sweep.sweep import sweep_folder
+from dfshield.storage import Folder
+
+AXIS = "cell"
+_NAMES = 40
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A table at a scale, as a sweep.
+
+    Attributes:
+        experiment: the table.
+        scale: how large.
+        config: of the sweep; its cases are the cells.
+        names: the case of every cell, in order; cells that are the same have the same.
+        cells: of the table.
+        attacks: that the students meet beside those of the scale, by metric of the table.
+    """
+
+    experiment: Experiment
+    scale: Scale
+    config: Config
+    names: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    attacks: Mapping[str, VariantConfig]
+
+    @property
+    def trials(self) -> dict[str, list[Trial]]:
+        """The trials of every case, one a seed.
+
+        Raises:
+            InputError: if one is refused, naming the key.
+        """
+        found: dict[str, list[Trial]] = {}
+        for trial in listed_trials(self.config):
+            found.setdefault(trial.values[f"cases.{AXIS}"], []).append(trial)
+        return found
+
+    def records(self, root: Folder) -> Iterator[tuple[Cell, list[TrialRecord]]]:
+        """Give what is recorded of every cell in the folder of the sweep."""
+        trials = self.trials
+        for cell, name in zip(self.cells, self.names, strict=True):
+            known = (read_trial(root, trial.name) for trial in trials[name])
+            yield cell, [record for record in known if record is not None]
+
+
+def reproduction(
+    experiment: Experiment,
+    scale: Scale,
+    *,
+    seeds: Sequence[int] = (0,),
+    only: Iterable[str] = (),
+    overrides: Iterable[str] = (),
+) -> Reproduction:
+    """Return a table at a scale as a sweep.
+
+    Students are known by the settings in which they differ from the scale's, so tables that have
+    the same cell share it: all tables of a scale that are measured alike are one sweep.
+
+    Args:
+        experiment: the table.
+        scale: how large.
+        seeds: of the trainings.
+        only: keys, such as a data set, a model or a method: cells that have all of them.
+        overrides: ``KEY=VALUE``, over the settings of the scale.
+
+    Raises:
+        InputError: for a key that no cell has, or settings that are refused.
+    """
+    base = _base(experiment, scale, overrides)
+    config = config_from(base, where=f"{experiment.id} at scale {scale.name}")
+    known = dict(flatten(config.model_dump(mode="json", exclude={"sweep"})))
+    cells = tuple(_chosen(experiment.cells(scale), list(only)))
+    cases: dict[str, dict[str, Any]] = {}
+    names = []
+    for cell in cells:
+        settings = _differing(_settings(cell, known), known)
+        readable = "-".join(str(cell.keys[field]) for field in ("data", "model"))
+        name = f"{readable[:_NAMES]}-{identity_hash(settings)[:10]}"
+        cases[name] = settings
+        names.append(name)
+    sweep = {"name": _sweep_name(experiment), "seeds": list(seeds), "cases": {AXIS: cases}}
+    whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
+    attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
+    return Reproduction(experiment, scale, whole, tuple(names), cells, attacks)
+
+
+def _attacks(experiment: Experiment, base: Mapping[str, Any]) -> tuple[VariantConfig, ...]:
+    """Return the attacks of an experiment as a configuration has them."""
+    tree = merged_trees(base, {"evaluation": {"attacks": list(experiment.attacks.values())}})
+    return config_from(tree, where=f"{experiment.id}: attacks").evaluation.attacks
+
+
+def _base(experiment: Experiment, scale: Scale, overrides: Iterable[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {"name": f"reproduce-{scale.name}", **deepcopy(scale.base)}
+    tree = merged_trees(tree, scale.places[0].settings)
+    tree = merged_trees(tree, experiment.base)
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
+
+
+def _sweep_name(experiment: Experiment) -> str:
+    """Return the name of the sweep: tables that are measured in another way have another."""
+    return "cells" + (f"-{identity_hash(experiment.base)[:8]}" if experiment.base else "")
+
+
+def _settings(cell: Cell, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a cell as nested sections."""
+    tree = merged_trees({}, cell.place.settings)
+    for path, value in cell.settings.items():
+        given = filled(value, cell.named)
+        if given == OWN:
+            given = known[path]
+        tree = merged_trees(tree, nested({path: given}))
+    return tree
+
+
+def _differing(tree: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the scale does not have already, by path.
+
+    Of another teacher all are kept: it replaces that of the scale whole.
+    """
+    flat = dict(flatten(tree))
+    other = flat.get("teacher.source", known["teacher.source"]) != known["teacher.source"]
+    return {
+        path: value
+        for path, value in flat.items()
+        if known.get(path, known.get(f"{path}.name")) != value
+        or (other and path.startswith("teacher."))
+    }
+
+
+def _chosen(cells: Iterable[Cell], only: Sequence[str]) -> Iterator[Cell]:
+    """Give the cells that have all of the keys.
+
+    Raises:
+        InputError: naming a key that no cell has, with those that there are.
+    """
+    listed = list(cells)
+    known = dict.fromkeys(str(key) for cell in listed for key in cell.keys.values())
+    for key in only:
+        if key not in known:
+            raise InputError(f"--only: no cell has {key!r}: known are {', '.join(known)}")
+    for cell in listed:
+        if set(only) <= {str(key) for key in cell.keys.values()}:
+            yield cell
+
+
+def planned(found: Reproduction) -> list[dict[str, Any]]:
+    """Return every cell in words: what it is, what it is run with, how many seeds are done."""
+    root = sweep_folder(found.config)
+    trials, cases = found.trials, found.config.sweep.cases[AXIS]
+    plan = []
+    for (cell, records), name in zip(found.records(root), found.names, strict=True):
+        settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
+        plan.append(
+            {
+                "table": found.experiment.id,
+                "cell": ", ".join(str(key) for key in cell.keys.values()),
+                "settings": settings or "as the scale",
+                "done": sum(record.state == "done" for record in records),
+                "seeds": len(trials[name]),
+            }
+        )
+    return plan
+
+
+def missing_files(found: Reproduction) -> list[str]:
+    """Return what the cells want and is not there, each once, in the words of the errors."""
+    missing: dict[str, None] = {}
+    for trials in found.trials.values():
+        for check in _checks(trials[0].config):
+            try:
+                check()
+            except InputError as error:
+                missing[str(error)] = None
+    return list(missing)
+
+
+def _checks(config: Config) -> Iterator[Callable[[], object]]:
+    """Give what looks for each file that a configuration names, without reading any."""
+    teacher, images = config.teacher, config.training.images
+    if teacher.weights not in (None, "download"):
+        yield lambda: _require_weights(config)
+    if teacher.train is not None:
+        train = teacher.train
+        yield lambda: require_there(train.data, key="teacher.train.data")
+    if images is not None:
+        yield lambda: require_there(images.data, key="training.images.data")
+    yield lambda: require_evaluation_data(config)
+
+
+def _require_weights(config: Config) -> None:
+    path = weights_path(config)
+    if path is not None and "://" not in path and not Path(path).exists():
+        raise InputError(f"teacher.weights: {path}: no such file or folder")

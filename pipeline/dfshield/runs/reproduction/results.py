@@ -1,0 +1,122 @@
+"""What the cells of a table came to, beside the paper's numbers."""
+
+from collections.abc import Mapping, Sequence
+
+from dfshield.experiments import Cell, Experiment
+from dfshield.report.reproduced import Figure, ReproducedTable, Row, pooled
+from dfshield.results.data_free import REFERENCE_MARK
+from dfshield.runs.reproduction.cells import Reproduction
+from dfshield.runs.sweep.plan import source_key
+from dfshield.runs.sweep.record import TrialRecord
+from dfshield.runs.sweep.sweep import Sweep
+from dfshield.runs.sweep.trial import measure_further
+from dfshield.storage import Folder
+
+Figures = Mapping[str, Mapping[str, float]]
+"""By trial, then by metric of the table: accuracies in [0, 1]."""
+
+
+def met_further(found: Reproduction, sweep: Sweep) -> Figures:
+    """Have the students of a sweep that has run meet the attacks of the table alone.
+
+    Args:
+        found: the table.
+        sweep: its sweep.
+    """
+    if not found.attacks:
+        return {}
+    known = {r.name: r for _, records in found.records(sweep.root) for r in records}
+    figures = {}
+    for trial in (trial for of_cell in found.trials.values() for trial in of_cell):
+        if trial.name in known and known[trial.name].state == "done":
+            results = measure_further(
+                trial,
+                sweep.sources[source_key(trial.config)],
+                tuple(found.attacks.values()),
+                root=sweep.root,
+                executor=sweep.executor,
+                observer=sweep.observer,
+            )
+            accuracies = (result.accuracy for result in results[1:])
+            figures[trial.name] = dict(zip(found.attacks, accuracies, strict=True))
+    return figures
+
+
+def reproduced_table(
+    found: Reproduction, root: Folder, *, command: str, further: Figures
+) -> ReproducedTable:
+    """Return what the cells came to, beside the paper's numbers.
+
+    Args:
+        found: the table.
+        root: of the sweep.
+        command: that runs it, for the page.
+        further: what `met_further` gave.
+
+    Raises:
+        InputError: if a record is damaged.
+    """
+    experiment, seeds = found.experiment, len(found.config.sweep.seeds or (0,))
+    rows = tuple(
+        _row(experiment, cell, records, seeds, further) for cell, records in found.records(root)
+    )
+    return ReproducedTable(
+        table=experiment.table,
+        scale=found.scale.name,
+        told=found.scale.told,
+        rows=rows,
+        missing=experiment.missing(found.scale),
+        command=command,
+    )
+
+
+def _row(
+    experiment: Experiment,
+    cell: Cell,
+    records: Sequence[TrialRecord],
+    seeds: int,
+    further: Figures,
+) -> Row:
+    done = [record for record in records if record.state == "done"]
+    labels = experiment.labels
+    ours = {metric: [r.test.get(label) for r in done] for metric, label in labels.items()}
+    ours |= {m: [further.get(r.name, {}).get(m) for r in done] for m in experiment.attacks}
+    figures = tuple(
+        _figure(experiment, cell, metric, ours[metric])
+        for metric in experiment.table.metrics
+        if metric in ours
+    )
+    failed = [record.reason for record in records if record.state == "failed"]
+    state = "done" if len(done) == seeds else f"{len(done)} of {seeds} seeds"
+    return Row(cell.keys, figures, _flags(done), failed[0] if failed else state)
+
+
+def _flags(done: Sequence[TrialRecord]) -> tuple[str, ...]:
+    """Return what has to be said of a cell."""
+    flags = {
+        "collapsed": any(record.collapsed for record in done),
+        "below the floor": any(
+            record.floor is not None and min(record.test.values(), default=1.0) < record.floor
+            for record in done
+        ),
+        f"{REFERENCE_MARK} not data-free": not all(record.data_free for record in done),
+    }
+    return tuple(flag for flag, raised in flags.items() if raised)
+
+
+def _figure(
+    experiment: Experiment, cell: Cell, metric: str, ours: Sequence[float | None]
+) -> Figure:
+    table = experiment.table
+    place = experiment.paper_place(cell.place)
+    known = {name for printed in table.cells for name in printed.keys}
+    keys = {**cell.keys, **place}
+    printed = table.select(**{k: v for k, v in keys.items() if k in known}, metric=metric)
+    theirs = printed[0] if printed else None
+    return Figure(
+        metric=metric,
+        ours=pooled(ours),
+        theirs=None if theirs is None else theirs.printed,
+        notes=() if theirs is None else table.notes_of(theirs),
+        compares=not cell.place.stands_for,
+    )

@@ -1,0 +1,116 @@
+"""The command `reproduce`: a table of the paper, run small, resumed, and put beside the paper's."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from tiny_run import call, succeed
+
+SMALL = (
+    "cluster.address=none",
+    "teacher.train.epochs=2",
+    "synthesis.method.iterations=1",
+    "synthesis.num_images=60",
+    "synthesis.num_holdout=20",
+    "synthesis.batch_size=20",
+    "training.epochs=1",
+    "training.batch_size=20",
+    "training.inner.num_steps=1",
+    "training.gradrefine.num_batches=2",
+    "evaluation.num_images=20",
+    "evaluation.attacks=[{name: pgd, num_steps: 10}]",
+    "storage.part_size=20",
+    "storage.shard_size=60",
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs" / "reproduce-smoke"
+
+
+def trials(here):
+    return {path.name: path.stat().st_mtime_ns for path in here.glob("sweeps/cells/trials/*")}
+
+
+def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
+    first = succeed("reproduce", "table-8", *SMALL, "--only", "True")
+    assert "Table 8, scale smoke" in first.out
+    page = (here / "tables" / "table-8" / "index.html").read_text()
+    assert "ResNet-20" not in page.split("<tbody>")[1].split("</tbody>")[0]
+    assert "no difference is taken" in page
+    rows = list(csv.DictReader(StringIO((here / "tables" / "table-8" / "table.csv").read_text())))
+    # Three of the ablation's rows have a "True".
+    assert {(r["objective"], r["dss"], r["gradrefine"]) for r in rows} == {
+        ("True", "False", "False"),
+        ("True", "True", "False"),
+        ("True", "True", "True"),
+    }
+    clean = [row for row in rows if row["metric"] == "clean"]
+    assert all(0 <= float(row["ours"]) <= 100 for row in clean)
+    assert [row["paper"] for row in clean] == ["82.58", "77.83", "74.79"]
+    assert all(row["difference"] == "" for row in rows)
+    made = trials(here)
+    assert len(made) == 3
+
+    # Another table has one of these students: K = 1, which is no GradRefine. One seed more is new.
+    told = json.loads(succeed("reproduce", "table-23", *SMALL, "--only", "1", "--json").out)
+    assert trials(here) == made
+    (row,) = told["rows"]
+    assert row["num_batches"] == 1
+    assert row["figures"]["clean"]["ours"] == [
+        float(r["ours"]) / 100 for r in clean if (r["dss"], r["gradrefine"]) == ("True", "False")
+    ]
+    # Its whole student meets the attacks of another table.
+    told = json.loads(succeed("reproduce", "table-10", *SMALL, "--json").out)
+    assert trials(here) == made
+    (row,) = told["rows"]
+    figures = {metric: figure["ours"] for metric, figure in row["figures"].items()}
+    assert figures["clean"] >= figures["single_step"] >= figures["unbounded"]
+    assert len(figures) == 7
+    index = (here / "tables" / "index.html").read_text()
+    assert [f"table-{n}/index.html" in index for n in (8, 10, 23, 4)] == [*[True] * 3, False]
+    plan = json.loads(succeed("reproduce", "table-8", *SMALL, "--dry-run", "--json").out)
+    assert [cell["done"] for cell in plan["cells"]] == [0, 1, 1, 1]
+    assert plan["missing"] == []
+
+
+def test_the_list_says_what_can_be_run(here):
+    listed = json.loads(succeed("reproduce", "--json").out)
+    assert {"id": "table-25", "students": {"smoke": 36, "desk": 36, "paper": 108}}.items() <= {
+        **next(each for each in listed if each["id"] == "table-25")
+    }.items()
+    assert "table-4" in succeed("reproduce").out
+
+
+def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("DFSHIELD_DATA", str(tmp_path / "data"))
+    line = call("reproduce", "table-15", "--scale", "desk", "cluster.address=none").refusal()
+    for name in ("cifar10_resnet20.th", "cifar10_test.npz", "cifar10_train_5000.npz"):
+        assert name in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("table-70",), "did you mean 'table-7'"),
+        (("table-7", "--scale", "tiny"), "--scale"),
+        (("table-7", "--seeds", "a"), "--seeds: 'a': give whole numbers"),
+        (("table-7", "--only", "nothing"), "--only: no cell has 'nothing'"),
+        (("table-7", "training.epoch=1"), "training.epoch: unknown key"),
+        (("all", "--only", "STD"), "--only: goes with one table, not with all"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(here, args, words):
+    assert words in call("reproduce", *args).refusal()
+
+
+def test_all_tables_are_planned_together(here):
+    plan = json.loads(succeed("reproduce", "all", "--dry-run", "--json").out)
+    listed = json.loads(succeed("reproduce", "--json").out)
+    assert len(plan["cells"]) == sum(table["students"]["smoke"] for table in listed)
+    assert plan["cells"][0]["table"] == "table-1"

@@ -1,0 +1,95 @@
+"""The paper's tables as experiments: complete, valid at every scale, and shared where equal."""
+
+import pytest
+
+from dfshield.errors import InputError
+from dfshield.experiments import EXPERIMENT_IDS, SCALES, experiment, scale
+from dfshield.runs.reproduction import reproduction
+
+
+def cases_of(name, size, **given):
+    found = reproduction(experiment(name), scale(size), **given)
+    return found, dict(zip((tuple(c.keys.values()) for c in found.cells), found.names, strict=True))
+
+
+@pytest.mark.parametrize("name", EXPERIMENT_IDS)
+def test_every_key_of_a_table_is_run_or_said_not_to_be(name):
+    table = experiment(name)
+    cells = list(table.cells(scale("paper")))
+    missing = table.missing(scale("paper"))
+    assert not any("no images" in reason for reason in missing.values())
+    run = {(f, str(k)) for cell in cells for f, k in cell.keys.items()}
+    printed = {(f, str(k)) for cell in table.table.cells for f, k in cell.keys.items()}
+    assert {key for _, key in printed - run} == set(missing)
+    # Every student that is run is one of the paper's cells.
+    assert all(table.table.select(**cell.keys) for cell in cells if len(cell.keys) > 3)
+    assert table.attacks.keys() <= table.table.metrics.keys()
+
+
+@pytest.mark.parametrize("size", SCALES)
+@pytest.mark.parametrize("name", ["table-1", "table-5", "table-6", "table-8", "table-15"])
+def test_every_cell_is_a_valid_configuration(name, size, monkeypatch):
+    monkeypatch.setenv("DFSHIELD_DATA", "/nowhere")
+    found, cases = cases_of(name, size)
+    trials = found.trials
+    assert set(trials) == set(cases.values())
+    assert all(len(of_cell) == 1 for of_cell in trials.values())
+
+
+def test_a_cell_has_the_settings_that_its_keys_say():
+    found, cases = cases_of("table-15", "paper")
+    trials = found.trials
+    (trial,) = trials[cases["8/255", "DataFreeShield", "cifar10", "wrn28_10"]]
+    assert trial.config.threat.eps == "8/255"
+    assert trial.config.teacher.source == "pytorchcv:wrn28_10_cifar10"
+    assert trial.config.training.epochs == 100
+    assert trial.config.synthesis.num_images == 60_000
+    (reference,) = trials[cases["8/255", "Original", "cifar10", "resnet20"]]
+    assert reference.config.training.images.labels == "hard"
+    assert reference.config.training.images.data.split == "train"
+    assert not reference.config.data_free
+
+
+def test_the_ablation_is_cumulative():
+    found, cases = cases_of("table-8", "smoke")
+    settings = found.config.sweep.cases["cell"]
+    plain, objective, dss, whole = (settings[name] for name in cases.values())
+    fixed, trades = "synthesis.method.coefficients.rule", "training.objective"
+    alone = {"training.gradrefine.num_batches": 1}
+    assert plain == {fixed: "fixed", trades: "trades", **alone}
+    assert objective == {fixed: "fixed", **alone}
+    assert (dss, whole) == (alone, {})
+
+
+def test_tables_with_the_same_student_share_it():
+    at_four = cases_of("table-15", "paper")[1]["4/255", "DataFreeShield", "cifar10", "resnet20"]
+    ours = cases_of("table-4", "paper")[1]["Ours", "cifar10", "resnet20"]
+    tau = cases_of("table-24", "paper")[1]
+    weights = cases_of("table-26", "paper")[1][1, 1, "cifar10", "resnet20"]
+    assert at_four == ours == weights
+    assert (
+        tau[0.5, "cifar10", "wrn28_10"]
+        == cases_of("table-4", "paper")[1]["Ours", "cifar10", "wrn28_10"]
+    )
+    # The same sweep, so the same folder; what is measured in another norm has its own.
+    names = [cases_of(n, "paper")[0].config.sweep.name for n in ("table-4", "table-15", "table-5")]
+    assert names[0] == names[1] != names[2]
+
+
+def test_cells_are_chosen_by_their_keys():
+    _, cases = cases_of("table-7", "paper", only=["svhn", "STD"])
+    assert list(cases) == [("STD", "svhn", "wrn28_10")]
+    with pytest.raises(InputError, match="--only: no cell has 'resnet18': known are STD"):
+        cases_of("table-7", "paper", only=["resnet18"])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: experiment("table-70"), "ID: .*did you mean 'table-7'"),
+        (lambda: scale("smok"), "--scale: .*did you mean 'smoke'"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
