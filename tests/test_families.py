@@ -42,7 +42,8 @@ def required(family, name):
     return {key: 0.1 if key == "eps" else nn.Linear(1, 2) for key in needed}
 
 
-FREE = [pair for pair in VARIANTS if pair not in {("features", "vgg16"), ("defences", "dad")}]
+OF_FILES = {("features", "vgg16"), ("defences", "dad"), ("defences", "diffpure")}
+FREE = [pair for pair in VARIANTS if pair not in OF_FILES]
 """Variants that are made without a file."""
 
 

@@ -64,6 +64,11 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     assert row["figures"]["clean"]["ours"] == [
         float(r["ours"]) / 100 for r in clean if (r["dss"], r["gradrefine"]) == ("True", "False")
     ]
+    # Other settings are another sweep.
+    line = call("reproduce", "table-8", *SMALL, "training.epochs=2").refusal()
+    assert "training.epochs" in line
+    assert "sweep.name=" in line
+
     # Its whole student meets the attacks of another table.
     told = json.loads(succeed("reproduce", "table-10", *SMALL, "--json").out)
     assert trials(here) == made

@@ -4,7 +4,9 @@ import pytest
 
 from dfshield.errors import InputError
 from dfshield.experiments import EXPERIMENT_IDS, SCALES, experiment, scale
+from dfshield.runs import RunLayout
 from dfshield.runs.reproduction import reproduction
+from dfshield.runs.sweep.identity import sweep_identity
 
 
 def cases_of(name, size, **given):
@@ -74,6 +76,18 @@ def test_tables_with_the_same_student_share_it():
     # The same sweep, so the same folder; what is measured in another norm has its own.
     names = [cases_of(n, "paper")[0].config.sweep.name for n in ("table-4", "table-15", "table-5")]
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("size", SCALES)
+def test_tables_of_one_sweep_have_its_identity(size, monkeypatch):
+    """Else the second table would be refused in the folder of the first."""
+    monkeypatch.setenv("DFSHIELD_DATA", "/nowhere")
+    found = {}
+    for name in EXPERIMENT_IDS:
+        config = reproduction(experiment(name), scale(size)).config
+        identity = sweep_identity(config, RunLayout.of(config))
+        assert found.setdefault(config.sweep.name, identity) == identity
+    assert len(found) == 2  # l_inf and l_2
 
 
 def test_cells_are_chosen_by_their_keys():

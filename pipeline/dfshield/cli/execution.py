@@ -65,7 +65,7 @@ def execute(
         )
         return
     if run.results:
-        print_results(run.results)
+        print_results(run.results, advice=settings.method is None)
     print_corruptions(corrupted)
     if "report" in stages:
         print_unmeasured(run_status(str(run.context.layout.root)), [config, *(overrides or ())])

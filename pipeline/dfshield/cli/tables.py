@@ -20,8 +20,15 @@ from dfshield.runs.watching.wording import format_rate
 DEATHS_SHOWN = 10
 
 
-def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
-    """Print teacher and student side by side, one row per attack."""
+def print_results(
+    results: Mapping[int, Sequence[EvaluationResult]], *, advice: bool = True
+) -> None:
+    """Print teacher and student side by side, one row per attack.
+
+    Args:
+        results: of each seed.
+        advice: whether to say what may help a student that has fallen; a baseline's has none.
+    """
     flat = [result for of_seed in results.values() for result in of_seed]
     first = flat[0]
     seeds = f", seeds {', '.join(map(str, results))}" if len(results) > 1 else ""
@@ -58,7 +65,8 @@ def print_results(results: Mapping[int, Sequence[EvaluationResult]]) -> None:
             else:
                 table.add_row(attack, *cells, remarks)
     Console().print(table)
-    if any(r.model == "student" and (r.collapsed or r.below_floor) for r in flat):
+    fallen = any(r.model == "student" and (r.collapsed or r.below_floor) for r in flat)
+    if advice and fallen:
         Console().print(ADVICE, highlight=False)
 
 

@@ -1,7 +1,6 @@
 """DAD: attacked images are found by their logits, and answered by their low frequencies."""
 
 import copy
-import hashlib
 from itertools import chain
 
 import torch
@@ -16,6 +15,7 @@ from dfshield.classifiers.weights import fit_weights
 from dfshield.defences.base import Defence
 from dfshield.defences.dad_correction import RADII, chosen_radius, low_pass, ssim
 from dfshield.defences.dad_detector import ATTACKED, Detector, require_classes
+from dfshield.defences.fitted import fingerprint
 from dfshield.errors import InputError
 from dfshield.seeds import RngStream, generator
 
@@ -108,14 +108,6 @@ def load_detector(path: str) -> Detector:
     except InputError as error:
         raise InputError(f"detector: {error}") from None
     return detector.eval().requires_grad_(False)
-
-
-def fingerprint(detector: Detector) -> str:
-    """Return 16 digits that stand for a detector's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(detector.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 class _Corrected(nn.Module):

@@ -118,7 +118,7 @@ def render_page(data: ReportData) -> str:
                 *_alarms_of_holdout(seeds),
                 *_alarms_of_baselines(seeds),
             ],
-            advice=ADVICE if fallen else "",
+            advice=ADVICE if fallen and not any(seed.baseline for seed in seeds) else "",
             flag_meaning={
                 f: t for f, t in FLAG_MEANING.items() if any(f in s.flags for s in scores)
             },

@@ -98,7 +98,7 @@ class Synthesis(View):
 class BaselineMethod(View):
     """The baseline that trained a student together with a generator.
 
-    ``queries`` is what it asks of the teacher, ``num_queries`` about how many images; ``diverged``
+    ``queries`` is what it asks of the teacher, ``num_queries`` of how many images; ``diverged``
     and ``collapsed`` are the steps at which a loss was not finite and all images were equal;
     ``changed`` says how the generator differs from the published one, ``unusual`` what a reader has
     to know; ``picture`` is a PNG.

@@ -12,7 +12,14 @@ from tiny_run import call, contents, events, run_of, stamps, succeed
 from dfshield.attacks import PGD
 from dfshield.config import config_from
 from dfshield.datasets import load_images
-from dfshield.defences import DEFENCES, TTE, Defence, adapt_detector, train_detector
+from dfshield.defences import (
+    DEFENCES,
+    TTE,
+    Defence,
+    adapt_detector,
+    train_detector,
+    train_score,
+)
 from dfshield.errors import InputError
 from dfshield.evaluation import evaluate
 from dfshield.runs.inputs.classifier_folder import load
@@ -194,6 +201,23 @@ def test_dad_says_its_leak_and_goes_by_the_contents_of_its_detector(tiny, tmp_pa
     assert not any("leaks" in result["defence"] for result in others.values())
     line = call("evaluate", config, f"evaluation.defences=[{{name: dad, detector: {tmp_path}}}]")
     assert "evaluation.defences.0.detector: " in line.refusal()
+
+
+def test_diffpure_draws_and_so_meets_attacks_over_its_draws(tiny, tmp_path):
+    x, _ = load_images("digits", split="train").tensors()
+    file = tmp_path / "score.safetensors"
+    save_file(train_score(x[:64], width=4, epochs=1).state_dict(), file)
+    config = tiny(evaluation__num_images=6, evaluation__models=["student"])
+    wanted = f"evaluation.defences=[{{name: diffpure, score: '{file}', t: 0.02, step: 0.01}}]"
+    found = results(succeed("evaluate", config, wanted, "--json"))
+    (name,) = {model for model, _ in found} - {"student"}
+    assert name.startswith("teacher+diffpure-")
+    assert re.search(r"score-[0-9a-f]{16}", name)
+    attacked = found[name, "PGD-3 (EOT 20)"]
+    assert attacked["randomised"] is True
+    assert attacked["adaptive"] is True
+    assert attacked["adaptive_how"] == "EOT over 20 draws, gradient through the defence"
+    assert ("student", "PGD-3") in found
 
 
 class Echo(Defence):

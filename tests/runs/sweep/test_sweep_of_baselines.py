@@ -15,7 +15,11 @@ CASES = {
     "dfme": {"method": DFME},
     "fails": {"method": {"name": "dast", "batch_size": 4, "width": 4}},
 }
-QUICK = {"training__inner": {"num_steps": 1}, "evaluation__num_images": 20}
+QUICK = {
+    "training__inner": {"num_steps": 1},
+    "evaluation__num_images": 20,
+    "evaluation__attacks": [{"name": "pgd", "num_steps": 1}],
+}
 
 
 def trials_of(run):
@@ -41,7 +45,7 @@ def test_methods_are_compared_and_one_that_fails_is_a_result(tiny):
     assert "4 images cannot be shared out to 10 branches" in found["fails"]["reason"]
     assert found["ours"]["holdout"]
     assert (found["dfme"]["holdout"], found["dfme"]["epochs"]) == ({}, 1)
-    assert set(found["dfme"]["test"]) == set(found["ours"]["test"]) == {"clean", "PGD-3"}
+    assert set(found["dfme"]["test"]) == set(found["ours"]["test"]) == {"clean", "PGD-1"}
     assert not events(run, "synthesis_started")  # the set of the run was there
     (folder,) = (run / "sweeps" / "sweep" / "trials").glob("method-dfme*")
     assert not (folder / "synthetic").exists()
@@ -51,9 +55,10 @@ def test_methods_are_compared_and_one_that_fails_is_a_result(tiny):
     assert "dfme" in (run / "sweeps/sweep/report/index.html").read_text()
 
 
+@pytest.mark.drill
 def test_a_sweep_of_baselines_alone_makes_no_surrogate_images(tiny):
     cases = {"one": {"method": DFME}, "other": {"method": {**DFME, "init": "scratch"}}}
-    config = sweep_config(tiny, cases, evaluation__attacks=[])
+    config = sweep_config(tiny, cases)
     (run_of(config) / "synthetic" / "manifest.json").unlink()
     succeed("sweep", config)
     assert {record["state"] for record in trials_of(run_of(config)).values()} == {"done"}

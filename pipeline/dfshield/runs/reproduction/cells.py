@@ -98,7 +98,8 @@ def reproduction(
         name = f"{readable[:_NAMES]}-{identity_hash(settings)[:10]}"
         cases[name] = settings
         names.append(name)
-    sweep = {"name": _sweep_name(experiment), "seeds": list(seeds), "cases": {AXIS: cases}}
+    own = {"name": _sweep_name(experiment), **base.get("sweep", {})}
+    sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases}}
     whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
     attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
     return Reproduction(experiment, scale, whole, tuple(names), cells, attacks)

@@ -80,7 +80,9 @@ class SliceTask:
         size = self.config.evaluation.slice_size
         bounds = slice_bounds(len(images), size)
         model, accelerated = behind(classifier, attacked.defence), None
-        if accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
+        # A pass that is recorded once would repeat its draws.
+        draws = attacked.defence is not None and attacked.defence.randomised
+        if not draws and accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
             accelerated = AcceleratedModel(
                 model,
                 image_shape=classifier.input_shape,
