@@ -53,6 +53,7 @@ def test_events_tell_the_run_in_order(finished):
         "teacher_training_started",
         "teacher",
         "synthesis_started",
+        "canary_made",
         *["unit_started", "unit_done", "part_committed"] * 3,
         "synthesis_done",
         "training_started",

@@ -166,7 +166,8 @@ class RemoteMonitor:
         self._read_answer()
         answer: ray.ObjectRef[bool] = self._queue.put.remote(self._sender, messages)
         self._answer = answer
-        self._sent = time.monotonic()
+        if messages:
+            self._sent = time.monotonic()
         return answer
 
     def _read_answer(self) -> None:
