@@ -36,6 +36,7 @@ def trials(here):
     return {path.name: path.stat().st_mtime_ns for path in here.glob("sweeps/cells/trials/*")}
 
 
+@pytest.mark.slow
 def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     first = succeed("reproduce", "table-8", *SMALL, "--only", "True")
     assert "Table 8, scale smoke" in first.out
