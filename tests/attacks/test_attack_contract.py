@@ -236,4 +236,6 @@ def test_attacks_run_without_warning_on_ten_classes(attack, trained_net, images)
         warnings.simplefilter("error", DfshieldWarning)
         # True of the DLR loss of some image here.
         warnings.filterwarnings("ignore", message="AutoAttack: there are . points with zero gradi")
+        # What it tells of itself: which attacks it chose.
+        warnings.filterwarnings("ignore", message="automated ran what it found")
         attack(trained_net, *images)

@@ -245,10 +245,13 @@ def test_weights_that_have_served_their_purpose_need_not_be_there(tmp_path):
     assert examined(config)["teacher"]["told"].startswith("finished, in ")
 
 
-def test_folders_are_looked_at_and_their_factories_called_where_trusted(own, tmp_path):
+def test_folders_are_looked_at_and_their_factories_called_where_trusted(own, tmp_path, monkeypatch):
     where = {"input_shape": (1, 8, 8), "num_classes": 10}
     sys.path.insert(0, str(tmp_path))
-    save(build("python:doctored:make", **where), tmp_path / "saved")
+    with monkeypatch.context() as here:
+        here.setattr(sys, "dont_write_bytecode", True)
+        save(build("python:doctored:make", **where), tmp_path / "saved")
+    del sys.modules["doctored"]
     config = own()
     config.write_text(config.read_text().replace("python:doctored:make", "saved"))
     options = ("teacher.options={}", "teacher.mean=null", "teacher.std=null")

@@ -114,7 +114,8 @@ def test_the_teacher_is_asked_of_what_changed_and_of_nothing_else(pixels):
     augment = Augmenter([Flip()], teacher, image_shape=(2, 5, 7), seed=3)
     stored = torch.randn(40, 4)
     labels, noise = torch.arange(40) % 4, torch.empty(0)
-    batch = ImageBatch(6, np.random.default_rng(0), pixels, labels, stored, noise)
+    rows = torch.arange(40)
+    batch = ImageBatch(6, np.random.default_rng(0), pixels, labels, stored, noise, rows)
     found = augment(batch, 2)
     changed = (found.images != pixels).flatten(1).any(dim=1)
     assert 8 < changed.sum() < 32

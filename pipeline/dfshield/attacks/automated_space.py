@@ -25,8 +25,8 @@ class Range:
         of_eps: whether they are shares of the radius; what they stand for is at most 1.
     """
 
-    low: float
-    high: float
+    low: float | int
+    high: float | int
     of_eps: bool = False
 
 

@@ -179,9 +179,14 @@ class Inversion(BoundSynthesizer):
         ]
 
     def trial_ways(self, *, seed: int, num_batches: int, size: int, iterations: int) -> Ways:
-        """Return the ways to optimise the first batches of a run; see `BoundSynthesizer`."""
+        """Return the ways to optimise the first batches of a run; see `BoundSynthesizer`.
+
+        More iterations than a batch has go on at the last one's learning rate.
+        """
         draws = self._draws(seed, RngStream.SYNTHESIS, range(num_batches), size, iterations)
-        return inversion_ways(self.teacher.network, draws, learning_rate=self._learning_rates)
+        rates = self._learning_rates
+        rates = [*rates, *rates[-1:] * (iterations - len(rates))]
+        return inversion_ways(self.teacher.network, draws, learning_rate=rates)
 
     def _draws(
         self, seed: int, stream: RngStream, batches: Sequence[int], size: int, iterations: int
