@@ -114,6 +114,7 @@ OPTIONS = {
     "apgd-ce": {"num_steps": 2},
     "apgd-dlr": {"num_steps": 2},
     "apgd-t": {"num_steps": 2},
+    "automated": {"choices": "fgsm,pgd", "trials": 2, "stages": 1},
     "autoattack": {"version": "custom", "attacks": "apgd-ce,square", "num_steps": 2, "queries": 3},
     "boundary": {"num_steps": 2},
     "fab-t": {"num_steps": 2},
