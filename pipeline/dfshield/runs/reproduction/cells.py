@@ -34,6 +34,7 @@ class Reproduction:
         names: the case of every cell, in order; cells that are the same have the same.
         cells: of the table.
         attacks: that the students meet beside those of the scale, by metric of the table.
+        overrides: ``KEY=VALUE``, over the settings of the scale.
     """
 
     experiment: Experiment
@@ -42,6 +43,14 @@ class Reproduction:
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
     attacks: Mapping[str, VariantConfig]
+    overrides: tuple[str, ...]
+
+    @property
+    def told(self) -> str:
+        """What is smaller than in the paper, and what was changed of the scale."""
+        elsewhere = ("cluster.", "storage.path=", "name=", "sweep.name=")
+        changed = [one for one in self.overrides if not one.startswith(elsewhere)]
+        return f"{self.scale.told} Changed: {', '.join(changed)}." if changed else self.scale.told
 
     @property
     def trials(self) -> dict[str, list[Trial]]:
@@ -86,7 +95,8 @@ def reproduction(
     Raises:
         InputError: for a key that no cell has, or settings that are refused.
     """
-    base = _base(experiment, scale, overrides)
+    given = tuple(overrides)
+    base = _base(experiment, scale, given)
     config = config_from(base, where=f"{experiment.id} at scale {scale.name}")
     known = dict(flatten(config.model_dump(mode="json", exclude={"sweep"})))
     cells = tuple(_chosen(experiment.cells(scale), list(only)))
@@ -102,7 +112,7 @@ def reproduction(
     sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases}}
     whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
     attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
-    return Reproduction(experiment, scale, whole, tuple(names), cells, attacks)
+    return Reproduction(experiment, scale, whole, tuple(names), cells, attacks, given)
 
 
 def _attacks(experiment: Experiment, base: Mapping[str, Any]) -> tuple[VariantConfig, ...]:

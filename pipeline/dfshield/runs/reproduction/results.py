@@ -63,7 +63,7 @@ def reproduced_table(
     return ReproducedTable(
         table=experiment.table,
         scale=found.scale.name,
-        told=found.scale.told,
+        told=found.told,
         rows=rows,
         missing=experiment.missing(found.scale),
         command=command,
