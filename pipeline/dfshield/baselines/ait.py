@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.baselines.base import Access, Baseline
+from dfshield.baselines.base import Access, EpochBaseline
 from dfshield.baselines.networks import NormalisedNetwork, changes_of, drawn_from
 from dfshield.baselines.student import Init
 from dfshield.baselines.training import BaselineTraining
@@ -35,7 +35,7 @@ def trades_loss(
     return F.cross_entropy(clean, labels) + beta * kl_divergence(clean, adversarial)
 
 
-class AIT(Baseline):
+class AIT(EpochBaseline):
     """GDFQ's generator, fitted to the teacher's classes and BatchNorm statistics, and TRADES.
 
     A step: images x of codes ``z * e_y``, e_y being the learnt embedding of label y; the generator
@@ -83,13 +83,13 @@ class AIT(Baseline):
         init: Init = "teacher",
     ) -> None:
         super().__init__(
+            epochs=epochs,
+            iterations_per_epoch=iterations_per_epoch,
             init=init,
             batch_size=batch_size,
             student_learning_rate=student_learning_rate,
             generator_learning_rate=generator_learning_rate,
         )
-        self.epochs = at_least(1, epochs, "epochs")
-        self.iterations_per_epoch = at_least(1, iterations_per_epoch, "iterations_per_epoch")
         self.warmup_epochs = at_least(0, warmup_epochs, "warmup_epochs")
         if self.warmup_epochs >= self.epochs:
             raise InputError(
@@ -148,8 +148,6 @@ class AITTraining(BaselineTraining):
             options,
             inner=inner,
             seed=seed,
-            steps=options.epochs * options.iterations_per_epoch,
-            steps_per_epoch=options.iterations_per_epoch,
         )
         self.changed = changes_of(
             teacher.input_shape, width=options.width, latent=options.latent, published_latent=100

@@ -1,7 +1,7 @@
 """The contract of the baselines: options of a method that trains generator and student together."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from dfshield.baselines.student import Init
 from dfshield.checks import at_least, one_of, positive
@@ -57,6 +57,16 @@ class Baseline(Variant, ABC):
 
     @property
     @abstractmethod
+    def steps(self) -> int:
+        """How many steps the training has."""
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int:
+        """How many of them are called an epoch."""
+
+    @property
+    @abstractmethod
     def access(self) -> Access:
         """What is asked of the teacher."""
 
@@ -74,3 +84,28 @@ class Baseline(Variant, ABC):
         Raises:
             InputError: if the method cannot be used with this teacher.
         """
+
+
+class EpochBaseline(Baseline):
+    """A baseline whose budget is a number of epochs.
+
+    Args:
+        epochs: how many.
+        iterations_per_epoch: steps of one.
+        others: see `Baseline`.
+    """
+
+    def __init__(self, *, epochs: int, iterations_per_epoch: int, **others: Any) -> None:
+        super().__init__(**others)
+        self.epochs = at_least(1, epochs, "epochs")
+        self.iterations_per_epoch = at_least(1, iterations_per_epoch, "iterations_per_epoch")
+
+    @property
+    def steps(self) -> int:
+        """All epochs' iterations."""
+        return self.epochs * self.iterations_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The iterations of an epoch."""
+        return self.iterations_per_epoch

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.baselines.base import Access, Baseline
+from dfshield.baselines.base import Access, EpochBaseline
 from dfshield.baselines.networks import BranchedNetwork, drawn_from
 from dfshield.baselines.student import Init
 from dfshield.baselines.training import BaselineTraining
@@ -32,7 +32,7 @@ def imitation_loss(
     return of_labels + beta * F.mse_loss(F.softmax(student, dim=1), F.softmax(teacher, dim=1))
 
 
-class DaST(Baseline):
+class DaST(EpochBaseline):
     """A generator of one branch a class against a student that imitates the teacher's answers.
 
     A step: images x of a batch, an equal chunk of each branch, shuffled; the student minimises
@@ -75,13 +75,13 @@ class DaST(Baseline):
         init: Init = "teacher",
     ) -> None:
         super().__init__(
+            epochs=epochs,
+            iterations_per_epoch=iterations_per_epoch,
             init=init,
             batch_size=batch_size,
             student_learning_rate=student_learning_rate,
             generator_learning_rate=generator_learning_rate,
         )
-        self.epochs = at_least(1, epochs, "epochs")
-        self.iterations_per_epoch = at_least(1, iterations_per_epoch, "iterations_per_epoch")
         self.width = at_least(1, width, "width")
         self.beta = non_negative(beta, "beta")
         self.alpha = non_negative(alpha, "alpha")
@@ -120,8 +120,6 @@ class DaSTTraining(BaselineTraining):
             options,
             inner=inner,
             seed=seed,
-            steps=options.epochs * options.iterations_per_epoch,
-            steps_per_epoch=options.iterations_per_epoch,
         )
         self.changed = network.changed
         self.alpha, self._options = options.alpha, options

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfshield.baselines.base import Access, Baseline
+from dfshield.baselines.base import Access, EpochBaseline
 from dfshield.baselines.networks import AuxiliaryClassifierNetwork, drawn_from
 from dfshield.baselines.student import Init
 from dfshield.baselines.training import BaselineTraining
@@ -38,7 +38,7 @@ def next_temperature(temperature: float, before: float, now: float, *, change: f
     return min(max(moved, LOWEST), HIGHEST)
 
 
-class DFARD(Baseline):
+class DFARD(EpochBaseline):
     """Distillation by a temperature that follows the student's loss: our reconstruction.
 
     A step: images x of noise and labels y; the generator minimises ``CE(T(x), y) + w_bn BNS -
@@ -84,13 +84,13 @@ class DFARD(Baseline):
         init: Init = "teacher",
     ) -> None:
         super().__init__(
+            epochs=epochs,
+            iterations_per_epoch=iterations_per_epoch,
             init=init,
             batch_size=batch_size,
             student_learning_rate=student_learning_rate,
             generator_learning_rate=generator_learning_rate,
         )
-        self.epochs = at_least(1, epochs, "epochs")
-        self.iterations_per_epoch = at_least(1, iterations_per_epoch, "iterations_per_epoch")
         self.temperature = positive(temperature, "temperature", most=HIGHEST)
         if self.temperature < LOWEST:
             raise InputError(f"temperature: {temperature!r} must be at least {LOWEST:g}")
@@ -134,8 +134,6 @@ class DFARDTraining(BaselineTraining):
             options,
             inner=inner,
             seed=seed,
-            steps=options.epochs * options.iterations_per_epoch,
-            steps_per_epoch=options.iterations_per_epoch,
         )
         self.changed = network.changed
         self.temperature, self._options = options.temperature, options

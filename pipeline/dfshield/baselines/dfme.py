@@ -162,6 +162,11 @@ class DFME(Baseline):
         return self.query_budget // self.queries_per_step
 
     @property
+    def steps_per_epoch(self) -> int:
+        """As many as the published script calls an epoch."""
+        return STEPS_PER_EPOCH
+
+    @property
     def access(self) -> Access:
         """Logits, or gradients where these are exact."""
         return "gradients" if self.gradient == "exact" else "logits"
@@ -193,8 +198,6 @@ class DFMETraining(BaselineTraining):
             options,
             inner=inner,
             seed=seed,
-            steps=options.steps,
-            steps_per_epoch=STEPS_PER_EPOCH,
         )
         self.changed = changes_of(
             teacher.input_shape, width=options.width, latent=options.latent, published_latent=256

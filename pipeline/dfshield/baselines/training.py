@@ -49,8 +49,6 @@ class BaselineTraining(ABC):
         options: of the method.
         inner: see `Baseline.begin`.
         seed: of the run.
-        steps: how many there are.
-        steps_per_epoch: how many of them are called an epoch.
 
     Attributes:
         teacher: a copy, its weights frozen.
@@ -73,8 +71,6 @@ class BaselineTraining(ABC):
         *,
         inner: InnerMaximization,
         seed: int,
-        steps: int,
-        steps_per_epoch: int,
     ) -> None:
         if inner.loss != "kl":
             raise InputError(f"inner.loss: {inner.loss}, but the baselines' images ascend kl alone")
@@ -82,7 +78,8 @@ class BaselineTraining(ABC):
         self.student = student_of(self.teacher, options.init, seed=seed)
         self.network = network.to(self.device).train()
         self.inner, self.batch_size = inner, options.batch_size
-        self.steps, self.steps_per_epoch, self.steps_done = steps, steps_per_epoch, 0
+        self.steps, self.steps_per_epoch = options.steps, options.steps_per_epoch
+        self.steps_done = 0
         self.queries = 0
         self.diverged: int | None = None
         self.collapsed: int | None = None

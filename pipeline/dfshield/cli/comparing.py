@@ -145,21 +145,17 @@ def figure_pca(
 def _comparison(given: dict[str, Any]) -> "Iterator[Comparison]":
     """Give what the arguments of a command compare, for the block."""
     find_factories_here()
-    from dfshield.cli.others import data_of
+    from dfshield.cli.others import data_of, images_of
     from dfshield.config.families import features
 
     space = _variant(given["features"], features, "--features", build=False)
     data = data_of(given["real"], option="--real")
     with no_trace_of_matplotlib(), closing(new_observer()) as observer:
-        from dfshield.datasets import load_images
         from dfshield.runs.comparison.inputs import comparison
         from dfshield.runs.inputs.surrogate_sets import surrogate_sets
 
         sets = surrogate_sets(given["sets"])
-        try:
-            images = load_images(data["name"], split=given["split"], path=data.get("path"))
-        except InputError as error:
-            raise InputError(f"--real: {error}") from None
+        images = images_of(data, split=given["split"], option="--real")
         yield comparison(
             sets,
             images,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from dfshield.errors import InputError
 
 if TYPE_CHECKING:
     from dfshield.config import Config
+    from dfshield.datasets import ImageSet
     from dfshield.runs import RunLayout
     from dfshield.storage import Folder
 
@@ -190,3 +191,17 @@ def data_of(text: str, *, option: str) -> dict[str, str]:
         f"{option}: {text!r} is no data set: give {', '.join(DATASETS)}, NAME:PATH, an .npz file "
         "or a folder of class folders"
     )
+
+
+def images_of(data: Mapping[str, str], *, split: str, option: str) -> "ImageSet":
+    """Return the real images of a data set that `data_of` returned.
+
+    Raises:
+        InputError: naming the option, if they are missing or damaged.
+    """
+    from dfshield.datasets import load_images
+
+    try:
+        return load_images(data["name"], split=split, path=data.get("path"))
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None

@@ -9,6 +9,7 @@ import typer
 from dfshield.cli.execution import find_factories_here, working
 from dfshield.cli.machine_output import print_json
 from dfshield.cli.options import AsJson, Overrides, Replan, RetryFailed
+from dfshield.cli.sweeping import sweep_by
 from dfshield.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,23 +112,15 @@ def _numbers(seeds: str) -> list[int]:
 def _run(
     found: "Reproduction", *, replan: bool, retry_failed: bool
 ) -> "tuple[ReproducedTable, Folder]":
-    from dfshield.distributed import RayExecutor
     from dfshield.experiments import EXPERIMENT_IDS
     from dfshield.paper import paper_table
     from dfshield.runs.reproduction import met_further, reproduced_table
-    from dfshield.runs.sweep import InProcessRunner, Sweep
 
     with working(lambda: found.config) as (settings, executor, observer):
         from dfshield.report import reproduced
 
-        runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
-        sweep = Sweep(
-            settings,
-            executor=executor,
-            runner=runner,
-            observer=observer,
-            replan=replan,
-            retry_failed=retry_failed,
+        sweep = sweep_by(
+            executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
         )
         sweep.run()
         command = shlex.join(["dfshield", *sys.argv[1:]])

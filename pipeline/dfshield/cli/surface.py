@@ -139,12 +139,8 @@ def _surfaces(given: dict[str, Any]) -> "tuple[tuple[SurfaceView, ...], dict[str
 
 
 def _images(given: dict[str, Any]) -> "ImageSet":
-    from dfshield.cli.others import data_of
-    from dfshield.datasets import load_images
+    from dfshield.cli.others import data_of, images_of
 
     data = data_of(given["data"], option="--data")
-    try:
-        images = load_images(data["name"], split=given["split"], path=data.get("path"))
-    except InputError as error:
-        raise InputError(f"--data: {error}") from None
+    images = images_of(data, split=given["split"], option="--data")
     return images.stratified(given["num_images"], seed=given["seed"])

@@ -13,7 +13,8 @@ from dfshield.results.data_free import REFERENCE_MARK
 if TYPE_CHECKING:
     from dfshield.config import Config
     from dfshield.report.sweep import Matrix, SweepData
-    from dfshield.runs.sweep import TrialRecord
+    from dfshield.runs import Executor, Observer
+    from dfshield.runs.sweep import Sweep, TrialRecord
 
 ROWS_SHOWN = 40
 
@@ -37,20 +38,13 @@ def sweep_command(
         retry_failed: do trials that failed again.
         matrix: the sweep must be a matrix, and its results are printed as one.
     """
-    from dfshield.distributed import RayExecutor
-    from dfshield.runs.sweep import InProcessRunner, Sweep, remarks_on, require_matrix, sweep_data
+    from dfshield.runs.sweep import remarks_on, require_matrix, sweep_data
 
     with at_work(config, overrides) as (settings, executor, observer):
         if matrix:
             require_matrix(settings)
-        runner = executor if isinstance(executor, RayExecutor) else InProcessRunner(executor)
-        sweep = Sweep(
-            settings,
-            executor=executor,
-            runner=runner,
-            observer=observer,
-            replan=replan,
-            retry_failed=retry_failed,
+        sweep = sweep_by(
+            executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
         )
         records = sweep.run()
         data = sweep_data(settings, sweep.trials, records, teacher={})
@@ -69,6 +63,28 @@ def sweep_command(
         typer.echo(f"All of it: {sweep.root}/results.csv, {sweep.root}/report/index.html")
         for remark in remarks:
             typer.echo(remark)
+
+
+def sweep_by(
+    executor: "Executor",
+    config: "Config",
+    *,
+    observer: "Observer",
+    replan: bool,
+    retry_failed: bool,
+) -> "Sweep":
+    """Return a sweep whose trials run under Ray Tune, or here where there is no Ray."""
+    from dfshield.distributed import RayExecutor
+    from dfshield.runs.sweep import InProcessRunner, Sweep
+
+    return Sweep(
+        config,
+        executor=executor,
+        runner=executor if isinstance(executor, RayExecutor) else InProcessRunner(executor),
+        observer=observer,
+        replan=replan,
+        retry_failed=retry_failed,
+    )
 
 
 def _chosen(data: "SweepData") -> dict[str, Any]:

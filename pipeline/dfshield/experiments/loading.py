@@ -4,7 +4,6 @@ from functools import cache
 from importlib.resources import files
 
 import yaml
-from pydantic import TypeAdapter
 
 from dfshield.checks import one_of
 from dfshield.experiments.experiment import Experiment, Scale
@@ -30,7 +29,7 @@ def experiment(experiment_id: str) -> Experiment:
         InputError: for any other, naming the nearest.
     """
     name = one_of(EXPERIMENT_IDS, experiment_id, "ID")
-    return TypeAdapter(Experiment).validate_python({"id": name, **_read(f"tables/{name}.yaml")})
+    return Experiment.model_validate({"id": name, **_read(f"tables/{name}.yaml")})
 
 
 @cache
@@ -44,7 +43,7 @@ def scale(name: str) -> Scale:
         InputError: for any other, naming the nearest.
     """
     known = one_of(SCALES, name, "--scale")
-    return TypeAdapter(Scale).validate_python({"name": known, **_read(f"scales/{known}.yaml")})
+    return Scale.model_validate({"name": known, **_read(f"scales/{known}.yaml")})
 
 
 def _read(path: str) -> dict[str, object]:

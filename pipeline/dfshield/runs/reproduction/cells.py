@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Reproduction:
         changed = [one for one in self.overrides if not one.startswith(elsewhere)]
         return f"{self.scale.told} Changed: {', '.join(changed)}." if changed else self.scale.told
 
-    @property
+    @cached_property
     def trials(self) -> dict[str, list[Trial]]:
         """The trials of every case, one a seed.
 
