@@ -121,8 +121,9 @@ class BaselineTraining(ABC):
     def _images(self, draw: np.random.Generator, size: int) -> Float[Tensor, "n c h w"]:
         """Return images of the generator in the mode in which it is, in [0, 1]."""
 
-    def _rate_factor(self, step: int) -> float:  # noqa: ARG002
+    def _rate_factor(self, step: int) -> float:
         """Return what all learning rates are multiplied by in a step, counted from 0."""
+        del step  # constant, unless the method says otherwise
         return 1.0
 
     def step(self) -> dict[str, float]:
