@@ -1,10 +1,15 @@
 """A small teacher for the tests of the baselines, with and without BatchNorm."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from dfshield.classifiers import Architecture, Classifier
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
