@@ -9,7 +9,6 @@ import typer
 from dfshield.cli.execution import find_factories_here, working
 from dfshield.cli.machine_output import print_json
 from dfshield.cli.options import AsJson, Overrides, Replan, RetryFailed
-from dfshield.cli.sweeping import sweep_by
 from dfshield.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +111,7 @@ def _numbers(seeds: str) -> list[int]:
 def _run(
     found: "Reproduction", *, replan: bool, retry_failed: bool
 ) -> "tuple[ReproducedTable, Folder]":
+    from dfshield.cli.sweeping import sweep_by
     from dfshield.experiments import EXPERIMENT_IDS
     from dfshield.paper import paper_table
     from dfshield.runs.reproduction import met_further, reproduced_table
