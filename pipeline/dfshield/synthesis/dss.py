@@ -178,7 +178,9 @@ class Inversion(BoundSynthesizer):
             for of_batch, draw, loss in zip(images, draws, losses.cpu(), strict=True)
         ]
 
-    def trial_ways(self, *, seed: int, num_batches: int, size: int, iterations: int) -> Ways:
+    def trial_ways(
+        self, *, seed: int, num_batches: int, size: int, iterations: int, alone: bool = False
+    ) -> Ways:
         """Return the ways to optimise the first batches of a run; see `BoundSynthesizer`.
 
         More iterations than a batch has go on at the last one's learning rate.
@@ -186,7 +188,7 @@ class Inversion(BoundSynthesizer):
         draws = self._draws(seed, RngStream.SYNTHESIS, range(num_batches), size, iterations)
         rates = self._learning_rates
         rates = [*rates, *rates[-1:] * (iterations - len(rates))]
-        return inversion_ways(self.teacher.network, draws, learning_rate=rates)
+        return inversion_ways(self.teacher.network, draws, learning_rate=rates, alone=alone)
 
     def _draws(
         self, seed: int, stream: RngStream, batches: Sequence[int], size: int, iterations: int

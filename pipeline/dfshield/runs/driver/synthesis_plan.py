@@ -178,7 +178,11 @@ def _tried_by_a_worker(context: RunContext, teacher: Classifier, seed: int) -> T
 
     def try_ways(plain: Engine) -> Trial | None:
         job = SynthesisTrialJob(
-            context.layout.teacher.uri, synthesis, seed, num_workers=executor.num_workers()
+            context.layout.teacher.uri,
+            synthesis,
+            seed,
+            num_workers=executor.num_workers(),
+            part_size=context.config.storage.part_size,
         )
         return executor.run(job, engine=plain, monitor=context.monitor)
 

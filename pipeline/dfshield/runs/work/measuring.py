@@ -140,7 +140,8 @@ def _work(
     for finished in units:
         place, index = finished.unit
         measurement, slices = measurements[place], done[place]
-        result = replace(finished.result, engine=_described(engine))
+        own = finished.result.engine or {}  # what the worker's memory has led to
+        result = replace(finished.result, engine={**_described(engine), **own})
         measurement.slices.write_json(f"{index:05d}.json", result.to_json())
         slices[index] = result
         if len(slices) == len(measurement.bounds):
