@@ -3,6 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -17,8 +18,9 @@ from dfshield.engine.trial_checks import Answer, Outcome
 from dfshield.synthesis.base import BatchState, OnIteration
 from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.draws import BatchDraws
+from dfshield.synthesis.graphed import GraphedGradient
 from dfshield.synthesis.losses import FeatureStatistics
-from dfshield.synthesis.plain import InversionState, gradient_of, optimise
+from dfshield.synthesis.plain import BatchGradient, InversionState, gradient_of, optimise
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """What Adam keeps of every pixel."""
@@ -43,7 +45,9 @@ def inversion_ways(
             them share a pass; a single batch always goes alone.
     """
 
-    def shared(acceleration: Acceleration) -> _SharedPass:
+    def shared(acceleration: Acceleration) -> _Pass:
+        if acceleration.graphed and len(draws) == 1:
+            return _PlainPasses(network, draws, learning_rate, graphed=True)
         return _SharedPass(network, draws, learning_rate, acceleration)
 
     alone = alone or len(draws) == 1
@@ -103,10 +107,31 @@ class _Pass(ABC):
 
 
 class _PlainPasses(_Pass):
-    """One batch after the other, on the plain path."""
+    """One batch after the other, on the plain path; its kernels may be replayed from a graph."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        draws: Sequence[BatchDraws],
+        learning_rate: float | Sequence[float],
+        *,
+        graphed: bool = False,
+    ) -> None:
+        super().__init__(network, draws, learning_rate)
+        self._graphed = graphed
+        self._replayed: BatchGradient | None = None
+
+    def begin(self) -> None:
+        """Record the gradient, if it is to be replayed."""
+        super().begin()
+        if self._graphed:
+            size, channels, height, width = self._draws[0].noise.shape
+            self._replayed = GraphedGradient(
+                self._network, size=size, image_shape=(channels, height, width)
+            )
 
     def _gradient(self, pixels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
-        return _one_by_one(self._network, pixels, self._draws, iteration)
+        return _one_by_one(self._network, pixels, self._draws, iteration, self._replayed)
 
     def _optimise(
         self, draws: Sequence[BatchDraws], resume: InversionState | None, keep: OnIteration
@@ -129,6 +154,7 @@ class _PlainPasses(_Pass):
                 device=self._device,
                 resume=state,
                 on_iteration=partial(note, end=len(of_batch.shifts)),
+                gradient=self._replayed,
             )
             losses.append(found)
         joined = _joined(reached)
@@ -230,25 +256,24 @@ def _split(state: InversionState, groups: int) -> list[InversionState]:
 
 
 def _one_by_one(
-    network: nn.Module, pixels: Tensor, draws: Sequence[BatchDraws], iteration: int
+    network: nn.Module,
+    pixels: Tensor,
+    draws: Sequence[BatchDraws],
+    iteration: int,
+    gradient: BatchGradient | None = None,
 ) -> tuple[Float[Tensor, "gn c h w"], Float[Tensor, "g 4"]]:
     """Return the gradient of batches, one after the other, and the losses of each."""
-    pairs = zip(pixels.chunk(len(draws)), draws, strict=True)
-    found = [_plain_gradient(network, of_batch, one, iteration) for of_batch, one in pairs]
-    gradients, losses = zip(*found, strict=True)
-    return torch.cat(gradients), torch.stack(losses)
-
-
-def _plain_gradient(
-    network: nn.Module, pixels: Tensor, draws: BatchDraws, iteration: int
-) -> tuple[Tensor, Tensor]:
     statistics = FeatureStatistics(network)
-    with statistics.recording():
-        return gradient_of(
-            network,
-            statistics,
-            pixels.detach().requires_grad_(),
-            labels=torch.from_numpy(draws.labels).to(pixels.device),
-            weights=torch.tensor(draws.coefficients, dtype=pixels.dtype, device=pixels.device),
-            shift=draws.shifts[iteration].tolist(),
-        )
+    found = []
+    with statistics.recording() if gradient is None else nullcontext():
+        gradient = gradient or partial(gradient_of, network, statistics)
+        for of_batch, one in zip(pixels.chunk(len(draws)), draws, strict=True):
+            made, losses = gradient(
+                of_batch.detach().requires_grad_(),
+                labels=torch.from_numpy(one.labels).to(pixels.device),
+                weights=torch.tensor(one.coefficients, dtype=pixels.dtype, device=pixels.device),
+                shift=one.shifts[iteration].tolist(),
+            )
+            found.append((made, losses))
+    gradients, of_batches = zip(*found, strict=True)
+    return torch.cat(gradients), torch.stack(of_batches)

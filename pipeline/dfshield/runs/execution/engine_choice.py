@@ -74,15 +74,17 @@ def planned_engine(
     if bound is not None:
         begun = Engine.from_json(bound)
         precision, compiled, together = begun.precision, begun.compiled, begun.batches_per_pass
+        graphed = begun.graphed and options.compile == "auto" and here.device == "cuda"
     else:
         able = can() if here.device == "cpu" and work >= COMPILING_PAYS else Abilities(False, False)
-        compiled, together = able.compiles, 1
+        compiled, together, graphed = able.compiles, 1, False
         precision = "bfloat16" if compiled and able.multiplies_bfloat16 else "float32"
     engine = replace(
         here,
         precision=precision if options.precision == "auto" else options.precision,
         compiled=compiled if options.compile == "auto" else options.compile,
         batches_per_pass=options.batches_per_pass or together,
+        graphed=graphed and options.precision in ("auto", "float32"),
     )
     _require_precision(engine)
     return engine

@@ -192,7 +192,7 @@ def training_trial(
 
     def make(found: Acceleration, together: int = own) -> AdversarialTrainer:
         engine = replace(plain, precision=found.precision, compiled=found.compiled)
-        return work.trainer(replace(engine, batches_per_pass=together))
+        return work.trainer(replace(engine, batches_per_pass=together, graphed=found.graphed))
 
     together = _together(make(Acceleration()), work, plain, most=group // workers)
     batch = work.first_pass(together)
@@ -233,7 +233,10 @@ def _together(
 
 
 def accelerations(options: EngineConfig, device: torch.device) -> list[Acceleration]:
-    """Return what is worth a trial on a device: compiled, and in bfloat16 if it multiplies in it.
+    """Return what is worth a trial on a device.
+
+    It is the plain kernels in a CUDA graph, compiled ones, and those in bfloat16 where the device
+    multiplies in it.
 
     Args:
         options: may ask for float32.
@@ -242,6 +245,8 @@ def accelerations(options: EngineConfig, device: torch.device) -> list[Accelerat
     gpu = accelerator_of(device)
     rounds = multiplies_bfloat16() if gpu is None else gpu.has_tensor_cores
     found = [Acceleration("float32", compiled=True)]
+    if gpu is not None:
+        found.insert(0, Acceleration(graphed=True))
     if rounds and options.precision == "auto":
         found.append(Acceleration("bfloat16", compiled=True))
     return found
