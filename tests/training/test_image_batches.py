@@ -116,6 +116,7 @@ def test_a_start_that_was_drawn_before_gives_the_same_bytes(make_student, images
     parts, student = list(images.split(20)), make_student()
     generators = [[np.random.default_rng(n) for n in range(3)] for _ in range(2)]
     noise = [inner.start_noise(g, x.shape) for g, x in zip(generators[1], parts, strict=True)]
+    assert [len(of_part) for of_part in noise] == [len(part) for part in parts]
     plain = inner.perturb_batches(student, parts, generators=generators[0])
     ahead = inner.perturb_batches(student, parts, generators=generators[1], noise=noise)
     for one, other in zip(plain, ahead, strict=True):

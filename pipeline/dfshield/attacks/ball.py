@@ -86,12 +86,19 @@ def random_start(
     x: Float[Tensor, "n c h w"], *, eps: float, norm: Norm, generator: np.random.Generator
 ) -> Float[Tensor, "n c h w"]:
     """Return ``x`` plus a perturbation drawn uniformly from the ball, clipped to [0, 1]."""
+    delta = random_perturbation(x.shape, eps=eps, norm=norm, generator=generator)
+    return (x + delta.to(x)).clamp(0, 1)
+
+
+def random_perturbation(
+    shape: torch.Size, *, eps: float, norm: Norm, generator: np.random.Generator
+) -> Float[Tensor, "n c h w"]:
+    """Return perturbations of a shape (n, c, h, w) drawn uniformly from the ball, in float64."""
     if norm == "linf":
-        delta = torch.from_numpy(generator.uniform(-eps, eps, size=tuple(x.shape))).to(x)
-    else:
-        direction = torch.from_numpy(generator.standard_normal(tuple(x.shape)))
-        direction = direction / perturbation_norm(direction, norm).view(-1, 1, 1, 1)
-        # The share of a d-dimensional ball within radius r is r^d.
-        radius = generator.uniform(size=(len(x), 1, 1, 1)) ** (1 / x[0].numel())
-        delta = (eps * torch.from_numpy(radius) * direction).to(x)
-    return (x + delta).clamp(0, 1)
+        return torch.from_numpy(generator.uniform(-eps, eps, size=tuple(shape)))
+    direction = torch.from_numpy(generator.standard_normal(tuple(shape)))
+    direction = direction / perturbation_norm(direction, norm).view(-1, 1, 1, 1)
+    # The share of a d-dimensional ball within radius r is r^d.
+    radius = generator.uniform(size=(shape[0], 1, 1, 1)) ** (1 / shape[1:].numel())
+    delta: Tensor = eps * torch.from_numpy(radius) * direction
+    return delta

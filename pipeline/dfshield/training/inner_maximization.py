@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dfshield.attacks import NORMS, Norm, frozen, in_float32, random_start
+from dfshield.attacks import NORMS, Norm, frozen, in_float32
 from dfshield.attacks.ascent import Ascent, Objective
+from dfshield.attacks.ball import random_perturbation
 from dfshield.attacks.losses import cross_entropy
 from dfshield.checks import at_least, one_of
 from dfshield.classifiers import gradients, require_module
@@ -216,11 +217,10 @@ class InnerMaximization:
         """Draw what the start from images of a shape needs of a generator, before it is needed.
 
         Returns:
-            ``N(0, I)`` of that shape; nothing for the uniform start, which is drawn when it is
-            needed.
+            ``N(0, I)`` of that shape; for the uniform start perturbations of the ball.
         """
         if self.start == "uniform":
-            return torch.empty(0)
+            return random_perturbation(shape, eps=self.eps, norm=self.norm, generator=generator)
         return torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))
 
     def _start(
@@ -231,11 +231,9 @@ class InnerMaximization:
         noise: Sequence[Tensor] | None,
     ) -> Float[Tensor, "n c h w"]:
         pairs = zip(batches, generators, strict=True)
-        if self.start == "uniform":
-            return torch.cat(
-                [random_start(x, eps=self.eps, norm=self.norm, generator=g) for x, g in pairs]
-            )
         drawn = [self.start_noise(g, x.shape) for x, g in pairs] if noise is None else list(noise)
+        if self.start == "uniform":
+            return (images + torch.cat(drawn).to(images)).clamp(0, 1)
         return images + START_SCALE * torch.cat(drawn).to(images.device)
 
     def _objective(
