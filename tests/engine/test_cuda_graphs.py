@@ -207,6 +207,16 @@ def test_an_engine_tells_of_graphs_only_where_it_has_them_and_begun_work_keeps_t
     assert not planned_engine(cpu, EngineConfig(), work=0.0, bound=begun.to_json()).graphed
 
 
+def test_whoever_asks_for_graphs_gets_them_on_gpus_and_plain_passes_alone():
+    gpu = Engine("cuda", 1, "2", accelerator=Accelerator("H200", "9.0", 90000))
+    asked = EngineConfig(compile="graph")
+    assert planned_engine(gpu, asked, work=1e30) == replace(gpu, graphed=True)
+    with pytest.raises(InputError, match=r"engine\.compile: graph is for GPUs"):
+        planned_engine(Engine("cpu", 1, "2"), asked, work=1e30)
+    with pytest.raises(InputError, match=r"engine\.compile: graph replays plain passes"):
+        planned_engine(gpu, EngineConfig(compile="graph", precision="bfloat16"), work=1e30)
+
+
 def test_graphs_are_tried_first_on_gpus_and_never_on_cpus(monkeypatch):
     def tried(gpu):
         monkeypatch.setattr(engine_trial, "accelerator_of", lambda _: gpu)

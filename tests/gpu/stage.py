@@ -32,6 +32,7 @@ class Sizes:
         compiler: of ``torch.compile``; None is its own. A CPU's takes minutes, and has tests of its
             own.
         run: what is changed in examples/digits.yaml.
+        trial: what is changed in examples/cifar10-resnet20.yaml, of which engine trials are held.
     """
 
     network: str
@@ -47,6 +48,7 @@ class Sizes:
     precisions: tuple[str, ...]
     compiler: str | None
     run: tuple[str, ...]
+    trial: tuple[str, ...]
 
 
 FULL = Sizes(
@@ -71,6 +73,7 @@ FULL = Sizes(
         "evaluation.attacks=[{name: pgd, num_steps: 20}, {name: autoattack}]",
         "training.checkpoint_every=5",
     ),
+    trial=(),
 )
 REHEARSAL = Sizes(
     network="dfshield:resnet8",
@@ -100,6 +103,11 @@ REHEARSAL = Sizes(
         "evaluation.attacks=[{name: pgd, num_steps: 2}]",
         "storage.part_size=20",
         "storage.shard_size=40",
+    ),
+    trial=(
+        *("synthesis.batch_size=10", "synthesis.method.iterations=4"),
+        *("training.batch_size=6", "training.epochs=2", "training.gradrefine.num_batches=2"),
+        *("training.inner.num_steps=2", "storage.part_size=20", "storage.shard_size=20"),
     ),
 )
 

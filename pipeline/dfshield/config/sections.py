@@ -36,10 +36,10 @@ class EngineConfig(Section):
         "without one bfloat16 where compiled work runs on a CPU that multiplies in it, else "
         "float32.",
     )
-    compile: Literal["auto"] | bool = Field(
+    compile: Literal["auto", "graph"] | bool = Field(
         "auto",
         description="Compile the classifier's passes (torch.compile). auto: what the engine trial "
-        "chooses; without one, long work on CPUs.",
+        "chooses; without one, long work on CPUs. graph: replay plain passes from a CUDA graph.",
     )
     batches_per_pass: Count | None = Field(
         None,

@@ -69,29 +69,36 @@ def planned_engine(
             only where it matters.
 
     Raises:
-        InputError: for a precision that this place does not multiply in.
+        InputError: for a precision that this place does not multiply in, or graphs that it has not.
     """
     if bound is not None:
         begun = Engine.from_json(bound)
         precision, compiled, together = begun.precision, begun.compiled, begun.batches_per_pass
-        graphed = begun.graphed and options.compile == "auto" and here.device == "cuda"
+        graphed = begun.graphed and here.device == "cuda" and options.precision != "bfloat16"
     else:
         able = can() if here.device == "cpu" and work >= COMPILING_PAYS else Abilities(False, False)
         compiled, together, graphed = able.compiles, 1, False
         precision = "bfloat16" if compiled and able.multiplies_bfloat16 else "float32"
+    if options.compile != "auto":
+        compiled, graphed = options.compile is True, options.compile == "graph"
+        precision = "float32" if graphed else precision
     engine = replace(
         here,
         precision=precision if options.precision == "auto" else options.precision,
-        compiled=compiled if options.compile == "auto" else options.compile,
+        compiled=compiled,
         batches_per_pass=options.batches_per_pass or together,
-        graphed=graphed and options.precision in ("auto", "float32"),
+        graphed=graphed,
     )
-    _require_precision(engine)
+    _require_possible(engine)
     return engine
 
 
-def _require_precision(engine: Engine) -> None:
+def _require_possible(engine: Engine) -> None:
     precision = engine.precision
+    if engine.graphed and engine.device != "cuda":
+        raise InputError("engine.compile: graph is for GPUs, and the work here is done on CPUs")
+    if engine.graphed and precision == "bfloat16":
+        raise InputError("engine.compile: graph replays plain passes: take precision float32")
     if precision == "tf32" and engine.device != "cuda":
         raise InputError("engine.precision: tf32 is for GPUs, and the work here is done on CPUs")
     gpu = engine.accelerator
