@@ -174,8 +174,9 @@ def verify(
 ) -> None:
     """Read every part of a run's surrogate data; check it against its checksum and the manifest.
 
-    RUN may be a run folder or, without --resynthesize and --repair, a data set. Exit code 3 if
-    anything is missing, broken or other than it was made.
+    RUN may be a run folder or, without --resynthesize and --repair, a data set. Of a run whose
+    method is a baseline, which stores no images, student, generator and results are read. Exit code
+    3 if anything is missing, broken or other than it was made.
 
     Example: dfshield verify runs/digits --resynthesize 20 --repair
     """
