@@ -1,16 +1,23 @@
-"""The cells of the paper's tables as the cases of a sweep, which all tables of a scale share."""
+"""The cells of tables and figures as the cases of a sweep, which all of one scale share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from dfshield.canonical import identity_hash
-from dfshield.config import Config, VariantConfig, apply_override, config_from, merged_trees
+from dfshield.config import (
+    Config,
+    DataConfig,
+    VariantConfig,
+    apply_override,
+    config_from,
+    merged_trees,
+)
 from dfshield.errors import InputError
-from dfshield.experiments import OWN, Cell, Experiment, Scale, filled
+from dfshield.experiments import OWN, Cell, Experiment, FigureExperiment, Scale, filled
 from dfshield.runs.identity import flatten, nested
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.inputs.real_data import require_there
@@ -21,20 +28,22 @@ from dfshield.runs.sweep.sweep import sweep_folder
 from dfshield.storage import Folder
 
 AXIS = "cell"
+REAL = "train"
+"""What scales call the real training images of a place."""
 _NAMES = 40
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A table at a scale, as a sweep.
+    """A table or a figure at a scale, as a sweep.
 
     Attributes:
-        experiment: the table.
+        experiment: what it is.
         scale: how large.
         config: of the sweep; its cases are the cells.
         names: the case of every cell, in order; cells that are the same have the same.
-        cells: of the table.
-        attacks: that the students meet beside those of the scale, by metric of the table.
+        cells: its own.
+        attacks: that the students meet beside those of the scale, by metric.
         overrides: ``KEY=VALUE``, over the settings of the scale.
     """
 
@@ -81,26 +90,26 @@ def reproduction(
     only: Iterable[str] = (),
     overrides: Iterable[str] = (),
 ) -> Reproduction:
-    """Return a table at a scale as a sweep.
+    """Return a table or a figure at a scale as a sweep.
 
-    Students are known by the settings in which they differ from the scale's, so tables that have
-    the same cell share it: all tables of a scale that are measured alike are one sweep.
+    Students are known by the settings in which they differ from the scale's, so experiments that
+    have the same cell share it: all of a scale that are measured alike are one sweep.
 
     Args:
-        experiment: the table.
+        experiment: what it is.
         scale: how large.
         seeds: of the trainings.
         only: keys, such as a data set, a model or a method: cells that have all of them.
         overrides: ``KEY=VALUE``, over the settings of the scale.
 
     Raises:
-        InputError: for a key that no cell has, or settings that are refused.
+        InputError: for a scale or a key that no cell has, or settings that are refused.
     """
     given = tuple(overrides)
     base = _base(experiment, scale, given)
     config = config_from(base, where=f"{experiment.id} at scale {scale.name}")
     known = dict(flatten(config.model_dump(mode="json", exclude={"sweep"})))
-    cells = tuple(_chosen(experiment.cells(scale), list(only)))
+    cells = tuple(_chosen(experiment.require_cells(scale), list(only)))
     cases: dict[str, dict[str, Any]] = {}
     names = []
     for cell in cells:
@@ -143,8 +152,18 @@ def _settings(cell: Cell, known: Mapping[str, Any]) -> dict[str, Any]:
         given = filled(value, cell.named)
         if given == OWN:
             given = known[path]
+        if isinstance(given, Mapping) and "name" in given:
+            tree = _without_path(tree, path)  # options of one mean nothing to another
         tree = merged_trees(tree, nested({path: given}))
     return tree
+
+
+def _without_path(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return nested sections without what is at a path, if anything is."""
+    key, _, rest = path.partition(".")
+    if not rest or not isinstance(tree.get(key), Mapping):
+        return {name: value for name, value in tree.items() if rest or name != key}
+    return {**tree, key: _without_path(tree[key], rest)}
 
 
 def _differing(tree: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +206,7 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
         settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
         plan.append(
             {
-                "table": found.experiment.id,
+                "id": found.experiment.id,
                 "cell": ", ".join(str(key) for key in cell.keys.values()),
                 "settings": settings or "as the scale",
                 "done": sum(record.state == "done" for record in records),
@@ -200,13 +219,29 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
 def missing_files(found: Reproduction) -> list[str]:
     """Return what the cells want and is not there, each once, in the words of the errors."""
     missing: dict[str, None] = {}
-    for trials in found.trials.values():
-        for check in _checks(trials[0].config):
-            try:
-                check()
-            except InputError as error:
-                missing[str(error)] = None
+    checks = [check for trials in found.trials.values() for check in _checks(trials[0].config)]
+    if isinstance(found.experiment, FigureExperiment) and found.experiment.picture.kind == "plane":
+        checks += [partial(real_training_images, cell) for cell in found.cells]
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            missing[str(error)] = None
     return list(missing)
+
+
+def real_training_images(cell: Cell) -> tuple[DataConfig, str]:
+    """Return the real training images of a cell's place, and their split.
+
+    Raises:
+        InputError: if the scale names none there, or they are not there.
+    """
+    given = cell.place.named.get(REAL)
+    if given is None:
+        raise InputError(f"--scale: it names no training images of {cell.place.data}")
+    data = DataConfig(name=given["name"], path=given.get("path"))
+    require_there(data, key=f"${REAL}")
+    return data, given["split"]
 
 
 def _checks(config: Config) -> Iterator[Callable[[], object]]:
