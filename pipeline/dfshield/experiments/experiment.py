@@ -85,6 +85,10 @@ class Experiment(Part, ABC):
         real = [p for p in scale.places if p.data in self.of_data and p.model in self.of_models]
         return tuple(real) or tuple(p for p in scale.places if p.stands_for)
 
+    def size(self, scale: Scale) -> int:
+        """Return how many students, or sets, it has at a scale with one seed."""
+        return len(tuple(self.cells(scale)))
+
     def require_cells(self, scale: Scale) -> tuple[Cell, ...]:
         """Return the cells at a scale.
 

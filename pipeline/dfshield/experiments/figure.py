@@ -27,36 +27,49 @@ class Picture(Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class FigureExperiment(Experiment):
-    """A figure of the paper that can be run.
+class Figure(Experiment):
+    """A figure of the paper, whatever it is drawn of.
 
     Attributes:
         title: what it shows, in a line. In our words: our copy of the paper has no captions.
         shows: what was done to get it, and what is drawn.
-        data: the data sets, by name.
-        models: the models, by name.
-        stand_ins: whether a scale without these data sets and models has others in their place.
-        fields: what names a cell beside data set and model, in words.
-        values: the numbers of the fields of ``paths``, for each scale.
         lost: what our copy of the paper, text without formulas, does not have, and what is taken
             instead.
-        picture: how it is drawn.
     """
 
     title: str
     shows: str
-    data: tuple[str, ...]
-    models: tuple[str, ...]
-    stand_ins: bool = True
-    fields: dict[str, str]
-    values: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
     lost: tuple[str, ...] = ()
-    picture: Picture
 
     @property
     def about(self) -> str:
         """What it shows, in a line."""
         return self.title
+
+    def missing(self, scale: Scale) -> dict[str, str]:
+        """Return nothing: a figure is drawn of what a scale has."""
+        del scale
+        return {}
+
+
+class FigureExperiment(Figure):
+    """A figure that is drawn of the students or the images of a sweep.
+
+    Attributes:
+        data: the data sets, by name.
+        models: the models, by name.
+        stand_ins: whether a scale without these data sets and models has others in their place.
+        fields: what names a cell beside data set and model, in words.
+        values: the numbers of the fields of ``paths``, for each scale.
+        picture: how it is drawn.
+    """
+
+    data: tuple[str, ...]
+    models: tuple[str, ...]
+    stand_ins: bool = True
+    fields: dict[str, str]
+    values: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
+    picture: Picture
 
     @property
     def of_data(self) -> tuple[str, ...]:
@@ -90,8 +103,3 @@ class FigureExperiment(Experiment):
             for field in self.fields
         ]
         yield from (dict(zip(self.fields, row, strict=True)) for row in product(*keys))
-
-    def missing(self, scale: Scale) -> dict[str, str]:
-        """Return nothing: a figure is drawn of what a scale has."""
-        del scale
-        return {}

@@ -17,17 +17,29 @@ from dfshield.config import (
     merged_trees,
 )
 from dfshield.errors import InputError
-from dfshield.experiments import OWN, Cell, Experiment, FigureExperiment, Scale, filled
+from dfshield.experiments import (
+    OWN,
+    WAYS,
+    Cell,
+    Experiment,
+    FigureExperiment,
+    Scale,
+    ToyExperiment,
+    filled,
+)
 from dfshield.runs.identity import flatten, nested
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.inputs.real_data import require_there
 from dfshield.runs.inputs.teacher_source import weights_path
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.names import PAGE
 from dfshield.runs.sweep.plan import Trial, listed_trials
 from dfshield.runs.sweep.record import TrialRecord, read_trial
 from dfshield.runs.sweep.sweep import sweep_folder
 from dfshield.storage import Folder
 
 AXIS = "cell"
+REPRODUCED = "reproduced"
 REAL = "train"
 """What scales call the real training images of a place."""
 _NAMES = 40
@@ -40,7 +52,7 @@ class Reproduction:
     Attributes:
         experiment: what it is.
         scale: how large.
-        config: of the sweep; its cases are the cells.
+        config: of the sweep; its cases are the cells. One without cells has no sweep.
         names: the case of every cell, in order; cells that are the same have the same.
         cells: its own.
         attacks: that the students meet beside those of the scale, by metric.
@@ -70,7 +82,7 @@ class Reproduction:
             InputError: if one is refused, naming the key.
         """
         found: dict[str, list[Trial]] = {}
-        for trial in listed_trials(self.config):
+        for trial in listed_trials(self.config) if self.cells else ():
             found.setdefault(trial.values[f"cases.{AXIS}"], []).append(trial)
         return found
 
@@ -119,7 +131,7 @@ def reproduction(
         cases[name] = settings
         names.append(name)
     own = {"name": _sweep_name(experiment), **base.get("sweep", {})}
-    sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases}}
+    sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases} if cases else {}}
     whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
     attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
     return Reproduction(experiment, scale, whole, tuple(names), cells, attacks, given)
@@ -199,6 +211,8 @@ def _chosen(cells: Iterable[Cell], only: Sequence[str]) -> Iterator[Cell]:
 
 def planned(found: Reproduction) -> list[dict[str, Any]]:
     """Return every cell in words: what it is, what it is run with, how many seeds are done."""
+    if isinstance(found.experiment, ToyExperiment):
+        return _planned_toy(found, found.experiment)
     root = sweep_folder(found.config)
     trials, cases = found.trials, found.config.sweep.cases[AXIS]
     plan = []
@@ -214,6 +228,18 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
             }
         )
     return plan
+
+
+def _planned_toy(found: Reproduction, experiment: ToyExperiment) -> list[dict[str, Any]]:
+    seeds = experiment.toy.num_seeds
+    drawn = reproduced_folder(found.config).exists(f"{experiment.id}/{PAGE}")
+    of_all = {"id": experiment.id, "done": seeds if drawn else 0, "seeds": seeds}
+    return [{**of_all, "cell": way, "settings": f"coefficients {WAYS[way]}"} for way in WAYS]
+
+
+def reproduced_folder(config: Config) -> Folder:
+    """Return the folder of a run that has one for every table and figure, and a page of links."""
+    return RunLayout.of(config).root.child(REPRODUCED)
 
 
 def missing_files(found: Reproduction) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dfshield.experiments import FigureExperiment
+from dfshield.experiments import Figure, FigureExperiment
 from dfshield.report.reproduced_figure import Panel, ReproducedFigure
 from dfshield.runs.reproduction.cells import Reproduction
 from dfshield.runs.reproduction.image_pictures import grid, plane
@@ -49,7 +49,7 @@ def reproduced_figure(
         title=experiment.title,
         shows=experiment.shows,
         scale=found.scale.name,
-        notes=(found.told, *_drawn_with(found, experiment), *_lost(experiment)),
+        notes=(found.told, *_drawn_with(found, experiment), *lost_lines(experiment)),
         findings=tuple(findings),
         panels=tuple(panels),
         command=command,
@@ -64,5 +64,6 @@ def _drawn_with(found: Reproduction, experiment: FigureExperiment) -> list[str]:
     return [f"Drawn with {words}."] if words else []
 
 
-def _lost(experiment: FigureExperiment) -> list[str]:
+def lost_lines(experiment: Figure) -> list[str]:
+    """Return what our copy of the paper lacks, a line each."""
     return [f"Not in our copy of the paper: {text}" for text in experiment.lost]
