@@ -159,6 +159,7 @@ def test_a_group_adds_up_over_its_workers(executor, monitor, tmp_path):
     assert [e["total"] for e in monitor.all("added")] == [float(total)]
 
 
+@ray_in_the_drill
 def test_an_error_of_a_group_is_raised_as_it_is(executor, monitor, tmp_path):
     with pytest.raises(DfshieldError, match=r"^it diverged$"):
         executor.run_group(

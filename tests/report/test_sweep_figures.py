@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from dfshield.report.sweep import figures as drawing
 from dfshield.report.sweep import sweep_figures
 
 L1, L2 = "training.objective.lambda1", "training.objective.lambda2"
@@ -178,3 +179,15 @@ def test_pictures_are_deterministic_light_and_dark(make_sweep):
         assert max(dark.getpixel((0, 0))) < 60
         assert b"<dc:date>" not in figure.svg
         assert b"Matplotlib v" not in figure.svg
+
+
+@pytest.mark.parametrize("axes", [{TAU: [0.0, 0.5], K: [1, 2]}, {TAU: [0.0, 0.2, 0.5]}])
+def test_what_is_laid_out_once_is_what_every_look_alone_would_be(make_sweep, monkeypatch, axes):
+    data = make_sweep(axes, lambda v, s: measured(0.8, 0.3 + v[TAU] / 10))
+    together = sweep_figures(data)
+    real = drawing.drawn
+    monkeypatch.setattr(
+        drawing, "drawn", lambda h, paint, *looks: [real(h, paint, look)[0] for look in looks]
+    )
+    assert together.keys() >= {"pareto", "proxy", "curves-tau"}
+    assert sweep_figures(data) == together

@@ -33,8 +33,7 @@ def test_files_come_back(folder, s3):
         assert [p.name for p in path.iterdir()] == ["c.json"]
 
 
-@pytest.mark.parametrize("size", [1000, 30_000_000])
-@pytest.mark.parametrize("what", [500, 503, "cut"])
+@pytest.mark.parametrize(("what", "size"), [(500, 1000), (503, 30_000_000), ("cut", 30_000_000)])
 def test_an_upload_that_fails_is_done_again_and_shows_whole_or_not_at_all(folder, s3, what, size):
     data = bytes(range(256)) * (size // 256)
     s3.times(7, what, "PUT", "x.bin")
@@ -42,17 +41,16 @@ def test_an_upload_that_fails_is_done_again_and_shows_whole_or_not_at_all(folder
     assert folder.read_bytes("x.bin") == data
 
 
-@pytest.mark.parametrize("what", [500, "cut"])
-def test_a_download_that_fails_is_done_again(folder, s3, what):
+def test_a_download_that_fails_is_done_again(folder, s3):
     folder.write_bytes("x.bin", b"1" * 1000)
-    s3.times(7, what, "GET", "x.bin")
+    s3.times(7, "cut", "GET", "x.bin")
     assert folder.read_bytes("x.bin") == b"1" * 1000
-    s3.times(7, what, "HEAD", "x.bin")
+    s3.times(7, 500, "HEAD", "x.bin")
     assert folder.exists("x.bin")
 
 
 def test_a_slow_store_is_waited_for(folder, s3):
-    s3.slow(4.0, "PUT")
+    s3.slow(2.0, "PUT")
     folder.write_bytes("x.bin", b"1")
     s3.slow(0.0, "PUT")
     assert folder.read_bytes("x.bin") == b"1"
@@ -63,15 +61,14 @@ def test_a_store_that_stays_down_is_said_in_one_line_and_keeps_what_was_there(
 ):
     monkeypatch.setattr(locations, "PATIENCE_S", 2.0)
     folder.write_bytes("x.bin", b"before")
-    for size in (5, 30_000_000):
-        s3.times(10_000, "cut", "PUT", "x.bin")
-        with pytest.raises(DfshieldError) as caught:
-            folder.write_bytes("x.bin", b"x" * size)
-        assert caught.value.exit_code == 3
-        assert "\n" not in str(caught.value)
-        assert str(caught.value).startswith("s3://bucket/runs/x/x.bin: ")
-        s3.times(0, 500, "PUT")
-        assert folder.read_bytes("x.bin") == b"before"
+    s3.times(10_000, "cut", "PUT", "x.bin")
+    with pytest.raises(DfshieldError) as caught:
+        folder.write_bytes("x.bin", b"x" * 30_000_000)
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("s3://bucket/runs/x/x.bin: ")
+    s3.times(0, 500, "PUT")
+    assert folder.read_bytes("x.bin") == b"before"
 
 
 def test_a_store_that_does_not_answer_is_told_of_while_it_is_asked_again(folder, s3, caplog):

@@ -1,5 +1,6 @@
 """scikit-learn's real handwritten digits: 1,797 grey images of 8x8 pixels, ten classes."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +22,28 @@ def load_digits(name: str, split: str, path: Path | None) -> ImageSet:
     Raises:
         InputError: a path was given; the images come with scikit-learn.
     """
-    # Imported here: it takes half a second that no other data set needs.
-    from sklearn import datasets
-
     if path is not None:
         raise InputError(f"path: {name} come with scikit-learn, so no path is needed: leave it out")
-    source = datasets.load_digits()
-    labels = np.asarray(source.target, dtype=np.int64)
-    rows = _split_rows(labels)[split]
+    images, labels, splits = _source()
+    rows = splits[split]
     return ImageSet(
-        pixels=np.asarray(source.images, dtype=np.float32)[rows] / np.float32(16),
+        pixels=images[rows] / np.float32(16),
         labels=labels[rows],
         class_names=tuple(str(digit) for digit in range(10)),
         name=name,
         split=split,
     )
+
+
+@cache
+def _source() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return images, labels and the rows of every split: read once, for it is text in a gzip."""
+    # Imported here: it takes half a second that no other data set needs.
+    from sklearn import datasets
+
+    source = datasets.load_digits()
+    labels = np.asarray(source.target, dtype=np.int64)
+    return np.asarray(source.images, dtype=np.float32), labels, _split_rows(labels)
 
 
 def _split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dfshield.epsilon import Norm
-from dfshield.report.drawing import Palette, drawn
+from dfshield.report.drawing import Palette, light_and_dark
 from dfshield.report.scores import format_eps
 from dfshield.report.templating import environment
 from dfshield.report.views import View, checked
@@ -72,11 +72,18 @@ class AuditView(View):
         return next((line.evidence for line in self.checks if line.key == key), {})
 
 
-def render_audit(report: Mapping[str, Any]) -> str:
+def render_audit(
+    report: Mapping[str, Any],
+    *,
+    landscape: tuple[bytes, bytes] | None = None,
+    curves: tuple[bytes, bytes] | None = None,
+) -> str:
     """Return an audit as a self-contained HTML page.
 
     Args:
         report: an audit as it stands in its JSON.
+        landscape: what `landscape_figure` returned; drawn if it is left out.
+        curves: what `curves_figure` returned; drawn if it is left out.
 
     Raises:
         InputError: a field is missing or has the wrong type.
@@ -89,19 +96,17 @@ def render_audit(report: Mapping[str, Any]) -> str:
             audit=view,
             meanings={name: VERDICT_MEANING[name] for name in view.counts},
             figure_of={
-                "landscape": _both(landscape_figure, report),
-                "curves": _both(curves_figure, report),
+                "landscape": landscape or landscape_figure(report),
+                "curves": curves or curves_figure(report),
             },
         )
     )
 
 
-def _both(draw: Any, report: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    return draw(report), draw(report, dark=True)
+def landscape_figure(report: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return PNGs of the loss: its mean over a plane, and along both axes for single images.
 
-
-def landscape_figure(report: Mapping[str, Any], *, dark: bool = False) -> bytes:
-    """Return a PNG of the loss: its mean over a plane, and along both axes for single images.
+    The first is for light pages, the second for dark ones.
 
     Raises:
         InputError: a field is missing or has the wrong type.
@@ -117,7 +122,7 @@ def landscape_figure(report: Mapping[str, Any], *, dark: bool = False) -> bytes:
         axes[2].set_title("Along a random direction", loc="left")
         axes[2].set_xlabel(f"distance from the image, in radii of {format_eps(view.eps)}")
 
-    return drawn([3.2, 1.9, 1.9], paint, dark=dark)
+    return light_and_dark([3.2, 1.9, 1.9], paint)
 
 
 def _surface(axis: Axes, around: AuditLandscape) -> None:
@@ -139,8 +144,10 @@ def _lines(
     axis.grid(axis="y")
 
 
-def curves_figure(report: Mapping[str, Any], *, dark: bool = False) -> bytes:
-    """Return a PNG of the accuracy over the steps of PGD and over the radius of the ball.
+def curves_figure(report: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return PNGs of the accuracy over the steps of PGD and over the radius of the ball.
+
+    The first is for light pages, the second for dark ones.
 
     Raises:
         InputError: a field is missing or has the wrong type.
@@ -171,4 +178,4 @@ def curves_figure(report: Mapping[str, Any], *, dark: bool = False) -> bytes:
         axes[0].set_title("Accuracy over the steps of PGD (dashed: floor)", loc="left")
         axes[1].set_title("Accuracy over the radius, PGD-20", loc="left")
 
-    return drawn([1.9, 1.9], paint, dark=dark)
+    return light_and_dark([1.9, 1.9], paint)

@@ -63,26 +63,82 @@ DARK = Palette(
 )
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a picture is for: light or dark pages, as one file format."""
+
+    palette: Palette
+    form: Form = "png"
+
+
+LIGHT_AND_DARK = (Look(LIGHT), Look(DARK))
+
+
 def drawn(
     heights: Sequence[float],
     paint: Callable[[Sequence[Axes], Palette], None],
-    *,
-    dark: bool,
-    form: Form = "png",
-) -> bytes:
-    """Return the picture of panels stacked in one column, ``heights`` inches tall.
+    *looks: Look,
+) -> tuple[bytes, ...]:
+    """Return the picture of panels stacked in one column, ``heights`` inches tall, in every look.
 
-    The same panels give the same bytes. In an SVG, text is text.
+    The panels are painted once for a palette and laid out once for all, since where things stand
+    does not depend on their colours. The same panels give the same bytes, with whatever other looks
+    they are drawn. In an SVG, text is text.
     """
-    palette = DARK if dark else LIGHT
-    with matplotlib.rc_context():
-        _apply(palette)
-        figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
-        paint(list(axes[:, 0]), palette)
-        buffer = BytesIO()
-        figure.savefig(buffer, format=form, metadata=_NO_TRACE[form])
+    pictures: dict[Look, bytes] = {}
+    laid_out: Figure | None = None
+    for palette in dict.fromkeys(look.palette for look in looks):
+        with matplotlib.rc_context():
+            _apply(palette)  # until the end: ticks are made, with their colours, as they are drawn
+            figure = _painted(heights, paint, palette)
+            _lay_out(figure, like=laid_out)
+            laid_out = laid_out or figure
+            for look in looks:
+                if look.palette == palette:
+                    pictures[look] = _saved(figure, look.form)
+    return tuple(pictures[look] for look in looks)
+
+
+def light_and_dark(
+    heights: Sequence[float], paint: Callable[[Sequence[Axes], Palette], None]
+) -> tuple[bytes, bytes]:
+    """Return `drawn` panels as PNGs for light and for dark pages."""
+    light, dark = drawn(heights, paint, *LIGHT_AND_DARK)
+    return light, dark
+
+
+def _painted(
+    heights: Sequence[float],
+    paint: Callable[[Sequence[Axes], Palette], None],
+    palette: Palette,
+) -> Figure:
+    figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
+    paint(list(axes[:, 0]), palette)
+    return figure
+
+
+def _lay_out(figure: Figure, *, like: Figure | None) -> None:
+    """Put panels and notes where they stand in another figure of the same, or work it out."""
+    engine = figure.get_layout_engine()
+    assert engine is not None  # `_painted` asks for one
+    if like is None:
+        engine.execute(figure)
+    else:
+        for axis, other in zip(figure.axes, like.axes, strict=True):
+            for which in ("original", "active"):
+                axis.set_position(other.get_position(which == "original"), which)
+            axis.set_anchor(other.get_anchor())
+            axis.set_box_aspect(other.get_box_aspect())
+        for text, placed in zip(figure.texts, like.texts, strict=True):
+            text.set_position(placed.get_position())
+    figure.set_layout_engine(None)  # with one, whatever is saved is drawn twice
+
+
+def _saved(figure: Figure, form: Form) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format=form, metadata=_NO_TRACE[form])
     return buffer.getvalue()
 
 

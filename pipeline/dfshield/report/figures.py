@@ -1,4 +1,4 @@
-"""Charts of a run as PNG bytes, for light and for dark pages.
+"""Charts of a run as the bytes of two PNGs: for light and for dark pages.
 
 Narrow on purpose: they stay readable on a phone. The same data give the same bytes.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from dfshield.report.drawing import ABOVE, Palette, drawn
+from dfshield.report.drawing import ABOVE, Palette, light_and_dark
 from dfshield.report.grid import drawable_names, image_grid
 from dfshield.report.scores import (
     Comparison,
@@ -27,8 +27,8 @@ from dfshield.report.views import Epoch, Update, split_history
 __all__ = ["accuracy_bars", "image_grid", "prediction_histograms", "training_curves"]
 
 
-def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) -> bytes:
-    """Return a PNG with the accuracy of teacher, student and all others under every attack.
+def accuracy_bars(evaluations: Iterable[EvaluationView]) -> tuple[bytes, bytes]:
+    """Return PNGs with the accuracy of teacher, student and all others under every attack.
 
     A bar is the mean over the seeds; every seed is a point with its own 95 % interval. A dashed
     line is the floor: what the best constant classifier reaches on the same images.
@@ -65,7 +65,7 @@ def accuracy_bars(evaluations: Iterable[EvaluationView], *, dark: bool = False) 
             axis.legend(unique.values(), unique.keys(), ncols=3, loc="lower left", **ABOVE)
 
     group = 0.39 * len(comparisons[0].models) if comparisons else 0.78
-    return drawn([0.9 + group * max(len(comparisons), 1)], paint, dark=dark)
+    return light_and_dark([0.9 + group * max(len(comparisons), 1)], paint)
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,12 @@ def _bars(axis: Axes, comparison: Comparison, position: int, palette: Palette) -
 def prediction_histograms(
     evaluations: Iterable[EvaluationView],
     class_names: Sequence[str] | None = None,
-    *,
-    dark: bool = False,
-) -> bytes:
-    """Return a PNG with the share of predictions that each class takes, one panel per attack.
+) -> tuple[bytes, bytes]:
+    """Return PNGs with the share of predictions that each class takes, one panel per attack.
 
     Args:
         evaluations: as in their JSON; the seeds are pooled.
         class_names: written under the bars where there are at most twelve; else the numbers are.
-        dark: for a dark page.
 
     Raises:
         InputError: an evaluation lacks a field.
@@ -132,7 +129,7 @@ def prediction_histograms(
         if comparisons:
             axes[0].legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3)
 
-    return drawn([1.6] * max(len(comparisons), 1), paint, dark=dark)
+    return light_and_dark([1.6] * max(len(comparisons), 1), paint)
 
 
 def _prediction_panel(
@@ -159,8 +156,8 @@ def _prediction_panel(
     axis.grid(axis="y")
 
 
-def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False) -> bytes:
-    """Return a PNG of one training: loss terms, agreement rate, agreement with the teacher.
+def training_curves(history: Sequence[Mapping[str, Any]]) -> tuple[bytes, bytes]:
+    """Return PNGs of one training: loss terms, agreement rate, agreement with the teacher.
 
     The agreement rate is the share of parameters that GradRefine lets through at an update, in
     [0, 1]; the last panel shows, per epoch, how often the student answers like the teacher on the
@@ -179,7 +176,7 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, dark: bool = False)
         _rate_panel(axes[1], updates, palette)
         _holdout_panel(axes[2], epochs, palette)
 
-    return drawn([2.3] if of_baseline else [2.3, 1.7, 2.1], paint, dark=dark)
+    return light_and_dark([2.3] if of_baseline else [2.3, 1.7, 2.1], paint)
 
 
 def _loss_panel(axis: Axes, updates: Sequence[Update], palette: Palette) -> None:

@@ -141,11 +141,8 @@ def _figures(
     if not evaluations:
         return {}
     return {
-        "bars": (accuracy_bars(evaluations), accuracy_bars(evaluations, dark=True)),
-        "histograms": (
-            prediction_histograms(evaluations, class_names),
-            prediction_histograms(evaluations, class_names, dark=True),
-        ),
+        "bars": accuracy_bars(evaluations),
+        "histograms": prediction_histograms(evaluations, class_names),
     }
 
 
@@ -162,7 +159,7 @@ def _seed_view(outcome: SeedOutcome) -> _SeedView:
     training = training_of(outcome)
     curves = None
     if training.updates or training.epochs:
-        curves = (training_curves(outcome.history), training_curves(outcome.history, dark=True))
+        curves = training_curves(outcome.history)
     measured = bool(outcome.evaluations)
     return _SeedView(outcome.seed, *outcome.images(), outcome.method(), training, measured, curves)
 

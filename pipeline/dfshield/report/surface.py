@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import Form, Palette, drawn
+from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture, figure_of
 
@@ -72,7 +72,7 @@ def surface_figure(views: Sequence[SurfaceView], what: str, *, form: Form = "png
         ),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, dark=False, form=form)
+    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
 
 
 def _panel(

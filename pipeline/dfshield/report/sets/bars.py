@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import Form, Palette, drawn
+from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture
 
@@ -52,7 +52,7 @@ def score_bars(measured: Measured, *, form: Form = "png") -> bytes:
         notes=(f"Measured on real images: {settings_line(measured)}.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, dark=False, form=form)
+    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
 
 
 def format_score(value: float, unit: str) -> str:

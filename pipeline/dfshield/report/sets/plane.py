@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import ABOVE, Form, Palette, drawn
+from dfshield.report.drawing import ABOVE, LIGHT, Form, Look, Palette, drawn
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture
 
@@ -90,7 +90,7 @@ def plane_figure(view: PlaneView, features: str, *, form: Form = "png") -> bytes
         notes=(f"{fitted}; images are drawn with seed {view.seed}.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, dark=False, form=form)
+    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
 
 
 def _scatter(axis: Axes, of: PointsView, colour: str, size: float) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from dfshield.report.drawing import drawn
+from dfshield.report.drawing import DARK, LIGHT, Look, drawn
 from dfshield.report.sweep.axes import LAMBDA1, LAMBDA2, Axis
 from dfshield.report.sweep.curves import curves
 from dfshield.report.sweep.heatmap import heat_map
@@ -14,6 +14,8 @@ from dfshield.report.sweep.scatter import pareto, proxy_scatter
 from dfshield.report.sweep.settings import holdout_measures
 from dfshield.report.sweep.trials import SweepData
 from dfshield.report.sweep.view import SweepView, view_of
+
+_LOOKS = (Look(LIGHT), Look(DARK), Look(LIGHT, "svg"))
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,5 @@ def _slug(axis: Axis) -> str:
 
 
 def _draw(picture: Picture) -> SweepFigure:
-    heights = picture.all_heights
-    return SweepFigure(
-        title=picture.title,
-        alt=picture.alt,
-        png=drawn(heights, picture.draw, dark=False),
-        png_dark=drawn(heights, picture.draw, dark=True),
-        svg=drawn(heights, picture.draw, dark=False, form="svg"),
-    )
+    png, dark, svg = drawn(picture.all_heights, picture.draw, *_LOOKS)
+    return SweepFigure(title=picture.title, alt=picture.alt, png=png, png_dark=dark, svg=svg)

@@ -134,7 +134,9 @@ def _write(folder: Folder, name: str, report: "AuditReport") -> None:
     from dfshield.report import curves_figure, landscape_figure, render_audit
 
     shown = report.model_dump(mode="json")
-    folder.write_bytes(f"{name}.html", render_audit(shown).encode())
-    folder.write_bytes(f"{name}-landscape.png", landscape_figure(shown))
-    folder.write_bytes(f"{name}-curves.png", curves_figure(shown))
+    landscape, curves = landscape_figure(shown), curves_figure(shown)
+    page = render_audit(shown, landscape=landscape, curves=curves)
+    folder.write_bytes(f"{name}.html", page.encode())
+    folder.write_bytes(f"{name}-landscape.png", landscape[0])
+    folder.write_bytes(f"{name}-curves.png", curves[0])
     folder.write_bytes(f"{name}.json", f"{report.to_json()}\n".encode())
