@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import Form, Palette, drawn
+from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
 from dfshield.report.sweep.picture import Picture
 
 _HEIGHT = 3.4  # inches
@@ -88,7 +88,7 @@ def toy_figure(view: ToyView, *, form: Form = "png") -> bytes:
         notes=("Regions: what the network answers; points: the class that each has or was asked.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, dark=False, form=form)
+    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
 
 
 def _lightened(colour: str, ground: str) -> tuple[float, float, float]:
