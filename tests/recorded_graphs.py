@@ -53,6 +53,11 @@ class Capture(TorchDispatchMode):
         self.graph.tape.append((func, args, kwargs, kept))
         return made
 
+    def __exit__(self, kind, error, traceback):
+        super().__exit__(kind, error, traceback)
+        if error is not None:
+            raise torch.AcceleratorError("operation failed due to a previous error during capture")
+
 
 class Stream:
     def __init__(self, device=None):

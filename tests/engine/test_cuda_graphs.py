@@ -183,7 +183,7 @@ def test_the_trial_holds_it_to_the_bytes_of_the_plain_way(counted):
 
 
 def test_a_network_that_waits_for_the_gpu_cannot_be_recorded_and_says_so(counted):
-    told = r"cannot be recorded as a CUDA graph here: .*; begin with engine.compile=false$"
+    told = r"cannot be recorded as a CUDA graph here: .* not permitted .*engine.compile=false$"
     bound = DSS(iterations=5).bind(classifier(reads=True), acceleration=GRAPHED)
     with pytest.raises(CompilationError, match=rf"^the inversion of this classifier {told}"):
         bound.synthesize(seed=0, batch=0, size=SIZE)
@@ -191,6 +191,19 @@ def test_a_network_that_waits_for_the_gpu_cannot_be_recorded_and_says_so(counted
         training(classifier(reads=True), acceleration=GRAPHED)
     bound = DSS(iterations=5).bind(classifier(reads=True))
     bound.synthesize(seed=0, batch=0, size=SIZE)
+
+
+def test_memory_that_runs_out_as_work_is_recorded_is_told_as_such(counted):
+    calls = []
+
+    def function(x):
+        calls.append(1)
+        if len(calls) > WARM_UP:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (2 * x,)
+
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        GraphedFunction(function, (torch.ones(3),), "this")
 
 
 def test_an_engine_tells_of_graphs_only_where_it_has_them_and_begun_work_keeps_them():

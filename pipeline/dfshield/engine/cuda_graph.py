@@ -132,18 +132,20 @@ class _Replayed(torch.autograd.Function):
 def _recording(what: str, device: torch.device) -> Iterator[None]:
     """Raise what goes wrong in the block, where work is recorded, as one line.
 
-    A capture that fails leaves torch on its stream, and the GPU usable as a rule.
+    A capture that fails leaves torch on its stream, and the GPU usable as a rule. It fails once
+    more as it ends, which says nothing: what it failed with first counts.
     """
     stream = torch.cuda.current_stream(device)
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
         torch.cuda.set_stream(stream)
+        first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+        if isinstance(first, torch.OutOfMemoryError):
+            raise first from None
         if isinstance(error, torch.AcceleratorError) and not _usable(device):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = str(first).strip().splitlines() or [type(first).__name__]
         raise CompilationError(
             f"{what} cannot be recorded as a CUDA graph here: {lines[0]}; begin with "
             "engine.compile=false"
