@@ -75,7 +75,7 @@ class Elsewhere(InProcessExecutor):
 def test_every_stage_asks_the_workers(tiny, monkeypatch):
     """Images, student and attacks, all long: no stage goes by this machine's compiler."""
     monkeypatch.setattr(engine_choice, "COMPILING_PAYS", 0.0)  # that of trials stays as it is
-    config = tiny(keep=("teacher",))
+    config = tiny(keep=("teacher",), training__epochs=1, evaluation__models=["student"])
     Run(load_config(str(config), ()), executor=Elsewhere()).run(["synthesize", "train", "evaluate"])
     run = run_of(config)
     student = json.loads((run / "student" / "stage.json").read_text())["engine"]
