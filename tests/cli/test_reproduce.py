@@ -6,24 +6,8 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from tiny_reproduction import SMALL
 from tiny_run import call, succeed
-
-SMALL = (
-    "cluster.address=none",
-    "teacher.train.epochs=2",
-    "synthesis.method.iterations=1",
-    "synthesis.num_images=60",
-    "synthesis.num_holdout=20",
-    "synthesis.batch_size=20",
-    "training.epochs=1",
-    "training.batch_size=20",
-    "training.inner.num_steps=1",
-    "training.gradrefine.num_batches=2",
-    "evaluation.num_images=20",
-    "evaluation.attacks=[{name: pgd, num_steps: 10}]",
-    "storage.part_size=20",
-    "storage.shard_size=60",
-)
 
 
 @pytest.fixture
@@ -40,11 +24,12 @@ def trials(here):
 def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     first = succeed("reproduce", "table-8", *SMALL, "--only", "True")
     assert "Table 8, scale smoke" in first.out
-    page = (here / "tables" / "table-8" / "index.html").read_text()
+    written = here / "reproduced" / "table-8"
+    page = (written / "index.html").read_text()
     assert "ResNet-20" not in page.split("<tbody>")[1].split("</tbody>")[0]
     assert "no difference is taken" in page
     assert "Changed: teacher.train.epochs=2, synthesis.method.iterations=1" in page
-    rows = list(csv.DictReader(StringIO((here / "tables" / "table-8" / "table.csv").read_text())))
+    rows = list(csv.DictReader(StringIO((written / "table.csv").read_text())))
     # Three of the ablation's rows have a "True".
     assert {(r["objective"], r["dss"], r["gradrefine"]) for r in rows} == {
         ("True", "False", "False"),
@@ -78,7 +63,7 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     figures = {metric: figure["ours"] for metric, figure in row["figures"].items()}
     assert figures["clean"] >= figures["single_step"] >= figures["unbounded"]
     assert len(figures) == 7
-    index = (here / "tables" / "index.html").read_text()
+    index = (here / "reproduced" / "index.html").read_text()
     assert [f"table-{n}/index.html" in index for n in (8, 10, 23, 4)] == [*[True] * 3, False]
     plan = json.loads(succeed("reproduce", "table-8", *SMALL, "--dry-run", "--json").out)
     assert [cell["done"] for cell in plan["cells"]] == [0, 1, 1, 1]
@@ -87,7 +72,7 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
 
 def test_the_list_says_what_can_be_run(here):
     listed = json.loads(succeed("reproduce", "--json").out)
-    assert {"id": "table-25", "students": {"smoke": 36, "desk": 36, "paper": 108}}.items() <= {
+    assert {"id": "table-25", "cells": {"smoke": 36, "desk": 36, "paper": 108}}.items() <= {
         **next(each for each in listed if each["id"] == "table-25")
     }.items()
     assert "table-4" in succeed("reproduce").out
@@ -106,18 +91,19 @@ def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, 
     [
         (("table-70",), "did you mean 'table-7'"),
         (("table-7", "--scale", "tiny"), "--scale"),
+        (("fig-1", "--scale", "desk"), "--scale: desk has nothing that fig-1 is run on"),
         (("table-7", "--seeds", "a"), "--seeds: 'a': give whole numbers"),
         (("table-7", "--only", "nothing"), "--only: no cell has 'nothing'"),
         (("table-7", "training.epoch=1"), "training.epoch: unknown key"),
-        (("all", "--only", "STD"), "--only: goes with one table, not with all"),
+        (("all", "--only", "STD"), "--only: goes with one table or figure, not with all"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(here, args, words):
     assert words in call("reproduce", *args).refusal()
 
 
-def test_all_tables_are_planned_together(here):
+def test_everything_is_planned_together(here):
     plan = json.loads(succeed("reproduce", "all", "--dry-run", "--json").out)
     listed = json.loads(succeed("reproduce", "--json").out)
-    assert len(plan["cells"]) == sum(table["students"]["smoke"] for table in listed)
-    assert plan["cells"][0]["table"] == "table-1"
+    assert len(plan["cells"]) == sum(one["cells"]["smoke"] for one in listed)
+    assert plan["cells"][0]["id"] == "table-1"

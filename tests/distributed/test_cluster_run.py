@@ -80,6 +80,11 @@ def test_a_plan_of_a_cluster_is_measured_by_one_of_its_workers(tiny, joined):
     assert contents(run_of(config)) == before
 
 
+def test_more_workers_than_gpus_are_one_line(tiny, joined):
+    line = call("synthesize", tiny(keep=("teacher",)), joined, "cluster.num_workers=5").refusal()
+    assert "cluster.num_workers: 5 wanted, but Ray has 4 GPUs" in line
+
+
 @pytest.fixture(scope="module")
 def surrogate(finished, tmp_path_factory):
     """A configuration whose run has teacher and surrogate data set, to be copied."""
@@ -130,7 +135,7 @@ def test_any_number_of_training_workers_gives_the_same_student(
 
 
 def test_verdicts_equal_those_of_one_process(tiny, joined):
-    attacks = [{"name": "pgd", "num_steps": 100}, {"name": "fgsm"}]
+    attacks = [{"name": "pgd", "num_steps": 40}, {"name": "fgsm"}]
     changes = {"evaluation__slice_size": 7, "evaluation__attacks": attacks}
     keep = ("teacher", "synthetic", "student")
     alone, spread = (tiny(name=name, keep=keep, **changes) for name in ("alone", "spread"))

@@ -9,6 +9,7 @@ from contract_tasks import BadStart, Device, First, Square, Sum
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import InProcessExecutor
+from dfshield.runs.execution.engine_choice import abilities_here
 
 
 class Recorder:
@@ -93,6 +94,10 @@ def test_there_are_workers_to_share_the_work(executor):
     assert executor.num_workers() >= 1
 
 
+def test_a_worker_tells_what_its_processor_can_do(executor):
+    assert executor.abilities() == abilities_here()
+
+
 def test_no_units_no_work(executor, monitor, tmp_path):
     assert list(mapped(executor, monitor, Square(tmp_path), [])) == []
     assert not list(tmp_path.iterdir())
@@ -159,6 +164,7 @@ def test_a_group_adds_up_over_its_workers(executor, monitor, tmp_path):
     assert [e["total"] for e in monitor.all("added")] == [float(total)]
 
 
+@ray_in_the_drill
 def test_an_error_of_a_group_is_raised_as_it_is(executor, monitor, tmp_path):
     with pytest.raises(DfshieldError, match=r"^it diverged$"):
         executor.run_group(

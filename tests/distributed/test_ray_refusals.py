@@ -168,7 +168,12 @@ def test_a_missing_ray_is_one_line(without_ray, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    ["run CONFIG cluster.address=local", "status RUN", "verify RUN", "config show CONFIG"],
+    [
+        "run CONFIG cluster.address=local",
+        "status RUN",
+        pytest.param("verify RUN", marks=pytest.mark.drill),
+        pytest.param("config show CONFIG", marks=pytest.mark.drill),
+    ],
 )
 def test_what_needs_no_work_needs_no_ray(tiny, without_ray, words):
     config = tiny()

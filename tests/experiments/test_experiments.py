@@ -14,7 +14,11 @@ def cases_of(name, size, **given):
     return found, dict(zip((tuple(c.keys.values()) for c in found.cells), found.names, strict=True))
 
 
-@pytest.mark.parametrize("name", EXPERIMENT_IDS)
+TABLES = [name for name in EXPERIMENT_IDS if name.startswith("table-")]
+FIGURES = [name for name in EXPERIMENT_IDS if name.startswith("fig-") and name != "fig-3"]
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_every_key_of_a_table_is_run_or_said_not_to_be(name):
     table = experiment(name)
     cells = list(table.cells(scale("paper")))
@@ -28,8 +32,27 @@ def test_every_key_of_a_table_is_run_or_said_not_to_be(name):
     assert table.attacks.keys() <= table.table.metrics.keys()
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_all_its_cells_as_printed(name):
+    figure, size = experiment(name), scale("paper")
+    cells = list(figure.cells(size))
+    assert {cell.place.model for cell in cells} <= set(figure.models)
+    places = [p for p in size.places if p.data in figure.data and p.model in figure.models]
+    images = {f"{place.data}-train" for place in size.places if "train" in place.named}
+    rows = [
+        row
+        for row in figure.rows(size)
+        if figure.picture.kind != "matrix" or f"{row['trained_on']}-train" in images
+    ]
+    assert len(cells) == len(places) * len(rows) > 0
+    assert figure.options(size).keys() == figure.picture.options.keys()
+
+
 @pytest.mark.parametrize("size", SCALES)
-@pytest.mark.parametrize("name", ["table-1", "table-5", "table-6", "table-8", "table-15"])
+@pytest.mark.parametrize(
+    "name",
+    ["fig-4", "fig-5", "fig-8", "fig-9", "table-1", "table-5", "table-6", "table-8", "table-15"],
+)
 def test_every_cell_is_a_valid_configuration(name, size, monkeypatch):
     monkeypatch.setenv("DFSHIELD_DATA", "/nowhere")
     found, cases = cases_of(name, size)
@@ -84,6 +107,8 @@ def test_tables_of_one_sweep_have_its_identity(size, monkeypatch):
     monkeypatch.setenv("DFSHIELD_DATA", "/nowhere")
     found = {}
     for name in EXPERIMENT_IDS:
+        if not list(experiment(name).cells(scale(size))):
+            continue
         config = reproduction(experiment(name), scale(size)).config
         identity = sweep_identity(config, RunLayout.of(config))
         assert found.setdefault(config.sweep.name, identity) == identity

@@ -141,6 +141,7 @@ def test_compiled_passes_are_ordinary_ones(kind):
     check_fast_passes(kind, Acceleration(compiled=True))
 
 
+@pytest.mark.drill
 def test_compiled_bfloat16_passes_are_ordinary_ones():
     check_fast_passes("frozen", Acceleration("bfloat16", compiled=True))
 

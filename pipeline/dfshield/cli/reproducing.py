@@ -1,4 +1,4 @@
-"""The command ``reproduce``: tables of the paper, run here and put beside the printed ones."""
+"""The command ``reproduce``: tables and figures of the paper, run here."""
 
 import shlex
 import sys
@@ -12,18 +12,20 @@ from dfshield.cli.options import AsJson, Overrides, Replan, RetryFailed
 from dfshield.errors import InputError
 
 if TYPE_CHECKING:
+    from dfshield.experiments import Experiment, Scale
     from dfshield.report.reproduced import ReproducedTable
+    from dfshield.report.reproduced_figure import ReproducedFigure
     from dfshield.runs.reproduction import Reproduction
+    from dfshield.runs.sweep import Sweep
     from dfshield.storage import Folder
 
-TABLES = "tables"
 ALL = "all"
 
-TableId = Annotated[
+ExperimentId = Annotated[
     str | None,
     typer.Argument(
-        help="A table of the paper, such as table-7, or all; those that can be run are listed "
-        "without.",
+        help="A table or a figure of the paper, such as table-7 or fig-4, or all; those that can "
+        "be run are listed without.",
         metavar="[ID]",
     ),
 ]
@@ -43,7 +45,7 @@ DryRun = Annotated[
 
 
 def reproduce(
-    table: TableId = None,
+    experiment_id: ExperimentId = None,
     overrides: Overrides = None,
     scale: ScaleName = "smoke",
     seeds: Annotated[str, typer.Option(help="Of the trainings, as in 0,1,2.")] = "0",
@@ -53,33 +55,27 @@ def reproduce(
     replan: Replan = False,
     retry_failed: RetryFailed = False,
 ) -> None:
-    """Run a table of the paper and put the figures beside the printed ones.
+    """Run a table of the paper and put its numbers beside the printed ones, or draw a figure.
 
-    Every cell is a student. Tables of one scale share teachers, surrogate images and students: what
-    one has made is not made again for another. Continues where it stopped.
+    Cells are students, or sets of images. All of one scale share teachers, surrogate images and
+    students: what one has made is not made again for another. Continues where it stopped.
 
     Example: dfshield reproduce table-7 --scale smoke --seeds 0,1,2
     """
-    if table is None:
+    if experiment_id is None:
         _print_list(as_json=as_json)
         return
     find_factories_here()
     from dfshield import experiments
-    from dfshield.report.reproduced import json_value
     from dfshield.runs.reproduction import missing_files, reproduction
 
     keys = [part for part in only.split(",") if part]
-    if table == ALL and keys:
-        raise InputError(f"--only: goes with one table, not with {ALL}")
+    if experiment_id == ALL and keys:
+        raise InputError(f"--only: goes with one table or figure, not with {ALL}")
+    size = experiments.scale(scale)
     every = [
-        reproduction(
-            experiments.experiment(name),
-            experiments.scale(scale),
-            seeds=_numbers(seeds),
-            only=keys,
-            overrides=overrides or (),
-        )
-        for name in (experiments.EXPERIMENT_IDS if table == ALL else [table])
+        reproduction(one, size, seeds=_numbers(seeds), only=keys, overrides=overrides or ())
+        for one in _chosen(experiment_id, size)
     ]
     missing = list(dict.fromkeys(line for found in every for line in missing_files(found)))
     if dry_run:
@@ -90,12 +86,22 @@ def reproduce(
     told = []
     for found in every:
         result, folder = _run(found, replan=replan, retry_failed=retry_failed)
-        told.append({"folder": folder.uri, **json_value(result)})
+        told.append({"folder": folder.uri, **result.to_json()})
         if not as_json:
-            _print_table(result)
-            typer.echo(f"Written: {folder}/index.html, table.md, table.csv")
+            _print_result(result)
+            typer.echo(f"Written: {folder}/{', '.join(result.files)}")
     if as_json:
-        print_json(told if table == ALL else told[0])
+        print_json(told if experiment_id == ALL else told[0])
+
+
+def _chosen(experiment_id: str, scale: "Scale") -> "list[Experiment]":
+    """Return the experiment, or all that a scale has anything for."""
+    from dfshield.experiments import EXPERIMENT_IDS, experiment
+
+    if experiment_id != ALL:
+        return [experiment(experiment_id)]
+    every = [experiment(name) for name in EXPERIMENT_IDS]
+    return [one for one in every if one.size(scale)]
 
 
 def _numbers(seeds: str) -> list[int]:
@@ -110,32 +116,19 @@ def _numbers(seeds: str) -> list[int]:
 
 def _run(
     found: "Reproduction", *, replan: bool, retry_failed: bool
-) -> "tuple[ReproducedTable, Folder]":
+) -> "tuple[ReproducedTable | ReproducedFigure, Folder]":
     from dfshield.cli.sweeping import sweep_by
-    from dfshield.experiments import EXPERIMENT_IDS
-    from dfshield.paper import paper_table
-    from dfshield.runs.reproduction import met_further, reproduced_table
+    from dfshield.runs.reproduction import reproduce
 
     with working(lambda: found.config) as (settings, executor, observer):
-        from dfshield.report import reproduced
 
-        sweep = sweep_by(
-            executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
-        )
-        sweep.run()
+        def sweep() -> "Sweep":
+            return sweep_by(
+                executor, settings, observer=observer, replan=replan, retry_failed=retry_failed
+            )
+
         command = shlex.join(["dfshield", *sys.argv[1:]])
-        further = met_further(found, sweep)
-        result = reproduced_table(found, sweep.root, command=command, further=further)
-        tables = sweep.run_layout.root.child(TABLES)
-        folder = tables.child(found.experiment.id)
-        folder.write_bytes("index.html", reproduced.html_page(result).encode())
-        folder.write_bytes("table.md", reproduced.markdown_page(result).encode())
-        folder.write_bytes("table.csv", reproduced.csv_page(result))
-        folder.write_json("table.json", reproduced.json_value(result))
-        done = [t for t in EXPERIMENT_IDS if tables.exists(f"{t}/table.json")]
-        page = reproduced.index_page(found.scale, [paper_table(name) for name in done])
-        tables.write_bytes("index.html", page.encode())
-    return result, folder
+        return reproduce(found, sweep, observer=observer, command=command)
 
 
 def _print_list(*, as_json: bool) -> None:
@@ -143,18 +136,19 @@ def _print_list(*, as_json: bool) -> None:
 
     scales = [scale(name) for name in SCALES]
     every = [experiment(name) for name in EXPERIMENT_IDS]
-    students = [{s.name: len(list(one.cells(s))) for s in scales} for one in every]
+    cells = [{s.name: one.size(s) for s in scales} for one in every]
     if as_json:
-        pairs = zip(every, students, strict=True)
-        print_json([{"id": e.id, "title": e.table.title, "students": n} for e, n in pairs])
+        pairs = zip(every, cells, strict=True)
+        print_json([{"id": e.id, "title": e.about, "cells": n} for e, n in pairs])
         return
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Table", "", *SCALES, box=SIMPLE, caption="Students of one seed, by scale.")
-    for one, numbers in zip(every, students, strict=True):
-        table.add_row(one.id, one.table.title, *map(str, numbers.values()))
+    caption = "Cells by scale: students of one seed, or sets of images."
+    table = Table("", "", *SCALES, box=SIMPLE, caption=caption)
+    for one, numbers in zip(every, cells, strict=True):
+        table.add_row(one.id, one.about, *(str(n) if n else "–" for n in numbers.values()))
     Console(highlight=False).print(table)
 
 
@@ -169,15 +163,26 @@ def _print_plan(every: "list[Reproduction]", missing: list[str], *, as_json: boo
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Table", "Cell", "Settings", "Done", box=SIMPLE)
+    table = Table("", "Cell", "Settings", "Done", box=SIMPLE)
     for each in plan:
         table.add_row(
-            each["table"], each["cell"], each["settings"], f"{each['done']} of {each['seeds']}"
+            each["id"], each["cell"], each["settings"], f"{each['done']} of {each['seeds']}"
         )
     console = Console(highlight=False)
     console.print(table)
     for line in missing:
         console.print(f"Missing: {line}", soft_wrap=True)
+
+
+def _print_result(result: "ReproducedTable | ReproducedFigure") -> None:
+    from dfshield.report.reproduced import ReproducedTable
+
+    if isinstance(result, ReproducedTable):
+        _print_table(result)
+        return
+    typer.echo(f"{result.heading}, scale {result.scale}: {result.title}")
+    for line in (*result.findings, *result.notes):
+        typer.echo(line)
 
 
 def _print_table(result: "ReproducedTable") -> None:

@@ -6,7 +6,11 @@ from importlib.resources import files
 import yaml
 
 from dfshield.checks import one_of
-from dfshield.experiments.experiment import Experiment, Scale
+from dfshield.experiments.experiment import Experiment
+from dfshield.experiments.figure import Figure, FigureExperiment
+from dfshield.experiments.parts import Scale
+from dfshield.experiments.table import TableExperiment
+from dfshield.experiments.toy import ToyExperiment
 
 SCALES = ("smoke", "desk", "paper")
 """From minutes on two cores to the paper's own sizes."""
@@ -14,13 +18,15 @@ EXPERIMENT_IDS = (
     *("table-1", "table-4", "table-5", "table-6", "table-7", "table-8", "table-9", "table-10"),
     *("table-12", "table-14", "table-15", "table-16", "table-17", "table-18", "table-19"),
     *("table-20", "table-21", "table-22", "table-23", "table-24", "table-25", "table-26"),
+    *("fig-1", "fig-3", "fig-4", "fig-5", "fig-6", "fig-7", "fig-8", "fig-9", "fig-10", "fig-11"),
+    *("fig-12", "fig-13", "fig-14"),
 )
-"""The tables that can be run, in the paper's order."""
+"""The tables and figures that can be run, in the paper's order."""
 
 
 @cache
 def experiment(experiment_id: str) -> Experiment:
-    """Return the experiment of a table.
+    """Return the experiment of a table or a figure.
 
     Args:
         experiment_id: one of `EXPERIMENT_IDS`.
@@ -29,7 +35,11 @@ def experiment(experiment_id: str) -> Experiment:
         InputError: for any other, naming the nearest.
     """
     name = one_of(EXPERIMENT_IDS, experiment_id, "ID")
-    return Experiment.model_validate({"id": name, **_read(f"tables/{name}.yaml")})
+    if name.startswith("table-"):
+        return TableExperiment.model_validate({"id": name, **_read(f"tables/{name}.yaml")})
+    found = {"id": name, **_read(f"figures/{name}.yaml")}
+    kind: type[Figure] = ToyExperiment if "toy" in found else FigureExperiment
+    return kind.model_validate(found)
 
 
 @cache

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfshield.brief import Brief
+from dfshield.canonical import json_text
 from dfshield.experiments import Scale
 from dfshield.paper import PaperTable
 from dfshield.paper.table import Keys
@@ -134,6 +135,43 @@ class ReproducedTable(Brief):
         printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
         return [self.told, *([] if compared else [apart]), *unrun, *printed]
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """All that is written of it, by name; ``index.html`` needs none of the others."""
+        return {
+            "index.html": html_page(self).encode(),
+            "table.md": markdown_page(self).encode(),
+            "table.csv": csv_page(self),
+            "table.json": json_text(self.to_json()).encode(),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as nested values for JSON; ours as shares in [0, 1], one a seed."""
+        rows = [
+            {
+                **{field: row.keys[field] for field in self.fields},
+                "state": row.state,
+                "flags": list(row.flags),
+                "figures": {
+                    f.metric: {
+                        "ours": list(f.ours.per_seed) if f.ours else [],
+                        "paper": None if f.theirs is None else float(f.theirs),
+                        "difference": f.difference,
+                    }
+                    for f in row.figures
+                },
+            }
+            for row in self.rows
+        ]
+        return {
+            "id": self.table.id,
+            "title": self.table.title,
+            "scale": self.scale,
+            "told": self.told,
+            "missing": dict(self.missing),
+            "rows": rows,
+        }
+
 
 def markdown_page(found: ReproducedTable) -> str:
     """Return the table in Markdown, with its notes."""
@@ -151,10 +189,10 @@ def html_page(found: ReproducedTable) -> str:
     return environment().get_template("reproduced.html.j2").render(found=found)
 
 
-def index_page(scale: Scale, tables: Sequence[PaperTable]) -> str:
-    """Return a page with a link to each of the tables that have been run at a scale."""
+def index_page(scale: Scale, entries: Sequence[tuple[str, str, str]]) -> str:
+    """Return a page with a link to all that has been run at a scale: id, heading and title each."""
     template = environment().get_template("reproduced_index.html.j2")
-    return template.render(scale=scale, tables=tables)
+    return template.render(scale=scale, entries=entries)
 
 
 def csv_page(found: ReproducedTable) -> bytes:
@@ -179,34 +217,6 @@ def _csv_rows(found: ReproducedTable) -> Iterator[dict[str, Any]]:
                 "difference": None if difference is None else f"{difference:.1f}",
                 "flags": " ".join(row.flags),
             }
-
-
-def json_value(found: ReproducedTable) -> dict[str, Any]:
-    """Return the table as nested values for JSON; ours as shares in [0, 1], one a seed."""
-    rows = [
-        {
-            **{field: row.keys[field] for field in found.fields},
-            "state": row.state,
-            "flags": list(row.flags),
-            "figures": {
-                f.metric: {
-                    "ours": list(f.ours.per_seed) if f.ours else [],
-                    "paper": None if f.theirs is None else float(f.theirs),
-                    "difference": f.difference,
-                }
-                for f in row.figures
-            },
-        }
-        for row in found.rows
-    ]
-    return {
-        "id": found.table.id,
-        "title": found.table.title,
-        "scale": found.scale,
-        "told": found.told,
-        "missing": dict(found.missing),
-        "rows": rows,
-    }
 
 
 def pooled(values: Sequence[float | None]) -> Pooled | None:

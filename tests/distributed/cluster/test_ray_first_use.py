@@ -123,14 +123,13 @@ def test_a_factory_that_a_node_lacks_is_said_in_one_line(user, cluster):
     assert "where a worker runs" in line
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("cluster.num_workers=5", "5 wanted, but Ray has 4 GPUs"),
-        pytest.param(
-            "cluster.address=ray://127.0.0.1:10001", "ray job submit", marks=pytest.mark.drill
-        ),
-        pytest.param("cluster.address=somewhere", "host:port", marks=pytest.mark.drill),
+        ("cluster.address=ray://127.0.0.1:10001", "ray job submit"),
+        ("cluster.address=somewhere", "host:port"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_costs_nothing(user, cluster, override, words):

@@ -87,13 +87,13 @@ def test_images_may_lie_in_the_memory_of_the_cluster(tmp_path, joined, workers):
 
 
 def test_a_scheduler_stops_what_is_behind_and_it_stays_stopped(tmp_path, joined):
-    axes = {"training.learning_rate": {"grid": [0.01, 0.02, 1e-9, 2e-9, 3e-9, 4e-9]}}
+    axes = {"training.learning_rate": {"grid": [0.02, 1e-9, 2e-9, 3e-9]}}
     config = sweep_config(tmp_path, sweep__parameters=axes, **LONGER)
     settings = (joined, "sweep.scheduler=asha", "sweep.max_concurrent=2")
     succeed("sweep", config, *settings)
     states = {key[1]: record["state"] for key, record in records(config).items()}
-    assert len(states) == 6
-    assert states[0.01] == "done" or states[0.02] == "done"
+    assert len(states) == 4
+    assert states[0.02] == "done"
     stopped = [r for r in records(config).values() if r["state"] == "stopped"]
     assert stopped
     assert all(1 <= r["epochs"] < 6 and r["test"] == {} and r["holdout"] for r in stopped)

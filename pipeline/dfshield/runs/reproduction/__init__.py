@@ -1,13 +1,6 @@
-"""Tables of the paper, run as sweeps."""
+"""Tables and figures of the paper, run as sweeps."""
 
 from dfshield.runs.reproduction.cells import Reproduction, missing_files, planned, reproduction
-from dfshield.runs.reproduction.results import met_further, reproduced_table
+from dfshield.runs.reproduction.reproduced import reproduce
 
-__all__ = [
-    "Reproduction",
-    "met_further",
-    "missing_files",
-    "planned",
-    "reproduced_table",
-    "reproduction",
-]
+__all__ = ["Reproduction", "missing_files", "planned", "reproduce", "reproduction"]

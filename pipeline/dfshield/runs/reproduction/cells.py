@@ -1,40 +1,61 @@
-"""The cells of the paper's tables as the cases of a sweep, which all tables of a scale share."""
+"""The cells of tables and figures as the cases of a sweep, which all of one scale share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from dfshield.canonical import identity_hash
-from dfshield.config import Config, VariantConfig, apply_override, config_from, merged_trees
+from dfshield.config import (
+    Config,
+    DataConfig,
+    VariantConfig,
+    apply_override,
+    config_from,
+    merged_trees,
+)
 from dfshield.errors import InputError
-from dfshield.experiments import OWN, Cell, Experiment, Scale, filled
+from dfshield.experiments import (
+    OWN,
+    WAYS,
+    Cell,
+    Experiment,
+    FigureExperiment,
+    Scale,
+    ToyExperiment,
+    filled,
+)
 from dfshield.runs.identity import flatten, nested
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.inputs.real_data import require_there
 from dfshield.runs.inputs.teacher_source import weights_path
+from dfshield.runs.layout import RunLayout
+from dfshield.runs.names import PAGE
 from dfshield.runs.sweep.plan import Trial, listed_trials
 from dfshield.runs.sweep.record import TrialRecord, read_trial
 from dfshield.runs.sweep.sweep import sweep_folder
 from dfshield.storage import Folder
 
 AXIS = "cell"
+REPRODUCED = "reproduced"
+REAL = "train"
+"""What scales call the real training images of a place."""
 _NAMES = 40
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A table at a scale, as a sweep.
+    """A table or a figure at a scale, as a sweep.
 
     Attributes:
-        experiment: the table.
+        experiment: what it is.
         scale: how large.
-        config: of the sweep; its cases are the cells.
+        config: of the sweep; its cases are the cells. One without cells has no sweep.
         names: the case of every cell, in order; cells that are the same have the same.
-        cells: of the table.
-        attacks: that the students meet beside those of the scale, by metric of the table.
+        cells: its own.
+        attacks: that the students meet beside those of the scale, by metric.
         overrides: ``KEY=VALUE``, over the settings of the scale.
     """
 
@@ -61,7 +82,7 @@ class Reproduction:
             InputError: if one is refused, naming the key.
         """
         found: dict[str, list[Trial]] = {}
-        for trial in listed_trials(self.config):
+        for trial in listed_trials(self.config) if self.cells else ():
             found.setdefault(trial.values[f"cases.{AXIS}"], []).append(trial)
         return found
 
@@ -81,26 +102,26 @@ def reproduction(
     only: Iterable[str] = (),
     overrides: Iterable[str] = (),
 ) -> Reproduction:
-    """Return a table at a scale as a sweep.
+    """Return a table or a figure at a scale as a sweep.
 
-    Students are known by the settings in which they differ from the scale's, so tables that have
-    the same cell share it: all tables of a scale that are measured alike are one sweep.
+    Students are known by the settings in which they differ from the scale's, so experiments that
+    have the same cell share it: all of a scale that are measured alike are one sweep.
 
     Args:
-        experiment: the table.
+        experiment: what it is.
         scale: how large.
         seeds: of the trainings.
         only: keys, such as a data set, a model or a method: cells that have all of them.
         overrides: ``KEY=VALUE``, over the settings of the scale.
 
     Raises:
-        InputError: for a key that no cell has, or settings that are refused.
+        InputError: for a scale or a key that no cell has, or settings that are refused.
     """
     given = tuple(overrides)
     base = _base(experiment, scale, given)
     config = config_from(base, where=f"{experiment.id} at scale {scale.name}")
     known = dict(flatten(config.model_dump(mode="json", exclude={"sweep"})))
-    cells = tuple(_chosen(experiment.cells(scale), list(only)))
+    cells = tuple(_chosen(experiment.require_cells(scale), list(only)))
     cases: dict[str, dict[str, Any]] = {}
     names = []
     for cell in cells:
@@ -110,7 +131,7 @@ def reproduction(
         cases[name] = settings
         names.append(name)
     own = {"name": _sweep_name(experiment), **base.get("sweep", {})}
-    sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases}}
+    sweep = {**own, "seeds": list(seeds), "cases": {AXIS: cases} if cases else {}}
     whole = config_from({**base, "sweep": sweep}, where=f"{experiment.id} at scale {scale.name}")
     attacks = dict(zip(experiment.attacks, _attacks(experiment, base), strict=True))
     return Reproduction(experiment, scale, whole, tuple(names), cells, attacks, given)
@@ -143,8 +164,18 @@ def _settings(cell: Cell, known: Mapping[str, Any]) -> dict[str, Any]:
         given = filled(value, cell.named)
         if given == OWN:
             given = known[path]
+        if isinstance(given, Mapping) and "name" in given:
+            tree = _without_path(tree, path)  # options of one mean nothing to another
         tree = merged_trees(tree, nested({path: given}))
     return tree
+
+
+def _without_path(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return nested sections without what is at a path, if anything is."""
+    key, _, rest = path.partition(".")
+    if not rest or not isinstance(tree.get(key), Mapping):
+        return {name: value for name, value in tree.items() if rest or name != key}
+    return {**tree, key: _without_path(tree[key], rest)}
 
 
 def _differing(tree: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,6 +211,8 @@ def _chosen(cells: Iterable[Cell], only: Sequence[str]) -> Iterator[Cell]:
 
 def planned(found: Reproduction) -> list[dict[str, Any]]:
     """Return every cell in words: what it is, what it is run with, how many seeds are done."""
+    if isinstance(found.experiment, ToyExperiment):
+        return _planned_toy(found, found.experiment)
     root = sweep_folder(found.config)
     trials, cases = found.trials, found.config.sweep.cases[AXIS]
     plan = []
@@ -187,7 +220,7 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
         settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
         plan.append(
             {
-                "table": found.experiment.id,
+                "id": found.experiment.id,
                 "cell": ", ".join(str(key) for key in cell.keys.values()),
                 "settings": settings or "as the scale",
                 "done": sum(record.state == "done" for record in records),
@@ -197,16 +230,44 @@ def planned(found: Reproduction) -> list[dict[str, Any]]:
     return plan
 
 
+def _planned_toy(found: Reproduction, experiment: ToyExperiment) -> list[dict[str, Any]]:
+    seeds = experiment.toy.num_seeds
+    drawn = reproduced_folder(found.config).exists(f"{experiment.id}/{PAGE}")
+    of_all = {"id": experiment.id, "done": seeds if drawn else 0, "seeds": seeds}
+    return [{**of_all, "cell": way, "settings": f"coefficients {WAYS[way]}"} for way in WAYS]
+
+
+def reproduced_folder(config: Config) -> Folder:
+    """Return the folder of a run that has one for every table and figure, and a page of links."""
+    return RunLayout.of(config).root.child(REPRODUCED)
+
+
 def missing_files(found: Reproduction) -> list[str]:
     """Return what the cells want and is not there, each once, in the words of the errors."""
     missing: dict[str, None] = {}
-    for trials in found.trials.values():
-        for check in _checks(trials[0].config):
-            try:
-                check()
-            except InputError as error:
-                missing[str(error)] = None
+    checks = [check for trials in found.trials.values() for check in _checks(trials[0].config)]
+    if isinstance(found.experiment, FigureExperiment) and found.experiment.picture.kind == "plane":
+        checks += [partial(real_training_images, cell) for cell in found.cells]
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            missing[str(error)] = None
     return list(missing)
+
+
+def real_training_images(cell: Cell) -> tuple[DataConfig, str]:
+    """Return the real training images of a cell's place, and their split.
+
+    Raises:
+        InputError: if the scale names none there, or they are not there.
+    """
+    given = cell.place.named.get(REAL)
+    if given is None:
+        raise InputError(f"--scale: it names no training images of {cell.place.data}")
+    data = DataConfig(name=given["name"], path=given.get("path"))
+    require_there(data, key=f"${REAL}")
+    return data, given["split"]
 
 
 def _checks(config: Config) -> Iterator[Callable[[], object]]:

@@ -113,14 +113,23 @@ class Sweep:
                 self.log.flush()
         return trials_begun(self.config, self.root)
 
-    def _run(self) -> None:
-        records = trials_begun(self.config, self.root)
-        if self.retry_failed:
-            records = [record for record in records if record.state != "failed"]
-        ended = {record.name for record in records if record.ended}
-        left = [trial for trial in self.trials if trial.name not in ended]
-        require_references(left)
-        self.sources = sources = Sources(
+    def make_sources(self) -> dict[str, Source]:
+        """Make the teachers and data sets that the trials share, and train no student.
+
+        Returns:
+            Them by `source_key`.
+
+        Raises:
+            InputError: if another driver is at work on this sweep, or it has other settings.
+            DfshieldError: if one cannot be made; what was done stays.
+        """
+        with Lease(self.root, on_beat=self.log.flush):
+            self._claim()
+            self.sources = self._made_sources()
+        return self.sources
+
+    def _made_sources(self) -> dict[str, Source]:
+        return Sources(
             self.config,
             root=self.root,
             layout=self.run_layout,
@@ -128,6 +137,15 @@ class Sweep:
             observer=self.observer,
             replan=self.replan,
         ).make(self._known)
+
+    def _run(self) -> None:
+        records = trials_begun(self.config, self.root)
+        if self.retry_failed:
+            records = [record for record in records if record.state != "failed"]
+        ended = {record.name for record in records if record.ended}
+        left = [trial for trial in self.trials if trial.name not in ended]
+        require_references(left)
+        self.sources = sources = self._made_sources()
         check_surrogates(self.trials, sources)
         check_measured(self._known, sources)
         self._claim_measuring()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dfshield.experiments import Cell, Experiment
+from dfshield.experiments import Cell, TableExperiment
 from dfshield.report.reproduced import Figure, ReproducedTable, Row, pooled
 from dfshield.results.data_free import REFERENCE_MARK
 from dfshield.runs.reproduction.cells import Reproduction
@@ -10,13 +10,12 @@ from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.runs.sweep.trial import measure_further
-from dfshield.storage import Folder
 
 Figures = Mapping[str, Mapping[str, float]]
 """By trial, then by metric of the table: accuracies in [0, 1]."""
 
 
-def met_further(found: Reproduction, sweep: Sweep) -> Figures:
+def _met_further(found: Reproduction, sweep: Sweep) -> Figures:
     """Have the students of a sweep that has run meet the attacks of the table alone.
 
     Args:
@@ -43,22 +42,24 @@ def met_further(found: Reproduction, sweep: Sweep) -> Figures:
 
 
 def reproduced_table(
-    found: Reproduction, root: Folder, *, command: str, further: Figures
+    found: Reproduction, experiment: TableExperiment, sweep: Sweep, *, command: str
 ) -> ReproducedTable:
-    """Return what the cells came to, beside the paper's numbers.
+    """Run what is left of a table; return what its cells came to, beside the paper's numbers.
 
     Args:
-        found: the table.
-        root: of the sweep.
+        found: the table at a scale.
+        experiment: the table.
+        sweep: that has its cells.
         command: that runs it, for the page.
-        further: what `met_further` gave.
 
     Raises:
-        InputError: if a record is damaged.
+        DfshieldError: if the sweep cannot go on; what was done stays.
     """
-    experiment, seeds = found.experiment, len(found.config.sweep.seeds or (0,))
+    sweep.run()
+    further, seeds = _met_further(found, sweep), len(found.config.sweep.seeds or (0,))
     rows = tuple(
-        _row(experiment, cell, records, seeds, further) for cell, records in found.records(root)
+        _row(experiment, cell, records, seeds, further)
+        for cell, records in found.records(sweep.root)
     )
     return ReproducedTable(
         table=experiment.table,
@@ -71,7 +72,7 @@ def reproduced_table(
 
 
 def _row(
-    experiment: Experiment,
+    experiment: TableExperiment,
     cell: Cell,
     records: Sequence[TrialRecord],
     seeds: int,
@@ -105,7 +106,7 @@ def _flags(done: Sequence[TrialRecord]) -> tuple[str, ...]:
 
 
 def _figure(
-    experiment: Experiment, cell: Cell, metric: str, ours: Sequence[float | None]
+    experiment: TableExperiment, cell: Cell, metric: str, ours: Sequence[float | None]
 ) -> Figure:
     table = experiment.table
     place = experiment.paper_place(cell.place)

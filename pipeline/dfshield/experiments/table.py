@@ -1,0 +1,91 @@
+"""Tables of the paper as experiments: what each of their keys is run with."""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from dfshield.experiments.experiment import Experiment
+from dfshield.experiments.parts import Place, Scale
+from dfshield.paper import PaperTable, paper_table
+from dfshield.paper.table import Key, Keys
+
+_PLACES = ("data", "model")
+"""The fields of a table that a scale decides about; the others are the experiment's."""
+
+
+class TableExperiment(Experiment):
+    """A table of the paper that can be run.
+
+    Attributes:
+        without: why keys are not run, by field and key; other keys that ``cases`` lack are run
+            nowhere either.
+        labels: what a metric of the table is called in results, where it is not ``PGD-10`` or
+            ``AutoAttack``.
+    """
+
+    without: dict[str, dict[str, str]] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(
+        default={"clean": "clean", "pgd10": "PGD-10", "autoattack": "AutoAttack"}
+    )
+
+    @property
+    def table(self) -> PaperTable:
+        """The table as the paper prints it."""
+        return paper_table(self.id)
+
+    @property
+    def about(self) -> str:
+        """What it is about, in a line."""
+        return self.table.title
+
+    @property
+    def of_data(self) -> tuple[str, ...]:
+        """The paper's data sets in the table."""
+        return tuple(self.table.data)
+
+    @property
+    def of_models(self) -> tuple[str, ...]:
+        """The paper's models in the table."""
+        return tuple(self.table.models)
+
+    def paper_place(self, place: Place) -> dict[str, Key]:
+        """Return which data set and model of the paper a place is compared with.
+
+        A stand-in is compared with the table's first ones.
+        """
+        if not place.stands_for:
+            return {"data": place.data, "model": place.model}
+        data = place.data if place.data in self.of_data else self.of_data[0]
+        return {
+            "data": data,
+            "model": place.model if place.model in self.of_models else self.of_models[0],
+        }
+
+    def rows(self, scale: Scale) -> Iterator[dict[str, Key]]:
+        """Give the combinations of the table's own fields, in its order, each once."""
+        del scale  # the paper's table is the same at all
+        fields = [name for name in self.table.fields if name not in _PLACES]
+        rows = (
+            tuple((field, cell.keys[field]) for field in fields if field in cell.keys)
+            for cell in self.table.cells
+        )
+        yield from (dict(row) for row in dict.fromkeys(rows))
+
+    def has(self, keys: Keys, place: Place) -> bool:
+        """Return whether the table has such a cell; a stand-in stands for all."""
+        where = {"data": place.data, "model": place.model}
+        return place.stands_for or bool(self.table.select(**keys, **where))
+
+    def missing(self, scale: Scale) -> dict[str, str]:
+        """Return the keys of the table that are not run at a scale, each with the reason."""
+        run = {(f, str(k)) for cell in self.cells(scale) for f, k in cell.keys.items()}
+        printed = {
+            (field, str(cell.keys[field]))
+            for field in self.cases
+            for cell in self.table.cells
+            if field in cell.keys
+        }
+        return {
+            key: self.without.get(field, {}).get(key, f"scale {scale.name} has no images for it")
+            for field, key in sorted(printed - run)
+        }

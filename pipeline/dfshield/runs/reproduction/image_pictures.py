@@ -1,0 +1,85 @@
+"""Pictures of surrogate images: sets side by side, and in the plane of real features."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dfshield.config import VariantConfig
+from dfshield.experiments import Cell, FigureExperiment
+from dfshield.report.drawing import FORMS
+from dfshield.report.reproduced_figure import Panel
+from dfshield.report.sets import SetImages, image_page, image_table, plane_figure, plane_table
+from dfshield.runs.comparison.inputs import comparison
+from dfshield.runs.comparison.pictures import first_images
+from dfshield.runs.comparison.pictures import plane as plane_of
+from dfshield.runs.inputs.real_data import read_images
+from dfshield.runs.inputs.surrogate_sets import SurrogateSet, surrogate_sets
+from dfshield.runs.reproduction.cells import REAL, Reproduction, real_training_images
+from dfshield.runs.sweep.plan import source_key
+from dfshield.runs.sweep.sweep import Sweep
+from dfshield.runs.sweep.trial import Source
+from dfshield.storage import Folder
+
+Drawn = tuple[Sequence[Panel], Sequence[str]]
+
+
+def grid(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, out: Folder) -> Drawn:
+    """Return the first images of every class of sets; option ``per_class`` says how many."""
+    del out
+    per_class = experiment.options(found.scale)["per_class"]
+    panels = []
+    for cell, _, sets in _places(found, experiment, sweep):
+        shown = [
+            SetImages(one.name, one.method, one.manifest.seed, first_images(one, per_class))
+            for one in sets
+        ]
+        page = image_page(shown, per_class=per_class)
+        alt = "Images of every class, a block for each way to make them"
+        panels.append(Panel(_name(cell), alt, page.png(), page.svg(), image_table(shown)))
+    return panels, []
+
+
+def plane(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, out: Folder) -> Drawn:
+    """Return sets in the plane of real training features; option ``num_images`` of each."""
+    del out
+    num_images = experiment.options(found.scale)["num_images"]
+    panels = []
+    for cell, source, sets in _places(found, experiment, sweep):
+        data, split = real_training_images(cell)
+        compared = comparison(
+            sets,
+            read_images(data, split=split, key=f"${REAL}"),
+            VariantConfig(name="teacher"),
+            teacher=source.teacher,
+            trust_python=found.config.teacher.trust_python,
+            num_images=num_images,
+            seed=found.config.seed,
+            observer=sweep.observer,
+        )
+        view = plane_of(compared)
+        png, svg = (plane_figure(view, "teacher features", form=form) for form in FORMS)
+        alt = "Scatter of two principal components, a panel a set over the real images"
+        panels.append(Panel(_name(cell), alt, png, svg, plane_table(view)))
+    return panels, []
+
+
+def _places(
+    found: Reproduction, experiment: FigureExperiment, sweep: Sweep
+) -> Iterator[tuple[Cell, Source, list[SurrogateSet]]]:
+    """Give a cell of every place with its source, and the sets there under the names of cells."""
+    groups: dict[tuple[str, str], list[tuple[Cell, Source]]] = {}
+    for cell, name in zip(found.cells, found.names, strict=True):
+        source = sweep.sources[source_key(found.trials[name][0].config)]
+        groups.setdefault((cell.place.data, cell.place.model), []).append((cell, source))
+    for members in groups.values():
+        names = {
+            source.data: ", ".join(str(cell.keys[field]) for field in experiment.fields)
+            for cell, source in members
+            if source.data is not None
+        }
+        sets = surrogate_sets(list(names))
+        named = [replace(one, name=names[one.data.folder.uri]) for one in sets]
+        yield (*members[0], named)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.place.data}-{cell.place.model}"
