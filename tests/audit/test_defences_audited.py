@@ -3,13 +3,14 @@
 import pytest
 import torch
 from models_of_digits import EPS
+from safetensors.torch import save_file
 from torch import nn
 
 from dfshield.attacks import PGD, AutoAttack, Noise, Transfer
 from dfshield.audit import NUM_CHECKS, NUM_DEFENCE_CHECKS, audit
 from dfshield.audit.defence_checks import Evaluated, draws_averaged, gradient_followed
 from dfshield.audit.subject import Subject
-from dfshield.defences import TTE, Defence
+from dfshield.defences import DAD, TTE, Defence, Detector, DiffPure, ScoreNetwork
 
 
 class Jittered(nn.Module):
@@ -110,6 +111,35 @@ def test_a_defence_that_no_attack_knows_of_fails(checked, standard):
     blind = checked(TTE(), unaware(standard))[1]
     assert blind.verdict == "fail"
     assert "no attack of the evaluation is made on the model behind tte" in blind.finding
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The three published defences; the networks of two of them are fitted to nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        networks = {"detector": Detector(10), "score": ScoreNetwork(1, 4)}
+    networks["detector"].adapted.fill_(True)
+    for name, network in networks.items():
+        save_file(network.state_dict(), tmp_path / name)
+    return {
+        "tte": TTE(),
+        "dad": DAD(detector=str(tmp_path / "detector"), passes=1),
+        "diffpure": DiffPure(score=str(tmp_path / "score"), t=0.02, step=0.02),
+    }
+
+
+@pytest.mark.parametrize("name", ["tte", "dad", pytest.param("diffpure", marks=pytest.mark.drill)])
+def test_every_published_defence_is_caught_if_its_evaluation_does_not_know_of_it(
+    checked, standard, published, name
+):
+    blind = checked(published[name], unaware(standard))
+    assert blind[1].verdict == "fail"
+    assert f"no attack of the evaluation is made on the model behind {name}" in blind[1].finding
+    single = checked(published[name], PGD(eps=EPS, num_steps=5))
+    assert [one.verdict for one in single] == ["fail" if name == "diffpure" else "pass", "pass"]
+    knowing = PGD(eps=EPS, num_steps=5, eot=3 if name == "diffpure" else 1)
+    assert [one.verdict for one in checked(published[name], knowing)] == ["pass", "pass"]
 
 
 def test_a_whole_audit_has_the_lines_and_takes_the_bare_model_as_source(standard, digits):

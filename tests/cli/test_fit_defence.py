@@ -11,7 +11,7 @@ from dfshield.classifiers import build, save
 from dfshield.defences import DAD, DiffPure
 
 SCORE = ("fit-defence", "diffpure", "--data", "digits", "--num-images", 40)
-SMALL_SCORE = (*SCORE, "--width", 4, "--epochs", 2)
+SMALL_SCORE = (*SCORE, "--width", 4, "--epochs", 1)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image, UnidentifiedImageError
 
@@ -86,7 +86,7 @@ def _verified(folder: Folder) -> BaselineReport:
     return BaselineReport(str(folder), tuple(verdicts))
 
 
-_Found = tuple[Any, str]
+_Found = tuple[Literal["ok", "missing", "broken"], str]
 """Verdict and reason."""
 
 
@@ -108,9 +108,10 @@ def _unfinished(student: Folder) -> Iterator[tuple[str, _Found]]:
 def _finished(student: Folder, record: Record) -> Iterator[tuple[str, _Found]]:
     damaged = damage(student, record, record["files"])
     for name in record["files"]:
-        if name in damaged:
-            verdict = "missing" if damaged[name] == "is missing" else "broken"
-            yield name, (verdict, damaged[name] if verdict == "broken" else "")
+        if damaged.get(name) == "is missing":
+            yield name, ("missing", "")
+        elif name in damaged:
+            yield name, ("broken", damaged[name])
         else:
             yield name, _found(partial(_CHECKS[name], student, record["summary"]))
 
