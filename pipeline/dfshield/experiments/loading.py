@@ -60,3 +60,8 @@ def _read(path: str) -> dict[str, object]:
     text = (files("dfshield.experiments") / path).read_text(encoding="utf-8")
     found: dict[str, object] = yaml.safe_load(text)
     return found
+
+
+def file_source(name: str) -> str:
+    """Return where a data set or a file comes from; empty where that is not known."""
+    return str(_read("files.yaml").get(name, ""))

@@ -13,7 +13,8 @@ from dfshield.runs.comparison.pictures import first_images
 from dfshield.runs.comparison.pictures import plane as plane_of
 from dfshield.runs.inputs.real_data import read_images
 from dfshield.runs.inputs.surrogate_sets import SurrogateSet, surrogate_sets
-from dfshield.runs.reproduction.cells import REAL, Reproduction, real_training_images
+from dfshield.runs.reproduction.cells import Reproduction
+from dfshield.runs.reproduction.files import REAL, real_training_images
 from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.runs.sweep.trial import Source
