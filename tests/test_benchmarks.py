@@ -49,3 +49,18 @@ def test_the_objectives_are_compared_by_the_tables_of_the_paper_and_not_twice(tm
     assert all(len(seeds["PGD-20"]) == 2 for seeds in json.loads(figures.read_text()).values())
     events = (tmp_path / "digits/sweeps/objectives/events.jsonl").read_text().splitlines()
     assert sum(json.loads(event)["event"] == "trial_ended" for event in events) == 18
+
+
+@pytest.mark.drill
+def test_the_defences_are_compared_as_in_table_3_and_what_is_done_is_kept(tmp_path):
+    command = [sys.executable, BENCHMARKS / "defences.py", "--small", "--seeds", "0", "--out"]
+    said = []
+    for _ in range(2):
+        done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    rows = [line.split("|")[1].strip() for line in said[0].splitlines()]
+    assert rows[2:] == ["teacher", "teacher, tte", "teacher, dad", "teacher, diffpure", "student"]
+    events = (tmp_path / "defences-0/events.jsonl").read_text().splitlines()
+    assert sum(json.loads(event)["event"] == "training_done" for event in events) == 1

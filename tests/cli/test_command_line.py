@@ -23,6 +23,8 @@ COMMANDS = [
     ["diversity"],
     ["figure", "grid"],
     ["figure", "pca"],
+    ["fit-defence", "diffpure"],
+    ["fit-defence", "dad"],
     ["report"],
     ["status"],
     ["verify"],

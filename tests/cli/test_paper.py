@@ -9,6 +9,7 @@ import pytest
 from tiny_run import call, succeed
 
 from dfshield.paper import TABLE_IDS, paper_table
+from dfshield.report.paper_table import csv_table, latex_table, markdown_table, table_values
 
 
 def test_all_tables_are_listed():
@@ -20,7 +21,8 @@ def test_all_tables_are_listed():
 
 @pytest.mark.parametrize("table_id", TABLE_IDS)
 def test_markdown_and_latex_have_every_printed_number_in_its_row(table_id):
-    table, (markdown, latex) = paper_table(table_id), forms(table_id, "--markdown", "--latex")
+    table = paper_table(table_id)
+    markdown, latex = markdown_table(table), latex_table(table)
     rows = [line for line in markdown.splitlines() if line.startswith("| ")][2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     count = len(table.row_fields)
@@ -40,21 +42,28 @@ def test_markdown_and_latex_have_every_printed_number_in_its_row(table_id):
     assert not re.search("[#_%^~†λτε✓✗|]", outside), outside
 
 
-def forms(table_id, *options):
-    return [succeed("paper", table_id, option).out for option in options]
-
-
 @pytest.mark.parametrize("table_id", TABLE_IDS)
 def test_csv_and_json_have_every_cell_with_all_that_names_it(table_id):
-    table, (text, document) = paper_table(table_id), forms(table_id, "--csv", "--json")
-    cells = json.loads(document)["cells"]
-    lines = list(csv.DictReader(io.StringIO(text)))
+    table = paper_table(table_id)
+    document = json.loads(json.dumps(table_values(table)))
+    cells, lines = document["cells"], list(csv.DictReader(io.StringIO(csv_table(table))))
     for cell, value, line in zip(table.cells, cells, lines, strict=True):
         notes = list(table.notes_of(cell))
         own = {"metric": cell.metric, "value": cell.value, "printed": cell.printed}
         assert value == {**cell.keys, **own, "mark": cell.mark, "notes": notes}
         assert line == {**{k: str(v) for k, v in value.items()}, "notes": " ".join(map(str, notes))}
-    assert json.loads(document)["settings"] == table.settings
+    assert document["settings"] == table.settings
+
+
+def test_every_form_is_an_option():
+    table = paper_table("table-9")
+    for option, expected in (
+        ("--markdown", markdown_table(table)),
+        ("--latex", latex_table(table)),
+        ("--csv", csv_table(table)),
+    ):
+        assert succeed("paper", "table-9", option).out == expected
+    assert json.loads(succeed("paper", "table-9", "--json").out) == table_values(table)
 
 
 def test_headings_span_the_columns_that_they_are_over():

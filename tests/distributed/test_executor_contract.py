@@ -9,6 +9,7 @@ from contract_tasks import BadStart, Device, First, Square, Sum
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs import InProcessExecutor
+from dfshield.runs.execution.engine_choice import abilities_here
 
 
 class Recorder:
@@ -91,6 +92,10 @@ def test_the_workers_go_by_what_one_of_them_gave_first_and_are_heard_before_they
 
 def test_there_are_workers_to_share_the_work(executor):
     assert executor.num_workers() >= 1
+
+
+def test_a_worker_tells_what_its_processor_can_do(executor):
+    assert executor.abilities() == abilities_here()
 
 
 def test_no_units_no_work(executor, monitor, tmp_path):

@@ -62,7 +62,7 @@ STAGES = {
     "repeats": Spec("light_repeats", ("repeats", "in_a_fresh_process"), 40),
     "synchronisations": Spec("light_speed", ("synchronisations",), 15),
     "speed": Spec("light_speed", ("speed",), 45),
-    "graph": Spec("light_graph", ("graph",), 30),
+    "graph": Spec("light_graph", ("graph",), 40),
     "group": Spec("light_group", ("group",), 20),
     "memory": Spec("light_memory", ("memory",), 20),
     "compile": Spec("light_compile", ("compiled", "compiled_again"), 140),

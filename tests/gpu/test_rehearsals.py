@@ -33,7 +33,7 @@ def test_first_light(tmp_path):
     stages = found["stages"]
     assert list(stages) == list(STAGES)
     skipped = {name for name, done in stages.items() if done["state"] == "skipped"}
-    assert skipped == {"synchronisations", "graph"}
+    assert skipped == {"synchronisations"}
     assert all(stages[name]["reason"] for name in skipped)
     # What was gone through before a stage found out that a CPU lacks something, too.
     told = json.dumps(stages)

@@ -9,7 +9,6 @@ from tiny_run import (
     contents,
     ended,
     events,
-    finish,
     resuming_command,
     run_of,
     start,
@@ -37,8 +36,8 @@ def uninterrupted(finished, tmp_path_factory):
     config = write_config(tmp_path_factory.mktemp("uninterrupted"), **SLOW)
     teacher = Path("runs") / "tiny" / "teacher"
     shutil.copytree(finished / teacher, config.parent / teacher)
-    finish("synthesize", config)
-    finish("train", config)
+    succeed("synthesize", config)
+    succeed("train", config)
     return run_of(config)
 
 
@@ -82,13 +81,13 @@ def test_a_training_killed_between_two_updates_ends_with_the_same_student(
     assert 0 < events(run, "update")[-1]["update"] < UPDATES_PER_EPOCH - 1
     assert not (run / "student" / "model.safetensors").exists()
 
-    finish("train", stopped)
+    succeed("train", stopped)
     resumed = events(run, "training_started")[-1]
     assert 0 < resumed["updates"] < resumed["total"] == 3 * UPDATES_PER_EPOCH
     expected = uninterrupted
     if select != "last":
         expected = run_of(to_train("unstopped", **changes))
-        finish("train", expected.parents[1] / "tiny.yaml")
+        succeed("train", expected.parents[1] / "tiny.yaml")
     assert contents(run / "student") == contents(expected / "student")
 
 
@@ -111,7 +110,7 @@ def test_an_interrupted_training_saves_and_says_how_to_go_on(to_train, uninterru
 
     command = resuming_command(answer)
     assert command == ["train", str(stopped), "evaluation.num_images=30"]
-    finish(*command)
+    succeed(*command)
     assert len(events(run, "update")) == 3 * UPDATES_PER_EPOCH  # none was repeated
     assert contents(run / "student") == contents(uninterrupted / "student")
 

@@ -158,11 +158,13 @@ def test_passes_of_several_batches_give_each_its_own_images(teacher):
 def test_without_a_compiler_it_is_refused_in_one_line(tmp_path):
     script = (
         "from dfshield.engine.acceleration import Acceleration\n"
-        "from dfshield.classifiers import build\n"
+        "from torch import nn\n"
+        "from dfshield.classifiers import Classifier\n"
         "from dfshield.errors import InputError\n"
         "from dfshield.synthesis import Inversion\n"
-        "teacher = build('dfshield:resnet8', input_shape=(1, 8, 8), num_classes=3, mean=[0.5],\n"
-        "    std=[0.5], options={'width': 4})\n"
+        "layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3)\n"
+        "network = nn.Sequential(*layers)\n"
+        "teacher = Classifier.wrap(network, input_shape=(1, 8, 8), mean=[0.5], std=[0.5])\n"
         "fast = Inversion(teacher, iterations=3, acceleration=Acceleration(compiled=True))\n"
         "try:\n"
         "    fast.synthesize(seed=0, batch=0, size=4)\n"

@@ -11,10 +11,17 @@ from dfshield.synthesis import DSS, IntraQ
 SIZE, STEPS = 6, 10
 
 
-@pytest.fixture(params=[1, 2])
-def ways(teacher, request):
+def ways_of(teacher, num_batches, *, alone=False):
     bound = DSS(iterations=5, jitter=2).bind(teacher)
-    return bound.trial_ways(seed=5, num_batches=request.param, size=SIZE, iterations=4 * STEPS)
+    return bound.trial_ways(
+        seed=5, num_batches=num_batches, size=SIZE, iterations=4 * STEPS, alone=alone
+    )
+
+
+@pytest.fixture(params=[(1, False), (2, False), (2, True)])
+def ways(teacher, request):
+    num_batches, alone = request.param
+    return ways_of(teacher, num_batches, alone=alone)
 
 
 def expected(ways):
@@ -52,6 +59,18 @@ def test_a_run_in_two_pieces_is_the_run_in_one(ways):
     whole = ways.plain.run(None, STEPS)
     first = ways.plain.run(None, 3).state
     assert all(map(torch.equal, ways.plain.run(first, STEPS - 3).tensors, whole.tensors))
+
+
+def test_batches_that_go_alone_are_those_of_passes_of_their_own(teacher):
+    alone, first = ways_of(teacher, 2, alone=True).plain, ways_of(teacher, 1).plain
+    for way in (alone, first):
+        way.begin()
+    both, one = alone.run(None, STEPS), first.run(None, STEPS)
+    assert torch.equal(both.tensors[0][:SIZE], one.tensors[0])
+    answers = alone.answer(both.state), first.answer(one.state)
+    assert torch.equal(answers[0].gradient[: len(answers[1].gradient)], answers[1].gradient)
+    assert torch.equal(answers[0].terms[:4], answers[1].terms)
+    assert not torch.equal(both.tensors[0][SIZE:], one.tensors[0])
 
 
 @pytest.mark.drill

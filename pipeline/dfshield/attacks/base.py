@@ -59,6 +59,7 @@ class Attack(Variant, ABC):
             ``source``), or None.
         needs_gradient: whether logits without a gradient are refused.
         sees_model: whether it attacks the model itself, not another one in its place.
+        looks_inside: whether it watches a layer of the model, by its place in it.
         takes_step: whether ``step_size`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
@@ -79,6 +80,7 @@ class Attack(Variant, ABC):
     needs_model: ClassVar[str | None] = None
     needs_gradient: ClassVar[bool] = True
     sees_model: ClassVar[bool] = True
+    looks_inside: ClassVar[bool] = False
     takes_step: ClassVar[bool] = False
     independent: ClassVar[bool] = True
 

@@ -41,6 +41,7 @@ class Latent(Attack):
 
     name = "latent"
     norms = ("linf",)
+    looks_inside = True
     independent = False
 
     def __init__(

@@ -18,7 +18,7 @@ from dfshield.errors import DfshieldWarning
 if TYPE_CHECKING:
     from dfshield.cli.progress import LineObserver, TerminalObserver
     from dfshield.config import ClusterConfig, Config
-    from dfshield.runs import Executor, Observer, RunLayout
+    from dfshield.runs import Executor, Observer, Run, RunLayout
     from dfshield.storage import Folder
     from dfshield.trackers import Recorder
 
@@ -40,16 +40,9 @@ def execute(
     with at_work(config, overrides) as (settings, executor, observer):
         # Not before: matplotlib, which comes with the tables, is to leave no trace.
         from dfshield.cli.tables import as_shown, print_corruptions, print_results, print_unmeasured
-        from dfshield.runs import Run, run_status
+        from dfshield.runs import run_status
 
-        run = Run(
-            settings,
-            executor=executor,
-            observer=observer,
-            replan=replan,
-            trackers=_cluster_trackers(settings),
-        )
-        run.run(stages)
+        run = done_stages(settings, executor, observer, stages, replan=replan)
         corrupted = run.corruptions() if "evaluate" in stages else {}
     if as_json:
         print_json(
@@ -69,6 +62,28 @@ def execute(
     print_corruptions(corrupted)
     if "report" in stages:
         print_unmeasured(run_status(str(run.context.layout.root)), [config, *(overrides or ())])
+
+
+def done_stages(
+    settings: "Config",
+    executor: "Executor",
+    observer: "Observer",
+    stages: Sequence[str],
+    *,
+    replan: bool = False,
+) -> "Run":
+    """Do stages of a run and return it; nothing is printed but progress."""
+    from dfshield.runs import Run
+
+    run = Run(
+        settings,
+        executor=executor,
+        observer=observer,
+        replan=replan,
+        trackers=_cluster_trackers(settings),
+    )
+    run.run(stages)
+    return run
 
 
 @contextmanager

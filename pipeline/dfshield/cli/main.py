@@ -12,6 +12,7 @@ from dfshield import __version__
 from dfshield.cli.comparing import diversity, figure_app
 from dfshield.cli.execution import execute, trusting
 from dfshield.cli.exporting import export_data
+from dfshield.cli.fitting import fit_app
 from dfshield.cli.machine_output import KEPT, print_json
 from dfshield.cli.measuring import audit, evaluate
 from dfshield.cli.methods import methods
@@ -174,8 +175,9 @@ def verify(
 ) -> None:
     """Read every part of a run's surrogate data; check it against its checksum and the manifest.
 
-    RUN may be a run folder or, without --resynthesize and --repair, a data set. Exit code 3 if
-    anything is missing, broken or other than it was made.
+    RUN may be a run folder or, without --resynthesize and --repair, a data set. Of a run whose
+    method is a baseline, which stores no images, student, generator and results are read. Exit code
+    3 if anything is missing, broken or other than it was made.
 
     Example: dfshield verify runs/digits --resynthesize 20 --repair
     """
@@ -270,6 +272,7 @@ def application() -> typer.Typer:
         app.command()(command)
     figure_app.command("surface")(figure_surface)
     app.add_typer(figure_app, name="figure")
+    app.add_typer(fit_app, name="fit-defence")
     app.add_typer(config_app, name="config")
     return app
 

@@ -60,6 +60,7 @@ def _print_table(plan: "StagePlan", place: str) -> None:
         ("Device", f"{engine.device}{threads}"),
         ("Precision", engine.precision),
         ("Compiled", "yes" if engine.compiled else "no"),
+        *([("CUDA graphs", "yes")] if engine.graphed else []),
         ("Batches per pass", str(engine.batches_per_pass)),
         ("Time to begin", format_seconds(plan.seconds_to_begin)),
         (f"Time per {plan.unit}", format_seconds(plan.seconds_per_unit)),

@@ -1,16 +1,18 @@
 """The command ``verify``."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 from rich.console import Console
 
-from dfshield.cli.execution import execute, executor_of, new_observer
+from dfshield.cli.execution import executor_of, new_observer
 from dfshield.cli.machine_output import print_json
+from dfshield.cli.repairing import make_again
+from dfshield.cli.verifying_baselines import verify_baseline_command
 from dfshield.config import ClusterConfig
 from dfshield.errors import InputError
 from dfshield.runs import Executor, Observer, Resynthesis, resynthesize, verify_run
+from dfshield.runs.layout import kept_settings, method_of, why_no_images
 from dfshield.runs.lease import Lease
 from dfshield.runs.names import CONFIG_FILE
 from dfshield.runs.verification import discard
@@ -20,7 +22,18 @@ from dfshield.storage import Folder, VerifyReport
 def verify_command(
     location: str, *, resynthesize: int, repair: bool, cluster: str | None, as_json: bool
 ) -> bool:
-    """Verify, repair if asked and needed, print what was found; return whether all is well."""
+    """Verify, repair if asked and needed, print what was found; return whether all is well.
+
+    Raises:
+        InputError: if there is nothing to verify, or images are to be made again that a run has
+            not stored.
+    """
+    run = Folder.at(location)
+    settings = kept_settings(run)
+    if method_of(settings) is not None:
+        if resynthesize:
+            raise InputError(f"--resynthesize: not for {run}: {why_no_images(settings)}")
+        return verify_baseline_command(run, repair=repair, as_json=as_json, cluster=cluster)
     reports = _verified(location, cluster)
     if repair and not all(report.ok for report in reports):
         _repair(location, reports, cluster=cluster)
@@ -83,14 +96,7 @@ def _repair(
         raise InputError(f"{run}: --repair needs a run folder, with its {CONFIG_FILE}")
     with Lease(run):
         discard(run, reports, compared)
-    parent, name = run.parent()
-    with run.as_path(CONFIG_FILE) as path:
-        # In quotes: YAML would make something else of some paths.
-        overrides = [f"storage.path={json.dumps(str(parent))}", f"name={json.dumps(name)}"]
-        overrides.append("storage.sink=parquet")
-        if cluster:
-            overrides.append(f"cluster.address={json.dumps(cluster)}")
-        execute(str(path / CONFIG_FILE), overrides, ("synthesize",))
+    make_again(run, ("synthesize",), cluster=cluster)
 
 
 def _print(reports: Sequence[VerifyReport], compared: Sequence[Resynthesis]) -> None:

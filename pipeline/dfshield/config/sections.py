@@ -43,8 +43,8 @@ class EngineConfig(Section):
     )
     batches_per_pass: Count | None = Field(
         None,
-        description="Batches that share a pass, where memory is plenty. None: 1; in a training on "
-        "GPUs as many as fit, where the engine trial finds that faster.",
+        description="Batches that share a pass, where memory is plenty. None: 1; on GPUs as many "
+        "as fit, where the engine trial finds that faster.",
     )
 
 

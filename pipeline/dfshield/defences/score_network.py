@@ -1,6 +1,7 @@
 """A small score network of a variance-preserving diffusion, and its training on images."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,7 @@ def train_score(
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     seed: int = 0,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> ScoreNetwork:
     """Return a score network trained on images by denoising (Ho et al. 2020; Song et al. 2021).
 
@@ -99,6 +101,7 @@ def train_score(
         batch_size: images in a step.
         learning_rate: Adam's.
         seed: of weights, order, times and noise.
+        on_epoch: called after every epoch.
 
     Raises:
         InputError: for no images, or an option that makes no sense.
@@ -121,6 +124,7 @@ def train_score(
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
+            on_epoch()
     return network.eval().requires_grad_(False)
 
 

@@ -11,7 +11,18 @@ from dfshield.distributed.cluster.address import AUTO
 from dfshield.distributed.cluster.session import Node, RaySession
 from dfshield.distributed.cluster.survey import require_usable, survey
 from dfshield.distributed.cluster.worker_plan import WorkerPlan, plan_workers
-from dfshield.runs import AcceleratorJob, Done, Engine, GroupJob, Job, Monitor, SilentMonitor, Task
+from dfshield.runs import (
+    Abilities,
+    AbilitiesJob,
+    AcceleratorJob,
+    Done,
+    Engine,
+    GroupJob,
+    Job,
+    Monitor,
+    SilentMonitor,
+    Task,
+)
 from dfshield.runs.doctor.gpus import why_no_cuda
 from dfshield.runs.sweep import Ended, Study
 from dfshield.storage import Folder
@@ -99,6 +110,15 @@ class RayExecutor:
             started = replace(started, engine=replace(started.engine, accelerator=found))
             self._started = started
         return started.engine
+
+    def abilities(self) -> Abilities:
+        """Return what of the fast path the cluster's workers can do: one of them is asked."""
+        started = self._start()
+        if started.abilities is None:
+            found = started.pool.run(AbilitiesJob(), engine=started.engine, monitor=SilentMonitor())
+            self._started = started = replace(started, abilities=found)
+        assert started.abilities is not None
+        return started.abilities
 
     def num_workers(self) -> int:
         """Return how many workers the cluster has capacity for now."""
@@ -257,6 +277,7 @@ class _Started:
         capacity: of the cluster.
         pool: the workers.
         ends_coordinator: whether `close` ends Ray Train's coordinator of resources.
+        abilities: of the workers; None before one has been asked.
     """
 
     engine: Engine
@@ -264,3 +285,4 @@ class _Started:
     capacity: "Capacity"
     pool: "WorkerPool"
     ends_coordinator: bool
+    abilities: Abilities | None = None

@@ -27,21 +27,25 @@ class Acceleration:
         precision: of convolutions and matrix products; ``bfloat16`` is torch's autocast. Images,
             statistics, losses and weights are float32 always.
         compiled: by ``torch.compile``.
+        graphed: whether the kernels of plain passes are recorded once as a CUDA graph and replayed.
 
     Raises:
-        InputError: for an unknown precision.
+        InputError: for an unknown precision, or for graphs of other passes than plain ones.
     """
 
     precision: Precision = "float32"
     compiled: bool = False
+    graphed: bool = False
 
     def __post_init__(self) -> None:
         one_of(get_args(Precision), self.precision, "precision")
+        if self.graphed and not self.plain:
+            raise InputError("graphed: is for plain passes, in float32 and not compiled")
 
     @property
     def plain(self) -> bool:
-        """Whether it leaves everything as it is."""
-        return self == Acceleration()
+        """Whether all is computed by the plain kernels."""
+        return self.precision == "float32" and not self.compiled
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context that forward passes run in."""

@@ -50,14 +50,13 @@ class Rung:
         precision, compiled = acceleration.precision, acceleration.compiled
         name = f"{'compiled ' if compiled else ''}{precision}"
         engine: dict[str, Any] = {"precision": precision, "compiled": compiled}
+        kind: Kind = "float32" if precision == "float32" else "rounded"
+        if acceleration.graphed:  # the plain kernels, if the plain way has passes of this size
+            name, engine["graphed"] = f"{name} in a CUDA graph", True
+            kind = "same" if together is None else kind
         if together is not None:
             name, engine["batches_per_pass"] = f"{name}, {together} batches a pass", together
-        return cls(
-            name=name,
-            engine=engine,
-            kind="float32" if precision == "float32" else "rounded",
-            make=lambda: make(acceleration),
-        )
+        return cls(name=name, engine=engine, kind=kind, make=lambda: make(acceleration))
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,7 @@ def engine_of_images(
     def try_ways(plain: Engine) -> Trial | None:
         plain.bind()
         moved = teacher.to(torch.device(plain.device))
-        return synthesis_trial(
-            moved, config.synthesis, seed=seed, long=LONG, num_workers=num_workers, say=say
-        )
+        return _synthesis_trial(config, moved, long=LONG, num_workers=num_workers, say=say)
 
     return tried_synthesis_engine(config.synthesis, teacher, here, try_ways=try_ways, say=say)
 
@@ -121,15 +119,29 @@ def try_engines(config: Config, *, say: Say = lambda _: None) -> dict[str, Trial
     """
     if config.method is not None:  # which is computed in one way
         return {"train": None}
-    engine, seed = InProcessExecutor().engine(), config.all_seeds[0]
+    engine = InProcessExecutor().engine()
     engine.bind()
     teacher = teacher_at_hand(config).to(torch.device(engine.device))
     together = config.training.engine.batches_per_pass or 1
     plain = replace(engine, batches_per_pass=together)
     return {
-        "synthesize": synthesis_trial(teacher, config.synthesis, seed=seed, long=0.0, say=say),
+        "synthesize": _synthesis_trial(config, teacher, long=0.0, say=say),
         "train": _training_trial(config, teacher, plain, long=0.0, say=say),
     }
+
+
+def _synthesis_trial(
+    config: Config, teacher: Classifier, *, long: float, say: Say, num_workers: int = 1
+) -> Trial | None:
+    return synthesis_trial(
+        teacher,
+        config.synthesis,
+        seed=config.all_seeds[0],
+        long=long,
+        part_size=config.storage.part_size,
+        num_workers=num_workers,
+        say=say,
+    )
 
 
 def _training_trial(

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import dfshield.runs.names as names
-from dfshield.config import Config, expand
+from dfshield.config import Config, expand, parse_yaml
 from dfshield.errors import InputError
 from dfshield.runs.stages.registry import STAGES
 from dfshield.storage import MANIFEST, Folder
@@ -79,11 +80,43 @@ def seed_folders(root: Folder) -> list[tuple[str | None, Folder]]:
     return [(name.removeprefix(names.SEED), root.child(name)) for name in found]
 
 
+def kept_settings(root: Folder) -> dict[str, Any]:
+    """Return the configuration that a run folder keeps, as it is written; empty without one.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    if not root.exists(names.CONFIG_FILE):
+        return {}
+    text = root.read_bytes(names.CONFIG_FILE).decode(errors="replace")
+    return parse_yaml(text, where=f"{root}/{names.CONFIG_FILE}")
+
+
+def method_of(settings: Mapping[str, Any]) -> str | None:
+    """Return the baseline by which a run of these settings makes its student, or None."""
+    method = settings.get("method")
+    return str(method["name"]) if isinstance(method, Mapping) and "name" in method else None
+
+
+def why_no_images(settings: Mapping[str, Any]) -> str | None:
+    """Return why a run of these settings makes no surrogate images; None if it makes them."""
+    method, training = method_of(settings), settings.get("training")
+    if method is not None:
+        return f"its method, {method}, makes images while it trains and stores none"
+    if not isinstance(training, Mapping):
+        return None
+    if training.get("images") is not None:
+        return "its student is trained on other images (training.images)"
+    if training.get("data") is not None:
+        return f"its student is trained on those of {training['data']} (training.data)"
+    return None
+
+
 def surrogate_folders(location: str) -> list[Folder]:
     """Return the surrogate data sets of a run folder, one a seed, or the data set itself.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, with the reason where the run's settings are one.
     """
     folder = Folder.at(location)
     if folder.exists(MANIFEST):
@@ -91,5 +124,9 @@ def surrogate_folders(location: str) -> list[Folder]:
     synthetic = [of_seed.child(names.SYNTHETIC) for _, of_seed in seed_folders(folder)]
     present = [data for data in synthetic if data.exists(MANIFEST)]
     if not present:
-        raise InputError(f"{folder}: no surrogate data set here, nor in its synthetic/")
+        reason = why_no_images(kept_settings(folder))
+        raise InputError(
+            f"{folder}: no surrogate data set here, nor in its {names.SYNTHETIC}/"
+            + ("" if reason is None else f": {reason}")
+        )
     return present

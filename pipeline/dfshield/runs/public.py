@@ -2,6 +2,7 @@
 
 from dfshield.runs.engines_here import try_engines
 from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.engine_choice import Abilities
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.interrupt import (
     StopRequest,
@@ -11,6 +12,7 @@ from dfshield.runs.execution.interrupt import (
     stop_signals_go_to,
 )
 from dfshield.runs.execution.protocol import (
+    AbilitiesJob,
     AcceleratorJob,
     Done,
     Executor,
@@ -39,6 +41,8 @@ from dfshield.runs.watching.status import run_status
 
 __all__ = [
     "STAGES",
+    "Abilities",
+    "AbilitiesJob",
     "AcceleratorJob",
     "Done",
     "Engine",

@@ -151,14 +151,17 @@ class BoundSynthesizer(ABC):
         num_batches: int,  # noqa: ARG002
         size: int,  # noqa: ARG002
         iterations: int,  # noqa: ARG002
+        alone: bool = False,  # noqa: ARG002
     ) -> Ways | None:
-        """Return the ways to compute a pass, for an engine trial; None if there is but one.
+        """Return the ways to make some batches, for an engine trial; None if there is but one.
 
         Args:
             seed: the run's seed, from 0.
             num_batches: how many of a run's first batches the pass makes.
             size: images in each.
             iterations: how many can be done.
+            alone: whether the plain way takes one batch after the other, though the faster ones let
+                them share a pass.
         """
         return None
 

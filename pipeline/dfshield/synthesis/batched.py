@@ -17,6 +17,7 @@ from dfshield.engine.acceleration import (
     in_one_layout,
     require_compiled,
 )
+from dfshield.engine.cuda_graph import GraphedFunction
 from dfshield.engine.fused_batchnorm import computed_once, fuse, fusible, moments, shifted_sums
 from dfshield.synthesis.base import OnIteration
 from dfshield.synthesis.draws import BatchDraws
@@ -112,12 +113,12 @@ class BatchedInversion:
         probe = in_one_layout(torch.zeros(groups * size, *image_shape, device=self._device))
         labels = torch.zeros(groups * size, dtype=torch.int64, device=self._device)
         weights = torch.ones(groups, 3, device=self._device)
+        self._replayed: GraphedFunction | None = None
+        what = "the inversion of this classifier"
         if acceleration.compiled:
-            require_compiled(
-                lambda: self._gradient(probe, labels, weights),
-                "the inversion of this classifier",
-                self._device,
-            )
+            require_compiled(lambda: self._gradient(probe, labels, weights), what, self._device)
+        if acceleration.graphed:
+            self._replayed = GraphedFunction(self._gradient, (probe, labels, weights), what)
 
     def _terms(
         self,
@@ -141,7 +142,8 @@ class BatchedInversion:
         return totals.sum(), torch.cat([terms, totals[:, None]], dim=1).detach()
 
     def _gradient(self, images: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        total, losses = self._objective(images.requires_grad_(), labels, weights)
+        images = images.detach().requires_grad_()
+        total, losses = self._objective(images, labels, weights)
         (gradient,) = torch.autograd.grad(total, [images])
         return gradient, losses
 
@@ -216,7 +218,11 @@ class BatchedInversion:
         self, pixels: Tensor, labels: Tensor, weights: Tensor, shift: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
         rolled = self._rolled(pixels, shift)
-        gradient, losses = self._gradient(rolled, labels, weights)
+        if self._replayed is None:
+            gradient, losses = self._gradient(rolled, labels, weights)
+        else:
+            gradient, replayed = self._replayed(rolled, labels, weights)
+            losses = replayed.clone()
         return self._rolled(gradient, [(-down, -right) for down, right in shift]), losses
 
     def _rolled(self, images: Tensor, shifts: Sequence[Sequence[int]]) -> Tensor:

@@ -26,6 +26,7 @@ from dfshield.synthesis.base import (
 from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.coefficients import CoefficientSampler
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch
+from dfshield.synthesis.graphed import GraphedGradient
 from dfshield.synthesis.plain import InversionState, optimise
 from dfshield.synthesis.trial import inversion_ways
 
@@ -147,6 +148,7 @@ class Inversion(BoundSynthesizer):
         self.full_pass = full_pass
         self._learning_rates = self.method.learning_rates()
         self._batched: dict[tuple[int, int], BatchedInversion] = {}
+        self._graphed: dict[int, GraphedGradient] = {}
 
     def _make(
         self,
@@ -178,7 +180,9 @@ class Inversion(BoundSynthesizer):
             for of_batch, draw, loss in zip(images, draws, losses.cpu(), strict=True)
         ]
 
-    def trial_ways(self, *, seed: int, num_batches: int, size: int, iterations: int) -> Ways:
+    def trial_ways(
+        self, *, seed: int, num_batches: int, size: int, iterations: int, alone: bool = False
+    ) -> Ways:
         """Return the ways to optimise the first batches of a run; see `BoundSynthesizer`.
 
         More iterations than a batch has go on at the last one's learning rate.
@@ -186,7 +190,7 @@ class Inversion(BoundSynthesizer):
         draws = self._draws(seed, RngStream.SYNTHESIS, range(num_batches), size, iterations)
         rates = self._learning_rates
         rates = [*rates, *rates[-1:] * (iterations - len(rates))]
-        return inversion_ways(self.teacher.network, draws, learning_rate=rates)
+        return inversion_ways(self.teacher.network, draws, learning_rate=rates, alone=alone)
 
     def _draws(
         self, seed: int, stream: RngStream, batches: Sequence[int], size: int, iterations: int
@@ -216,6 +220,8 @@ class Inversion(BoundSynthesizer):
         on_iteration: OnIteration | None,
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "g 4"]]:
         """Optimise the batches of one pass, on the plain path if that is all that is asked for."""
+        shape = (len(draws), len(draws[0].labels))
+        whole = self.full_pass in (None, shape)
         if self.acceleration.plain and len(draws) == 1:
             pixels, losses = optimise(
                 self.teacher.network,
@@ -224,13 +230,13 @@ class Inversion(BoundSynthesizer):
                 device=self.teacher.mean.device,
                 resume=resume,
                 on_iteration=on_iteration,
+                gradient=self._replayed(shape[1]) if whole else None,
             )
             return pixels, losses[None]
-        shape = (len(draws), len(draws[0].labels))
         if shape not in self._batched:
             acceleration = self.acceleration
-            if self.full_pass not in (None, shape):
-                acceleration = replace(acceleration, compiled=False)
+            if not whole:
+                acceleration = replace(acceleration, compiled=False, graphed=False)
             self._batched[shape] = BatchedInversion(
                 self.teacher.network,
                 groups=shape[0],
@@ -241,6 +247,16 @@ class Inversion(BoundSynthesizer):
         return self._batched[shape].optimise(
             draws, learning_rate=self._learning_rates, resume=resume, on_iteration=on_iteration
         )
+
+    def _replayed(self, size: int) -> GraphedGradient | None:
+        """Return the gradient of a batch from a CUDA graph, if that is asked for."""
+        if not self.acceleration.graphed:
+            return None
+        if size not in self._graphed:
+            self._graphed[size] = GraphedGradient(
+                self.teacher.network, size=size, image_shape=self.teacher.input_shape
+            )
+        return self._graphed[size]
 
 
 def _record(draws: BatchDraws, losses: Float[Tensor, "4"]) -> dict[str, np.ndarray]:

@@ -2,8 +2,10 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -33,6 +35,20 @@ class InversionState(BatchState):
     pixels: Float[Tensor, "n c h w"]
     optimizer: dict[str, Any]
     losses: Float[Tensor, "*g 4"]
+
+
+class BatchGradient(Protocol):
+    """What computes the gradient of a batch in every iteration."""
+
+    def __call__(
+        self,
+        pixels: Float[Tensor, "n c h w"],
+        *,
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, "3"],
+        shift: Sequence[int],
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
+        """Return the gradient and the losses; see `gradient_of`."""
 
 
 def restore(
@@ -96,6 +112,7 @@ def optimise(
     device: torch.device,
     resume: InversionState | None = None,
     on_iteration: OnIteration | None = None,
+    gradient: BatchGradient | None = None,
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "4"]]:
     """Run the optimisation of one batch and return its pixels in normalised space and last losses.
 
@@ -108,6 +125,7 @@ def optimise(
         device: where ``network`` lies.
         resume: the state to go on from.
         on_iteration: called after each iteration; see `OnIteration`.
+        gradient: computes what `gradient_of` does of this network; None is `gradient_of`.
     """
     # A copy: on the CPU the tensor would share memory with the draws, which Adam would overwrite.
     start = torch.tensor(draws.noise) if resume is None else resume.pixels.clone()
@@ -121,12 +139,11 @@ def optimise(
     def state() -> InversionState:
         return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
 
-    with statistics.recording():
+    with statistics.recording() if gradient is None else nullcontext():
+        gradient = gradient or partial(gradient_of, network, statistics)
         for shift in draws.shifts[done:].tolist():
             optimizer.param_groups[0]["lr"] = rate_of(learning_rate, done)
-            pixels.grad, losses = gradient_of(
-                network, statistics, pixels, labels=labels, weights=weights, shift=shift
-            )
+            pixels.grad, losses = gradient(pixels, labels=labels, weights=weights, shift=shift)
             optimizer.step()
             done += 1
             if on_iteration is not None:

@@ -3,7 +3,9 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -16,27 +18,40 @@ from dfshield.engine.trial_checks import Answer, Outcome
 from dfshield.synthesis.base import BatchState, OnIteration
 from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.draws import BatchDraws
+from dfshield.synthesis.graphed import GraphedGradient
 from dfshield.synthesis.losses import FeatureStatistics
-from dfshield.synthesis.plain import InversionState, gradient_of, optimise
+from dfshield.synthesis.plain import BatchGradient, InversionState, gradient_of, optimise
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam keeps of every pixel."""
 
 
 def inversion_ways(
-    network: nn.Module, draws: Sequence[BatchDraws], *, learning_rate: float | Sequence[float]
+    network: nn.Module,
+    draws: Sequence[BatchDraws],
+    *,
+    learning_rate: float | Sequence[float],
+    alone: bool = False,
 ) -> Ways:
-    """Return the ways to optimise the batches of a pass.
+    """Return the ways to optimise some batches.
 
-    The plain one is that of a run: a single batch goes the plain path, several share a pass.
+    The plain one is that of a run: batches that go alone take the plain path.
 
     Args:
         network: takes normalised images; in eval mode, weights frozen, on the device of choice.
         draws: of every batch; as many iterations as their shifts can be done.
         learning_rate: Adam's; one for all iterations, or one for each.
+        alone: whether the plain way takes one batch after the other, though the faster ones let
+            them share a pass; a single batch always goes alone.
     """
 
-    def shared(acceleration: Acceleration) -> _SharedPass:
+    def shared(acceleration: Acceleration) -> _Pass:
+        if acceleration.graphed and len(draws) == 1:
+            return _PlainPasses(network, draws, learning_rate, graphed=True)
         return _SharedPass(network, draws, learning_rate, acceleration)
 
-    plain = _PlainPass(network, draws, learning_rate) if len(draws) == 1 else shared(Acceleration())
+    alone = alone or len(draws) == 1
+    plain = _PlainPasses(network, draws, learning_rate) if alone else shared(Acceleration())
     return Ways(plain, _ExactPass(network, draws), shared)
 
 
@@ -91,23 +106,60 @@ class _Pass(ABC):
         """Go on from a state; see `optimise`."""
 
 
-class _PlainPass(_Pass):
-    """One batch, on the plain path."""
+class _PlainPasses(_Pass):
+    """One batch after the other, on the plain path; its kernels may be replayed from a graph."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        draws: Sequence[BatchDraws],
+        learning_rate: float | Sequence[float],
+        *,
+        graphed: bool = False,
+    ) -> None:
+        super().__init__(network, draws, learning_rate)
+        self._graphed = graphed
+        self._replayed: BatchGradient | None = None
+
+    def begin(self) -> None:
+        """Record the gradient, if it is to be replayed."""
+        super().begin()
+        if self._graphed:
+            size, channels, height, width = self._draws[0].noise.shape
+            self._replayed = GraphedGradient(
+                self._network, size=size, image_shape=(channels, height, width)
+            )
 
     def _gradient(self, pixels: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
-        return _plain_gradient(self._network, pixels, self._draws[0], iteration)
+        return _one_by_one(self._network, pixels, self._draws, iteration, self._replayed)
 
     def _optimise(
         self, draws: Sequence[BatchDraws], resume: InversionState | None, keep: OnIteration
     ) -> tuple[Tensor, Tensor]:
-        return optimise(
-            self._network,
-            draws[0],
-            learning_rate=self._learning_rate,
-            device=self._device,
-            resume=resume,
-            on_iteration=keep,
-        )
+        before = [None] * len(draws) if resume is None else _split(resume, len(draws))
+        reached: list[InversionState] = []
+        losses = []
+        for of_batch, state in zip(draws, before, strict=True):
+
+            def note(done: int, state_now: Callable[[], BatchState], end: int) -> None:
+                if done == end:
+                    now = state_now()
+                    assert isinstance(now, InversionState)
+                    reached.append(now)
+
+            _, found = optimise(
+                self._network,
+                of_batch,
+                learning_rate=self._learning_rate,
+                device=self._device,
+                resume=state,
+                on_iteration=partial(note, end=len(of_batch.shifts)),
+                gradient=self._replayed,
+            )
+            losses.append(found)
+        joined = _joined(reached)
+        keep(joined.iteration, lambda: joined)
+        return joined.pixels, torch.stack(losses)
 
 
 class _SharedPass(_Pass):
@@ -161,16 +213,9 @@ class _ExactPass:
     def answer(self, state: object) -> Answer:
         """Return the gradient with respect to the pixels, and the terms of every batch."""
         pixels, done = _standing(state, self._draws)
-        found = [
-            _plain_gradient(self._network, of_batch, draws, done)
-            for of_batch, draws in zip(
-                pixels.to(self._device, torch.float64).chunk(len(self._draws)),
-                self._draws,
-                strict=True,
-            )
-        ]
-        gradients, losses = zip(*found, strict=True)
-        return Answer(torch.cat(gradients).flatten(), torch.cat(losses))
+        pixels = pixels.to(self._device, torch.float64)
+        gradient, losses = _one_by_one(self._network, pixels, self._draws, done)
+        return Answer(gradient.flatten(), losses.flatten())
 
 
 def _standing(state: object, draws: Sequence[BatchDraws]) -> tuple[Float[Tensor, "n c h w"], int]:
@@ -181,16 +226,54 @@ def _standing(state: object, draws: Sequence[BatchDraws]) -> tuple[Float[Tensor,
     return state.pixels, state.iteration
 
 
-def _plain_gradient(
-    network: nn.Module, pixels: Tensor, draws: BatchDraws, iteration: int
-) -> tuple[Tensor, Tensor]:
-    statistics = FeatureStatistics(network)
-    with statistics.recording():
-        return gradient_of(
-            network,
-            statistics,
-            pixels.detach().requires_grad_(),
-            labels=torch.from_numpy(draws.labels).to(pixels.device),
-            weights=torch.tensor(draws.coefficients, dtype=pixels.dtype, device=pixels.device),
-            shift=draws.shifts[iteration].tolist(),
+def _joined(states: Sequence[InversionState]) -> InversionState:
+    """Return the states of batches that stand equally far as that of a pass that they share."""
+    adams = [state.optimizer["state"][0] for state in states]
+    moments = {key: torch.cat([adam[key] for adam in adams]) for key in _MOMENTS}
+    return replace(
+        states[0],
+        pixels=torch.cat([state.pixels for state in states]),
+        optimizer={**states[0].optimizer, "state": {0: {**adams[0], **moments}}},
+        losses=torch.stack([state.losses for state in states]),
+    )
+
+
+def _split(state: InversionState, groups: int) -> list[InversionState]:
+    """Return the states of the batches that `_joined` has joined."""
+    adam = state.optimizer["state"][0]
+    return [
+        replace(
+            state,
+            pixels=state.pixels.chunk(groups)[i],
+            optimizer={
+                **state.optimizer,
+                "state": {0: {**adam, **{key: adam[key].chunk(groups)[i] for key in _MOMENTS}}},
+            },
+            losses=state.losses[i],
         )
+        for i in range(groups)
+    ]
+
+
+def _one_by_one(
+    network: nn.Module,
+    pixels: Tensor,
+    draws: Sequence[BatchDraws],
+    iteration: int,
+    gradient: BatchGradient | None = None,
+) -> tuple[Float[Tensor, "gn c h w"], Float[Tensor, "g 4"]]:
+    """Return the gradient of batches, one after the other, and the losses of each."""
+    statistics = FeatureStatistics(network)
+    found = []
+    with statistics.recording() if gradient is None else nullcontext():
+        gradient = gradient or partial(gradient_of, network, statistics)
+        for of_batch, one in zip(pixels.chunk(len(draws)), draws, strict=True):
+            made, losses = gradient(
+                of_batch.detach().requires_grad_(),
+                labels=torch.from_numpy(one.labels).to(pixels.device),
+                weights=torch.tensor(one.coefficients, dtype=pixels.dtype, device=pixels.device),
+                shift=one.shifts[iteration].tolist(),
+            )
+            found.append((made, losses))
+    gradients, of_batches = zip(*found, strict=True)
+    return torch.cat(gradients), torch.stack(of_batches)

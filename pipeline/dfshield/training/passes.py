@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfshield.classifiers import float32_logits
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.cuda_graph import GraphedModel
 from dfshield.pixels import as_floats
 from dfshield.training.accelerated import accelerated
 from dfshield.training.batchnorm import BatchNormRecords, DeferredBatchNorm
@@ -47,6 +48,9 @@ class StudentPasses:
             acceleration=acceleration,
         )
         self.attacked: nn.Module = self._fast or student
+        if acceleration.graphed:
+            size = full_size * together
+            self.attacked = GraphedModel(student, image_shape=image_shape, size=size)
         self.device = next(student.parameters()).device
 
     def pixels(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

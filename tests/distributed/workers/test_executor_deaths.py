@@ -13,6 +13,7 @@ from test_executor_contract import Recorder
 from dfshield.distributed.training import group_driver
 from dfshield.distributed.workers import task_loop
 from dfshield.distributed.workers.messages import MessageReader
+from dfshield.engine.acceleration import CompilationError
 from dfshield.errors import DfshieldError, InputError, OtherDeviceError, UnfitDeviceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -124,9 +125,12 @@ def test_gpus_that_cannot_be_used_end_the_work_in_one_line(on_cluster, recorder)
     assert 3 <= len(recorder.all("worker_lost")) <= 6
 
 
-def test_devices_of_other_numbers_end_the_work_only_where_all_are(on_cluster, recorder):
-    other = BadStart(OtherDeviceError("an A100, but an H100 began"))
-    with pytest.raises(OtherDeviceError, match=r"^an A100, but an H100 began \(on ") as raised:
+@pytest.mark.parametrize(
+    "kind", [OtherDeviceError, pytest.param(CompilationError, marks=pytest.mark.drill)]
+)
+def test_devices_of_other_numbers_end_the_work_only_where_all_are(on_cluster, recorder, kind):
+    other = BadStart(kind("an A100, but an H100 began"))
+    with pytest.raises(kind, match=r"^an A100, but an H100 began \(on ") as raised:
         mapped(on_cluster, recorder, other, [[0], [1]])
     assert "\n" not in str(raised.value)
     assert len(recorder.all("gpu_kept_out")) == 2

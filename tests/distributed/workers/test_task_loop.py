@@ -18,6 +18,7 @@ from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
 from dfshield.distributed.workers.worker_handles import PoolWorkerHandle, PoolWorkers
+from dfshield.engine.acceleration import CompilationError
 from dfshield.errors import DfshieldError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Engine, SilentMonitor
 
@@ -98,7 +99,10 @@ class Log(SilentMonitor):
     """Keeps the events."""
 
     def __init__(self):
-        self.events = []
+        self.events, self.said = [], []
+
+    def say(self, text):
+        self.said.append(text)
 
     def emit(self, event, **fields):
         self.events.append((event, fields))
@@ -177,7 +181,8 @@ class SimulatedGpus(SimulatedRay):
     Args:
         gpus: how each does: ``good``; ``crashes``: it takes the process of every unit along;
             ``fails``: it raises an error that leaves the process alive; ``unfit``: workers cannot
-            use it; ``other``: it computes other numbers than the work was begun with.
+            use it; ``other``: it computes other numbers than the work was begun with;
+            ``uncompiled``: its node has no compiler, which the work is bound to.
     """
 
     def __init__(self, **gpus):
@@ -206,9 +211,11 @@ class SimulatedGpus(SimulatedRay):
             unfit.gpu = worker.on
             other = OtherDeviceError("an A100, but an H100 began")
             other.gpu = worker.on
-            errors = {"unfit": raised(unfit), "other": raised(other)}
+            uncompiled = CompilationError("this student cannot be compiled here (on node-3)")
+            errors = {"unfit": unfit, "other": other, "uncompiled": uncompiled}
+            error = errors.get(self.kinds[worker.on])
             fine = WorkerInfo("node", "host", 1, ("0",), uuid=worker.on)
-            self.results[ref] = errors.get(self.kinds[worker.on], fine)
+            self.results[ref] = fine if error is None else raised(error)
         return super().wait([ref for ref in refs if ref in self.results], **options)
 
     def drop(self, worker):
@@ -298,6 +305,32 @@ def test_where_all_gpus_are_others_the_work_ends_with_the_reason(monkeypatch, no
     with pytest.raises(OtherDeviceError, match=r"^an A100, but an H100 began$"):
         list(loop.run())
     assert simulated.benched == []  # other work may have begun on them
+
+
+@pytest.mark.parametrize("order", [["a", "b", "good"], ["good", "a", "b"]])
+def test_nodes_that_cannot_compile_are_refused_in_one_line_and_the_others_go_on(
+    monkeypatch, no_waiting, order
+):
+    simulated = SimulatedGpus(**{gpu: "good" if gpu == "good" else "uncompiled" for gpu in order})
+    groups = [[(i, n) for n in range(8)] for i in range(4)]
+    loop, log = looped(monkeypatch, simulated, groups, max_retries=1)
+    done = Counter(made.unit for made in loop.run())
+    assert done == Counter(unit for group in groups for unit in group)
+    assert {gpu for _, gpu in simulated.tried} == {"good"}
+    refused = [line for line in log.said if "cannot take part" in line]
+    assert len(refused) == 2
+    assert all("cannot be compiled here (on node-3); others go on" in line for line in refused)
+    assert simulated.num_wanted() == 1
+
+
+def test_where_no_node_can_compile_the_work_ends_with_the_reason(monkeypatch, no_waiting):
+    simulated = SimulatedGpus(a="uncompiled", b="uncompiled")
+    loop, _ = looped(monkeypatch, simulated, [[1, 2], [3]], max_retries=2)
+    with pytest.raises(
+        CompilationError, match=r"^this student cannot be compiled here \(on node-3"
+    ):
+        list(loop.run())
+    assert simulated.benched == []  # other work need not be compiled
 
 
 def test_a_busy_gpu_is_taken_when_it_is_free_again(monkeypatch, no_waiting):

@@ -9,17 +9,18 @@ from tiny_run import call, run_of, succeed
 
 from dfshield.attacks import FGSM, PGD, AutoAttack
 from dfshield.classifiers import build
-from dfshield.config import EngineConfig
+from dfshield.config import EngineConfig, load_config
 from dfshield.engine.numerics import Accelerator
 from dfshield.errors import InputError
-from dfshield.runs import Engine
+from dfshield.runs import Abilities, Engine, InProcessExecutor, Run
+from dfshield.runs.execution import engine_choice
 from dfshield.runs.execution.engine_choice import (
     COMPILING_PAYS,
     multiplies_bfloat16,
     multiply_adds,
     planned_engine,
 )
-from dfshield.runs.work.measuring import attack_engine
+from dfshield.runs.work.attack_engine import attack_engine
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 AUTO = EngineConfig()
@@ -41,6 +42,47 @@ def test_long_work_on_cpus_is_compiled():
 def test_long_work_without_a_compiler_is_planned_plain(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert planned_engine(HERE, AUTO, work=COMPILING_PAYS) == HERE
+
+
+@pytest.mark.parametrize(
+    ("able", "compiled", "precision"),
+    [
+        (Abilities(compiles=False, multiplies_bfloat16=True), False, "float32"),
+        (Abilities(compiles=True, multiplies_bfloat16=False), True, "float32"),
+        (Abilities(compiles=True, multiplies_bfloat16=True), True, "bfloat16"),
+    ],
+)
+def test_what_the_workers_can_do_counts_and_not_what_this_machine_can(able, compiled, precision):
+    engine = planned_engine(HERE, AUTO, work=COMPILING_PAYS, can=lambda: able)
+    assert (engine.compiled, engine.precision) == (compiled, precision)
+
+
+def test_workers_are_not_asked_where_it_does_not_matter():
+    asked = []
+    planned_engine(HERE, AUTO, work=0.9 * COMPILING_PAYS, can=lambda: asked.append(1))
+    planned_engine(HERE, AUTO, work=1e30, bound=HERE.to_json(), can=lambda: asked.append(1))
+    planned_engine(replace(HERE, device="cuda"), AUTO, work=1e30, can=lambda: asked.append(1))
+    assert asked == []
+
+
+class Elsewhere(InProcessExecutor):
+    """Has workers that cannot do what this machine can."""
+
+    def abilities(self):
+        return Abilities(compiles=False, multiplies_bfloat16=False)
+
+
+def test_every_stage_asks_the_workers(tiny, monkeypatch):
+    """Images, student and attacks, all long: no stage goes by this machine's compiler."""
+    monkeypatch.setattr(engine_choice, "COMPILING_PAYS", 0.0)  # that of trials stays as it is
+    config = tiny(keep=("teacher",))
+    Run(load_config(str(config), ()), executor=Elsewhere()).run(["synthesize", "train", "evaluate"])
+    run = run_of(config)
+    student = json.loads((run / "student" / "stage.json").read_text())["engine"]
+    slices = [json.loads(file.read_text()) for file in run.rglob("slices/*/*.json")]
+    assert slices
+    engines = [engine_of(run), student, *(of_slice["engine"] for of_slice in slices)]
+    assert not any(engine["compiled"] for engine in engines)
 
 
 @pytest.mark.parametrize(

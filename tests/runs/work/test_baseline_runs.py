@@ -71,7 +71,9 @@ def test_a_run_leaves_a_student_a_generator_and_says_what_was_asked(baseline):
     state = json.loads(succeed("status", run, "--json").out)["seeds"][0]["train"]
     assert (state["state"], state["updates"]) == ("done", 6)
     assert state["baseline"]["queries"] == "labels"
-    assert "dast, 72 queries (labels)" in succeed("status", run).out
+    shown = succeed("status", run).out
+    assert "dast, 72 queries (labels)" in shown
+    assert "synthesize" not in shown
     page = (run / "report" / "index.html").read_text()
     assert "trained together with the student (dast)" in page
     assert "72 images were shown to the teacher, whose labels were used" in page
@@ -85,6 +87,13 @@ def test_a_run_leaves_a_student_a_generator_and_says_what_was_asked(baseline):
     succeed("train", config)
     assert stamps(student) == before
     assert "method.alpha: 0.2 → 0.1" in call("train", config, "method.alpha=0.1").refusal()
+
+
+def flipped(file):
+    """Change one byte in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
 @pytest.mark.parametrize("stopped_at", [3, pytest.param(5, marks=pytest.mark.drill)])
@@ -101,7 +110,10 @@ def test_one_that_was_stopped_goes_on_and_gives_the_same_bytes(baseline, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(BaselineTraining, "step", stop)
         assert call("train", other).code == 130
-    assert (run_of(other) / "student" / "checkpoint.pt").exists()
+    assert "1 of 1 files verify" in succeed("verify", run_of(other)).out
+    for verdict in ("student/checkpoint.pt: broken", "1 of 1 files verify"):
+        flipped(run_of(other) / "student" / "checkpoint.pt")
+        assert verdict in call("verify", run_of(other)).out
     succeed("train", other)
     (_, resumed) = events(run_of(other), "training_started")
     assert resumed["updates"] == stopped_at - stopped_at % 2
@@ -119,6 +131,52 @@ def test_a_generator_that_is_missing_is_made_again(baseline):
     (run_of(config) / "student" / work.WEIGHTS).unlink()
     assert f"{work.WEIGHTS}: is missing; it is made again" in succeed("train", config).err
     assert made(run_of(config)) == before
+
+
+def test_verify_reads_what_a_baseline_has_made_and_has_it_made_again(baseline):
+    config = baseline()
+    run = run_of(config)
+    succeed("train", config)
+    succeed("evaluate", config)
+    (report,) = json.loads(succeed("verify", run, "--json").out)
+    results = [f["path"] for f in report["files"] if f["path"].startswith("evaluation/")]
+    assert len(results) == 8
+    assert len(report["files"]) == 6 + 8
+    before, expected = made(run), contents(run / "evaluation")
+    broken = ["student/model.safetensors", f"student/{work.WEIGHTS}", f"student/{work.PICTURE}"]
+    for name in broken:
+        flipped(run / name)
+    (run / results[0]).write_text("{")
+    (run / results[3]).unlink()
+    answer = call("verify", run)
+    assert answer.code == 3
+    for name in (*broken, *results[:1]):
+        assert f"{name}: broken " in answer.out
+    assert f"{results[3]}: missing" in answer.out
+    assert "9 of 14 files verify" in answer.out
+    (report,) = json.loads(succeed("verify", run, "--repair", "--json").out)
+    assert report["ok"]
+    assert made(run) == before
+    assert set(contents(run / "evaluation")) == set(expected)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "--resynthesize", "3"),
+        ("export-data", "--to", "npz", "--out", "x.npz"),
+        ("diversity", "--real", "digits"),
+        ("figure", "grid"),
+    ],
+    ids=" ".join,
+)
+def test_what_asks_for_the_images_of_a_baseline_says_that_there_are_none(baseline, command):
+    config = baseline()
+    run_of(config).joinpath("config.yaml").write_text(config.read_text())
+    words = ["figure", "grid"] if command[0] == "figure" else [command[0]]
+    assert "holds no student yet" in call("verify", run_of(config)).refusal()
+    said = call(*words, run_of(config), *command[len(words) :]).refusal()
+    assert "its method, dast, makes images while it trains and stores none" in said
 
 
 def test_a_training_that_diverges_is_a_result_that_says_so(baseline):

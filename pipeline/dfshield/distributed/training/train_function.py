@@ -15,7 +15,7 @@ from dfshield.distributed.training.group_gpus import GroupGpu, why_not_together
 from dfshield.distributed.workers.code_errors import CodeError, format_repeated
 from dfshield.distributed.workers.device import limit_compilers, wait_for_memory
 from dfshield.distributed.workers.message_queue import RemoteMonitor
-from dfshield.distributed.workers.worker import get, worker_info
+from dfshield.distributed.workers.worker import get, naming_this_machine, worker_info
 from dfshield.errors import DfshieldError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Engine, GroupJob, GroupWorker, Reproducibility, SilentMonitor
 from dfshield.training import TorchWorkerGroup
@@ -75,7 +75,7 @@ def train_function(config: Mapping[str, Any]) -> None:
         engine.require_accelerator()
         _require_gpus(group, device)
         wait_for_memory(device)
-        with Reproducibility(engine, remote, f"rank-{rank}").watched():
+        with Reproducibility(engine, remote, f"rank-{rank}").watched(), naming_this_machine():
             job.run(worker)
     except DfshieldError as error:
         if isinstance(error, UnfitDeviceError) and not isinstance(error, OtherDeviceError):

@@ -5,9 +5,10 @@ import math
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
-from ray import PlacementGroupID, tune
+from ray import PlacementGroupID, cloudpickle, tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial as TuneTrial
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -15,8 +16,8 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from dfshield.distributed.cluster.head import Head
 from dfshield.distributed.intervals import CLUSTER_CHECK_S
 from dfshield.distributed.training.train_function import GROUP_STARTED
-from dfshield.distributed.workers.lost_workers import reason_of
-from dfshield.errors import DfshieldError, one_line
+from dfshield.distributed.workers.lost_workers import cause_of, reason_of
+from dfshield.errors import DfshieldError, UnfitDeviceError, one_line
 from dfshield.runs import Monitor
 from dfshield.runs.sweep import (
     Ended,
@@ -98,6 +99,19 @@ def remove_placement_groups(folder: Folder) -> None:
             remove_placement_group(PlacementGroup(placement))
 
 
+def error_of(trial: TuneTrial) -> BaseException | None:
+    """Return the last error of a trial; None if there is none.
+
+    `TuneTrial.get_pickled_error` looks where Tune uploads it to, which may be later than it tells
+    of the error.
+    """
+    file = trial.pickled_error_file
+    if file is None or not Path(file).exists():
+        return None
+    error: BaseException = cloudpickle.loads(Path(file).read_bytes())
+    return error
+
+
 class SweepDriver:
     """Follows Tune's trials until they have ended.
 
@@ -166,20 +180,30 @@ class SweepDriver:
                 continue  # it was stopped before it began
             remove_placement_groups(trial_folder(self.root, name))
             if what == "recover":
-                reason = reason_of(tune_trial.get_pickled_error())
+                reason = reason_of(error_of(tune_trial))
                 self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)
                 self.monitor.say(f"{name}: its process was lost; it goes on on another")
                 continue
             if not record.ended:
                 if self.stopping.is_set():
                     continue  # the next command goes on with it
+                if what == "error" and self._left_open(name, tune_trial):
+                    continue
                 record = self._cut_off(record, tune_trial, failed=what == "error")
             self.ended(record)
+
+    def _left_open(self, name: str, trial: TuneTrial) -> bool:
+        """Return whether a trial failed for want of a GPU that can be used, which may pass."""
+        error = error_of(trial)
+        unfit = error is not None and isinstance(cause_of(error), UnfitDeviceError)
+        if unfit:
+            self.monitor.say(f"{name}: {reason_of(error)}; the next command goes on with it")
+        return unfit
 
     def _cut_off(self, record: TrialRecord, trial: TuneTrial, *, failed: bool) -> TrialRecord:
         update: dict[str, Any] = measured_so_far(trial_folder(self.root, record.name))
         if failed:
-            update |= {"state": "failed", "reason": reason_of(trial.get_pickled_error())}
+            update |= {"state": "failed", "reason": reason_of(error_of(trial))}
         else:
             reason = f"behind the others after epoch {update['epochs']}"
             update |= {"state": "stopped", "reason": reason}

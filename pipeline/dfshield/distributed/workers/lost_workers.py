@@ -37,14 +37,19 @@ class LostWorkersCallback(UserCallback):
                 monitor.emit("worker_lost", worker=worker, unit=None, reason=reason_of(error))
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error of the worker itself, without what Ray has wrapped it in."""
+    # Ray Train wraps the death of a process in an error that says only where it was.
+    error = death_of_train_worker(error) or error
+    # The text of this one begins with the place and ends with the reason.
+    return error.cause if isinstance(error, RayTaskError) else error
+
+
 def reason_of(error: BaseException | None) -> str:
     """Return in one line why a worker was lost."""
     if error is None:
         return "Ray gives no reason"
-    # Ray Train wraps the death of a process in an error that says only where it was.
-    error = death_of_train_worker(error) or error
-    if isinstance(error, RayTaskError):  # its text begins with the place and ends with the reason
-        error = error.cause
+    error = cause_of(error)
     lines = str(error).strip().splitlines()
     return textwrap.shorten(lines[0], 200, placeholder="...") if lines else type(error).__name__
 

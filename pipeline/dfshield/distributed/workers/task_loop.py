@@ -15,6 +15,7 @@ from dfshield.distributed.workers.messages import MessageReader
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.distributed.workers.worker import WorkerInfo
 from dfshield.distributed.workers.worker_handles import Call, PoolWorkerHandle, PoolWorkers
+from dfshield.engine.acceleration import CompilationError
 from dfshield.errors import DfshieldError, InputError, OtherDeviceError, UnfitDeviceError
 from dfshield.runs import Done, Engine, Monitor, Task, raise_failures
 
@@ -159,18 +160,16 @@ class TaskLoop:
 
     def handle_error(self, call: Call, error: ray.exceptions.RayTaskError) -> None:
         """Handle the error of a worker that is still alive."""
-        cause = error.cause
-        if isinstance(cause, OtherDeviceError):
+        cause, starts = error.cause, call.unit is None
+        if isinstance(cause, OtherDeviceError | CompilationError) and starts:
             self.keep_out_for_good(call.worker, cause)
             return
         if isinstance(cause, UnfitDeviceError):
             call.worker.gpu = call.worker.gpu or cause.gpu
             self.replace_worker(call, str(cause), alive=True)
             return
-        if isinstance(cause, InputError) or (
-            isinstance(cause, DfshieldError) and call.unit is None
-        ):
-            if not (call.unit is None and call.worker.late and self.others_work(call.worker)):
+        if isinstance(cause, InputError) or (isinstance(cause, DfshieldError) and starts):
+            if not (starts and call.worker.late and self.others_work(call.worker)):
                 raise cause
             self.refused += 1
             self.monitor.say(f"{call.worker.name} cannot take part: {cause}; others go on")
@@ -248,13 +247,13 @@ class TaskLoop:
         self.monitor.say(f"{worker.place}: its GPU has failed twice and gets no more work")
         return True
 
-    def keep_out_for_good(self, worker: PoolWorkerHandle, error: OtherDeviceError) -> None:
-        """Let a worker hold a GPU that is another one than the work's; the others go on.
+    def keep_out_for_good(self, worker: PoolWorkerHandle, error: DfshieldError) -> None:
+        """Let a worker that never computes as the work was begun hold its GPU; the others go on.
 
         Raises:
-            OtherDeviceError: if there is no other.
+            DfshieldError: the error, if there is no other.
         """
-        worker.gpu = worker.gpu or error.gpu
+        worker.gpu = worker.gpu or getattr(error, "gpu", worker.name)
         self.workers.bench_other(worker)
         self.monitor.emit("gpu_kept_out", worker=worker.name, gpu=worker.gpu, reason=str(error))
         if not self.workers.all and self.workers.num_wanted() <= self.refused:

@@ -14,6 +14,7 @@ from dfshield import __version__
 from dfshield.distributed.workers.code_errors import CodeError
 from dfshield.distributed.workers.device import free_memory, own_gpus, take_device, uuid_of
 from dfshield.distributed.workers.message_queue import RemoteMonitor
+from dfshield.engine.acceleration import CompilationError
 from dfshield.errors import DfshieldError, InputError, UnfitDeviceError, one_line
 from dfshield.runs import Engine, Job, Reproducibility, Task, Worker
 
@@ -65,6 +66,7 @@ class PoolWorker:
         Raises:
             DfshieldError: as the task raised it; an `InputError` with the name of this machine,
                 also where dfshield or torch has another version than on the driver.
+            CompilationError: if the work is bound to compiled code, which this machine cannot make.
             OtherDeviceError: if its GPU is another one than that of the engine, or the task says
                 so.
             UnfitDeviceError: if its GPU cannot be computed on, or has no room for the task.
@@ -142,7 +144,10 @@ def _require(name: str, here: str, wanted: str) -> None:
 def _errors_of_worker() -> Iterator[None]:
     """Add this machine's name to an `InputError`, and make other errors picklable."""
     try:
-        yield
+        with naming_this_machine():
+            yield
+    except CompilationError:
+        raise
     except InputError as error:
         raise InputError(f"{error} (on {os.uname().nodename}, where a worker runs)") from None
     except UnfitDeviceError as error:
@@ -153,6 +158,15 @@ def _errors_of_worker() -> Iterator[None]:
         raise
     except Exception as error:
         raise CodeError.of(error) from error
+
+
+@contextmanager
+def naming_this_machine() -> Iterator[None]:
+    """Add this machine's name to a `CompilationError`: it alone, maybe, has no compiler."""
+    try:
+        yield
+    except CompilationError as error:
+        raise CompilationError(f"{error} (on {os.uname().nodename})") from None
 
 
 @contextmanager

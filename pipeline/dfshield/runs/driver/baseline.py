@@ -41,12 +41,22 @@ def make_baseline_student(context: RunContext, seed: int) -> None:
     record = {**record, "engine": engine.to_json()}
     folder.write_json(STAGE_FILE, record)
     folder.sweep_temporary()  # what a killed process was writing
-    unusual = BASELINES[config.method.name].unusual
-    if unusual:
-        context.observer.say(f"Note: {unusual}")
+    _tell(context, config.method.name)
     job = BaselineJob(config, seed, context.layout.teacher.uri, folder.uri, engine)
     told = context.executor.run(job, engine=engine, monitor=context.monitor)
     student = load_classifier(folder)
     finish(folder, record, *files_of(record), fingerprint=student.fingerprint(), baseline=told)
     checkpoint.delete()
     context.log.emit("training_done", seed=seed)
+
+
+def _tell(context: RunContext, method: str) -> None:
+    """Say what is unusual about a method, and that other workers have no part in its training."""
+    unusual, num_workers = BASELINES[method].unusual, context.executor.num_workers()
+    if unusual:
+        context.observer.say(f"Note: {unusual}")
+    if num_workers > 1:
+        context.observer.say(
+            f"Note: {method} trains generator and student in one worker of {num_workers}: each "
+            "step needs the one before; a sweep over methods or seeds uses them all"
+        )

@@ -10,7 +10,12 @@ from dfshield.errors import InputError
 from dfshield.runs.context import RunContext
 from dfshield.runs.driver.engine_trial import Begun, TriedEngine, tried_engine
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
+from dfshield.runs.execution.engine_choice import (
+    Abilities,
+    abilities_here,
+    multiply_adds,
+    planned_engine,
+)
 from dfshield.runs.identity import differences, identity_of, keys_of
 from dfshield.runs.inputs.derived_images import require_source, source_of
 from dfshield.runs.inputs.synthesizer import image_settings, synthesizer_of
@@ -69,6 +74,7 @@ def tried_synthesis_engine(
     try_ways: Callable[[Engine], Trial | None],
     say: Callable[[str], object],
     known: Iterable[Begun] = (),
+    can: Callable[[], Abilities] = abilities_here,
 ) -> TriedEngine:
     """Return the engine that new images are made with here, by a trial where one is due.
 
@@ -79,15 +85,17 @@ def tried_synthesis_engine(
         try_ways: see `tried_engine`.
         say: called with a line for the user.
         known: see `tried_engine`.
+        can: see `planned_engine`.
 
     Raises:
         InputError: if a faster way is asked for that the synthesizer does not have.
     """
+    options, work = _engine_options(synthesis), _work(synthesis, teacher)
     return tried_engine(
         here,
-        synthesis_engine(synthesis, teacher, here),
-        _engine_options(synthesis),
-        work=_work(synthesis, teacher),
+        planned_engine(here, options, work=work, can=can),
+        options,
+        work=work,
         try_ways=try_ways,
         say=say,
         known=known,
@@ -170,7 +178,11 @@ def _tried_by_a_worker(context: RunContext, teacher: Classifier, seed: int) -> T
 
     def try_ways(plain: Engine) -> Trial | None:
         job = SynthesisTrialJob(
-            context.layout.teacher.uri, synthesis, seed, num_workers=executor.num_workers()
+            context.layout.teacher.uri,
+            synthesis,
+            seed,
+            num_workers=executor.num_workers(),
+            part_size=context.config.storage.part_size,
         )
         return executor.run(job, engine=plain, monitor=context.monitor)
 
@@ -181,6 +193,7 @@ def _tried_by_a_worker(context: RunContext, teacher: Classifier, seed: int) -> T
         try_ways=try_ways,
         say=context.observer.say,
         known=_begun(context, seed),
+        can=executor.abilities,
     )
 
 

@@ -10,7 +10,13 @@ from dfshield.runs.context import RunContext
 from dfshield.runs.driver.engine_trial import Begun, TriedEngine, tried_engine
 from dfshield.runs.driver.training_source import TrainingSource
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine, resumed_engine
+from dfshield.runs.execution.engine_choice import (
+    Abilities,
+    abilities_here,
+    multiply_adds,
+    planned_engine,
+    resumed_engine,
+)
 from dfshield.runs.records import Record, read_record
 from dfshield.runs.work.engine_trial import TrainingTrialJob, num_images_tried
 from dfshield.runs.work.student_trainer import training_passes
@@ -87,6 +93,7 @@ def _tried_by_a_worker(
         try_ways=try_ways,
         say=context.observer.say,
         known=_begun(context, seed),
+        can=executor.abilities,
     )
 
 
@@ -121,6 +128,7 @@ def tried_training_engine(
     try_ways: Callable[[Engine], Trial | None],
     say: Callable[[str], object],
     known: Iterable[Begun] = (),
+    can: Callable[[], Abilities] = abilities_here,
 ) -> TriedEngine:
     """Return the engine that a new student is trained with here, by a trial where one is due.
 
@@ -132,12 +140,14 @@ def tried_training_engine(
         try_ways: see `tried_engine`.
         say: called with a line for the user.
         known: see `tried_engine`.
+        can: see `planned_engine`.
     """
+    work = _work(training, teacher, num_images)
     return tried_engine(
         here,
-        training_engine(training, teacher, here, num_images=num_images),
+        planned_engine(here, training.engine, work=work, can=can),
         training.engine,
-        work=_work(training, teacher, num_images),
+        work=work,
         try_ways=try_ways,
         say=say,
         known=known,

@@ -33,6 +33,7 @@ class Engine:
         compiled: whether the network is compiled.
         batches_per_pass: how many batches share a forward pass.
         accelerator: the GPU; None for work on CPUs.
+        graphed: whether plain passes are replayed from CUDA graphs.
     """
 
     device: str
@@ -42,13 +43,12 @@ class Engine:
     compiled: bool = False
     batches_per_pass: int = 1
     accelerator: Accelerator | None = None
+    graphed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the engine as it stands in a manifest, without a GPU where it has none."""
-        value = asdict(self)
-        if self.accelerator is None:
-            del value["accelerator"]
-        return value
+        """Return the engine as it stands in a manifest, without what it does not have."""
+        left_out = {"accelerator": self.accelerator is None, "graphed": not self.graphed}
+        return {key: value for key, value in asdict(self).items() if not left_out.get(key)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Engine":
@@ -61,7 +61,7 @@ class Engine:
         """What of it the algorithms are told; `bind` sees to the rest."""
         if self.precision == "bfloat16":
             return Acceleration("bfloat16", self.compiled)
-        return Acceleration("float32", self.compiled)
+        return Acceleration("float32", self.compiled, self.graphed)
 
     def bind(self) -> None:
         """Let this process compute as the engine says."""

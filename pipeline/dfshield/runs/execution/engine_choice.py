@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,24 @@ COMPILING_PAYS = 5e12
 """Multiply-adds of forward passes from which compiling, up to a minute a worker, is worth it."""
 
 
+@dataclass(frozen=True)
+class Abilities:
+    """What of the fast path a machine can do on its processor.
+
+    Attributes:
+        compiles: whether it has the C++ compiler that `torch.compile` calls.
+        multiplies_bfloat16: whether its processor has instructions for products in bfloat16.
+    """
+
+    compiles: bool
+    multiplies_bfloat16: bool
+
+
+def abilities_here() -> Abilities:
+    """Return what this machine can do."""
+    return Abilities(has_compiler(), multiplies_bfloat16())
+
+
 def multiply_adds(classifier: Classifier) -> float:
     """Return the multiply-adds of one image's forward pass: convolutions and matrix products."""
     image = torch.zeros(1, *classifier.input_shape, device=classifier.mean.device)
@@ -29,12 +47,17 @@ def multiply_adds(classifier: Classifier) -> float:
 
 
 def planned_engine(
-    here: Engine, options: EngineConfig, *, work: float, bound: dict[str, Any] | None = None
+    here: Engine,
+    options: EngineConfig,
+    *,
+    work: float,
+    bound: dict[str, Any] | None = None,
+    can: Callable[[], Abilities] = abilities_here,
 ) -> Engine:
     """Return the engine for some work.
 
     Left to itself, work on CPUs is compiled when there is enough of it and a C++ compiler is found
-    here, and then computes in bfloat16 where the processor multiplies in it. On GPUs it stays
+    there, and then computes in bfloat16 where the processor multiplies in it. On GPUs it stays
     plain: no run has shown yet that the fast path is right there, so it has to be asked for.
 
     Args:
@@ -42,6 +65,8 @@ def planned_engine(
         options: what is asked for; what is left open is what the work was begun with.
         work: multiply-adds of all forward passes of the work.
         bound: the engine that the work was begun with, as it was recorded; None if it begins.
+        can: returns what the machine can do that will compute it, which need not be this one; asked
+            only where it matters.
 
     Raises:
         InputError: for a precision that this place does not multiply in.
@@ -49,15 +74,17 @@ def planned_engine(
     if bound is not None:
         begun = Engine.from_json(bound)
         precision, compiled, together = begun.precision, begun.compiled, begun.batches_per_pass
+        graphed = begun.graphed and options.compile == "auto" and here.device == "cuda"
     else:
-        compiled = here.device == "cpu" and work >= COMPILING_PAYS and has_compiler()
-        precision = "bfloat16" if compiled and multiplies_bfloat16() else "float32"
-        together = 1
+        able = can() if here.device == "cpu" and work >= COMPILING_PAYS else Abilities(False, False)
+        compiled, together, graphed = able.compiles, 1, False
+        precision = "bfloat16" if compiled and able.multiplies_bfloat16 else "float32"
     engine = replace(
         here,
         precision=precision if options.precision == "auto" else options.precision,
         compiled=compiled if options.compile == "auto" else options.compile,
         batches_per_pass=options.batches_per_pass or together,
+        graphed=graphed and options.precision in ("auto", "float32"),
     )
     _require_precision(engine)
     return engine

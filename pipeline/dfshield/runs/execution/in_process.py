@@ -8,6 +8,7 @@ import torch
 from dfshield.engine.numerics import accelerator_of
 from dfshield.errors import DfshieldError, InputError
 from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.engine_choice import Abilities, abilities_here
 from dfshield.runs.execution.gpu_memory import full_gpu_told
 from dfshield.runs.execution.interrupt import deferred_interrupt
 from dfshield.runs.execution.protocol import (
@@ -42,6 +43,10 @@ class InProcessExecutor:
     def num_workers(self) -> int:
         """Return that this process is the only one."""
         return 1
+
+    def abilities(self) -> Abilities:
+        """Return what this machine can do."""
+        return abilities_here()
 
     def map(
         self,

@@ -9,6 +9,7 @@ import torch
 from dfshield.engine.numerics import Accelerator, accelerator_of
 from dfshield.errors import DfshieldError
 from dfshield.runs.execution.engine import Engine
+from dfshield.runs.execution.engine_choice import Abilities, abilities_here
 from dfshield.runs.watching.events import Monitor
 from dfshield.training import WorkerGroup
 
@@ -111,6 +112,15 @@ class AcceleratorJob:
         return accelerator_of(worker.device)
 
 
+@dataclass(frozen=True)
+class AbilitiesJob:
+    """Tells what of the fast path a worker's machine can do."""
+
+    def run(self, worker: Worker) -> Abilities:  # noqa: ARG002
+        """Return what it can do."""
+        return abilities_here()
+
+
 @runtime_checkable
 class GroupJob(Protocol):
     """Work that is one piece, for any number of workers together. Picklable.
@@ -138,6 +148,10 @@ class Executor(Protocol):
 
     def num_workers(self) -> int:
         """Return how many workers would share new work."""
+        ...
+
+    def abilities(self) -> Abilities:
+        """Return what of the fast path the workers can do on their processors."""
         ...
 
     def map(

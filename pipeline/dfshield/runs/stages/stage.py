@@ -24,12 +24,14 @@ class Traces:
         events: of the whole run, in order, as far as they still tell something; see
             `dfshield.runs.watching.event_digest.condensed`.
         at_work: whether a driver is at work on the run.
+        settings: the configuration that the run keeps.
     """
 
     folder: "Folder"
     seed: str | None
     events: list[dict[str, Any]]
     at_work: bool
+    settings: Mapping[str, Any]
 
 
 class Line(NamedTuple):

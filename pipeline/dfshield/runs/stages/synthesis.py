@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from dfshield.config import Config
     from dfshield.runs.context import RunContext
 
+LEFT_OUT = "left out"
+"""The state of a run that makes no surrogate images: its method has no such stage."""
+
 
 def _run(context: "RunContext", seed: int) -> None:
     from dfshield.runs.driver.synthesize import make_images
@@ -52,12 +55,18 @@ def _wanted(context: "RunContext", seed: int) -> bool:
 
 
 def _status(traces: Traces) -> dict[str, Any]:
+    from dfshield.runs.layout import why_no_images
     from dfshield.runs.watching.synthesis_status import synthesis_state
 
-    return synthesis_state(traces)
+    state, reason = synthesis_state(traces), why_no_images(traces.settings)
+    if state["state"] == "pending" and reason is not None:
+        return {"state": LEFT_OUT, "reason": reason}
+    return state
 
 
 def _lines(state: Mapping[str, Any]) -> list[Line]:
+    if state["state"] == LEFT_OUT:
+        return []
     return [Line("synthesize", state["state"], _progress(state))]
 
 

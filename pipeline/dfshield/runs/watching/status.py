@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from dfshield.errors import InputError
-from dfshield.runs.layout import seed_folders
+from dfshield.runs.layout import kept_settings, seed_folders
 from dfshield.runs.lease import driver_state
 from dfshield.runs.names import CONFIG_FILE, EVALUATION, INDEX
 from dfshield.runs.stages.registry import STAGES
@@ -32,10 +32,10 @@ def run_status(location: str) -> dict[str, Any]:
     if not root.exists(CONFIG_FILE):
         raise InputError(f"{root}: not a run folder (it has no {CONFIG_FILE})")
     events, driver = digested_events(root), driver_state(root)
-    at_work = driver["state"] == "at work"
+    at_work, settings = driver["state"] == "at work", kept_settings(root)
 
     def state_of(stage: Stage, folder: Folder, seed: str | None) -> Any:
-        return stage.status(Traces(folder.child(stage.folder), seed, events, at_work))
+        return stage.status(Traces(folder.child(stage.folder), seed, events, at_work, settings))
 
     seeds = [
         {

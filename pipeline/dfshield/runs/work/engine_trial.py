@@ -19,6 +19,7 @@ from dfshield.runs.inputs.classifier_folder import load_classifier
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.work.attack_passes import attack_peak, most_together, number_that_fits
 from dfshield.runs.work.student_trainer import MeasurableTraining
+from dfshield.runs.work.synthesis_passes import batches_that_fit
 from dfshield.storage import Folder, SurrogateTensors
 from dfshield.training import AdversarialTrainer
 from dfshield.training.trial import training_ways
@@ -36,12 +37,14 @@ class SynthesisTrialJob:
         synthesis: how images are made.
         seed: of the run.
         num_workers: how many workers share the work.
+        part_size: images of a part.
     """
 
     teacher: str
     synthesis: SynthesisConfig
     seed: int
     num_workers: int
+    part_size: int
 
     def run(self, worker: Worker) -> Trial | None:
         """Return what `synthesis_trial` does."""
@@ -51,6 +54,7 @@ class SynthesisTrialJob:
             self.synthesis,
             seed=self.seed,
             num_workers=self.num_workers,
+            part_size=self.part_size,
             long=LONG,
             say=worker.monitor.say,
         )
@@ -62,6 +66,7 @@ def synthesis_trial(
     *,
     seed: int,
     long: float,
+    part_size: int,
     num_workers: int = 1,
     say: Callable[[str], object] = lambda _: None,
 ) -> Trial | None:
@@ -72,22 +77,32 @@ def synthesis_trial(
         synthesis: how images are made.
         seed: of the run.
         long: seconds of plain work, of a worker, from which they are tried.
+        part_size: images of a part, which no pass reaches beyond.
         num_workers: how many workers share the work.
         say: called with a line before one is tried.
     """
-    options, size = synthesis.engine, synthesis.batch_size
-    synthesizer, together = synthesizer_of(synthesis), options.batches_per_pass or 1
+    options, size, device = synthesis.engine, synthesis.batch_size, teacher.mean.device
+    synthesizer, own = synthesizer_of(synthesis), options.batches_per_pass or 1
     if not synthesizer.accelerated:  # nor, maybe, fitted yet
         return None
     bound = synthesizer.bind(teacher)
-    ways = bound.trial_ways(seed=seed, num_batches=together, size=size, iterations=2 * MOST_STEPS)
+    together = own
+    if options.batches_per_pass is None:
+        per_part = min(part_size, synthesis.num_images) // size
+        memory = memory_share(device)
+        together = batches_that_fit(bound, seed=seed, size=size, per_part=per_part, memory=memory)
+    more = together > own
+    ways = bound.trial_ways(
+        seed=seed, num_batches=together, size=size, iterations=2 * MOST_STEPS, alone=more
+    )
     if ways is None:
         return None
-    device = teacher.mean.device
     passes = (synthesis.num_images + synthesis.num_holdout) / (size * together)
+    tried = [*([Acceleration()] if more else []), *accelerations(options, device)]
+    number = together if more else None
     return run_trial(
         ways,
-        [Rung.of(faster, ways.faster) for faster in accelerations(options, device)],
+        [Rung.of(faster, ways.faster, together=number) for faster in tried],
         iterations=bound.iterations * passes / num_workers,
         memory=memory_share(device),
         long=long,
@@ -177,7 +192,7 @@ def training_trial(
 
     def make(found: Acceleration, together: int = own) -> AdversarialTrainer:
         engine = replace(plain, precision=found.precision, compiled=found.compiled)
-        return work.trainer(replace(engine, batches_per_pass=together))
+        return work.trainer(replace(engine, batches_per_pass=together, graphed=found.graphed))
 
     together = _together(make(Acceleration()), work, plain, most=group // workers)
     batch = work.first_pass(together)
@@ -218,7 +233,10 @@ def _together(
 
 
 def accelerations(options: EngineConfig, device: torch.device) -> list[Acceleration]:
-    """Return what is worth a trial on a device: compiled, and in bfloat16 if it multiplies in it.
+    """Return what is worth a trial on a device.
+
+    It is the plain kernels in a CUDA graph, compiled ones, and those in bfloat16 where the device
+    multiplies in it.
 
     Args:
         options: may ask for float32.
@@ -227,6 +245,8 @@ def accelerations(options: EngineConfig, device: torch.device) -> list[Accelerat
     gpu = accelerator_of(device)
     rounds = multiplies_bfloat16() if gpu is None else gpu.has_tensor_cores
     found = [Acceleration("float32", compiled=True)]
+    if gpu is not None:
+        found.insert(0, Acceleration(graphed=True))
     if rounds and options.precision == "auto":
         found.append(Acceleration("bfloat16", compiled=True))
     return found

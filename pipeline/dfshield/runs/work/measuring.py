@@ -6,7 +6,6 @@ from functools import cached_property
 
 from dfshield.attacks import Attack
 from dfshield.classifiers import Architecture, Classifier, Description
-from dfshield.config import EngineConfig
 from dfshield.defences import Defence
 from dfshield.errors import InputError
 from dfshield.evaluation import (
@@ -19,12 +18,12 @@ from dfshield.evaluation import (
 from dfshield.results import NOT_DATA_FREE
 from dfshield.runs.context import RunContext
 from dfshield.runs.execution.engine import Engine
-from dfshield.runs.execution.engine_choice import multiply_adds, planned_engine
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.defences import defence_identity, defence_label, told_of_defence
 from dfshield.runs.inputs.evaluation_images import RealImages, located_images
 from dfshield.runs.names import SLICES
+from dfshield.runs.work.attack_engine import attack_engine
 from dfshield.runs.work.result_files import read_result, result_name, write_result
 from dfshield.runs.work.slices import Attacked, SliceTask, adversarial_name
 from dfshield.storage import Folder
@@ -75,21 +74,6 @@ class Subject:
         """
         name = f"{self.name}+{defence_label(defence)}"
         return replace(self, name=name, surrogate=self.folder, defence=defence)
-
-
-def attack_engine(
-    here: Engine, classifier: Classifier, attack: Attack | None, num_images: int
-) -> Engine:
-    """Return what an attack on so many images is computed with: float32 always.
-
-    One that says how many passes it takes, as PGD does, is compiled where it is long enough; others
-    go on with the images that are left, whose number changes.
-    """
-    passes = None if attack is None else attack.passes
-    if passes is None:
-        return here
-    work = passes * num_images * multiply_adds(classifier)
-    return planned_engine(here, EngineConfig(precision="float32"), work=work)
 
 
 def measured(
@@ -156,7 +140,8 @@ def _work(
     for finished in units:
         place, index = finished.unit
         measurement, slices = measurements[place], done[place]
-        result = replace(finished.result, engine=_described(engine))
+        own = finished.result.engine or {}  # what the worker's memory has led to
+        result = replace(finished.result, engine={**_described(engine), **own})
         measurement.slices.write_json(f"{index:05d}.json", result.to_json())
         slices[index] = result
         if len(slices) == len(measurement.bounds):
@@ -237,8 +222,14 @@ class _Measurement:
     @cached_property
     def engine(self) -> Engine:
         """What it is computed with."""
-        here, total = self.context.executor.engine(), len(self.images.images)
-        return attack_engine(here, self.model.classifier, self.attack, total)
+        executor, total = self.context.executor, len(self.images.images)
+        return attack_engine(
+            executor.engine(),
+            self.model.classifier,
+            self.attack,
+            total,
+            can=executor.abilities,
+        )
 
     def attacked(self) -> Attacked:
         """Return what a worker is told."""

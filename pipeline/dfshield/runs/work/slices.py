@@ -1,7 +1,7 @@
 """What a worker does of an evaluation: slices of the test images, each under one attack."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safetensors.torch import save
 from torch import Tensor
@@ -11,12 +11,14 @@ from dfshield.datasets import ImageSet
 from dfshield.defences import Defence
 from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.pieces import InPieces
 from dfshield.evaluation import SliceResult, evaluate_slice, slice_bounds
 from dfshield.runs.execution.protocol import Worker
 from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.defences import behind
 from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.runs.work.evaluation_passes import images_that_fit
 from dfshield.seeds import RngStream, derived_seed
 from dfshield.storage import Folder
 
@@ -78,30 +80,35 @@ class SliceTask:
     ) -> Callable[[int], SliceResult]:
         classifier = load_classifier(Folder.at(attacked.model), device=worker.device)
         size = self.config.evaluation.slice_size
-        bounds = slice_bounds(len(images), size)
-        model, accelerated = behind(classifier, attacked.defence), None
+        bounds, largest = slice_bounds(len(images), size), min(size, len(images))
+        model, faster = behind(classifier, attacked.defence), None
         # A pass that is recorded once would repeat its draws.
         draws = attacked.defence is not None and attacked.defence.randomised
         if not draws and accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
-            accelerated = AcceleratedModel(
+            faster = AcceleratedModel(
                 model,
                 image_shape=classifier.input_shape,
-                full_size=min(size, len(images)),
+                full_size=largest,
                 acceleration=self.acceleration,
             )
         attack = attacked.attack.build(worker.device) if attacked.attack else None
+        whole = faster is not None or draws or attack is None or attack.looks_inside
+        shape, device = classifier.input_shape, worker.device
+        most = largest if whole else images_that_fit(model, shape, largest, device)
+        pieces = InPieces(model, most=most) if most < largest else None
 
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
-            return evaluate_slice(
+            result = evaluate_slice(
                 model,
                 x,
                 y,
                 attack,
                 seed=derived_seed(self.seed, RngStream.EVALUATION, index),
                 keep=lambda x_adv: attacked.keep(index, x_adv),
-                attacked=accelerated,
+                attacked=faster or pieces,
             )
+            return replace(result, engine={"images_per_pass": most}) if pieces else result
 
         return measure
 

@@ -80,7 +80,8 @@ def training_images(
     Those of one machine read and check every part once, between them, into a temporary file that
     each of them maps. So there is one copy, whose pages the system drops and reads again where
     memory is short, and there may be more images than memory. Images that fit onto a worker's GPU
-    are copied there. Where the temporary folder has no room, every worker keeps its own copy.
+    are copied there; others stay in main memory, from which they are gathered one pass ahead. Where
+    the temporary folder has no room, every worker keeps its own copy.
 
     Raises:
         PartError: on all workers, when a part is missing or does not verify.
@@ -95,6 +96,7 @@ def training_images(
     with ExitStack() as stack:
         file, ranks, on_gpu = _shared(layout, worker, stack)
         fits_gpu = layout.nbytes * on_gpu <= GPU_SHARE * free
+        kept_on = device if fits_gpu else torch.device("cpu")
         direct = fits_gpu and len(ranks) == 1
         share = placed[ranks.index(group.rank) :: len(ranks)]
         problems = group.all_gather(None if direct else _written(file, reader, share))
@@ -107,13 +109,10 @@ def training_images(
                 "a machine (TMPDIR): each of its workers keeps them in memory"
             )
         if file is None or direct or any(problems[rank] for rank in ranks):
-            return reader.load(split, num_images=num_images, device=device)
+            return reader.load(split, num_images=num_images, device=kept_on)
         tensors = file.tensors()
-    if not fits_gpu:
-        return tensors
-    return SurrogateTensors(
-        tensors.images.to(device), tensors.labels.to(device), tensors.teacher_logits.to(device)
-    )
+    columns = (tensors.images, tensors.labels, tensors.teacher_logits)
+    return SurrogateTensors(*(column.to(kept_on) for column in columns))
 
 
 def _shared(layout: TensorLayout, worker: GroupWorker, stack: ExitStack) -> _Shared:
