@@ -29,6 +29,7 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     assert "ResNet-20" not in page.split("<tbody>")[1].split("</tbody>")[0]
     assert "no difference is taken" in page
     assert "Changed: teacher.train.epochs=2, synthesis.method.iterations=1" in page
+    assert (written / "table.tex").read_text().startswith("% \\usepackage{booktabs,amssymb}")
     rows = list(csv.DictReader(StringIO((written / "table.csv").read_text())))
     # Three of the ablation's rows have a "True".
     assert {(r["objective"], r["dss"], r["gradrefine"]) for r in rows} == {

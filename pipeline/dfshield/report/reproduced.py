@@ -7,9 +7,11 @@ from typing import Any
 from dfshield.brief import Brief
 from dfshield.canonical import json_text
 from dfshield.experiments import Scale
-from dfshield.paper import PaperTable
+from dfshield.paper import Cell, PaperTable
 from dfshield.paper.table import Keys
 from dfshield.report.csv_table import csv_bytes
+from dfshield.report.latex import latex_tabular, latex_text
+from dfshield.report.paper_table import table_headings, table_rows
 from dfshield.report.scores import format_points
 from dfshield.report.sweep import Pooled
 from dfshield.report.templating import environment
@@ -99,6 +101,21 @@ class ReproducedTable(Brief):
         return tuple(figure.metric for figure in self.rows[0].figures) if self.rows else ()
 
     @property
+    def compared(self) -> bool:
+        """Whether any of it is run on a data set and a model of the paper."""
+        return any(f.compares for row in self.rows for f in row.figures)
+
+    def beside(self, cell: Cell) -> str:
+        """Return a printed number with ours before it: ``61.2 (62.66, -1.5)``."""
+        for row in self.rows:
+            if all(row.keys.get(field) == key for field, key in cell.keys.items()):
+                for figure in row.figures:
+                    if figure.metric == cell.metric:
+                        ours, theirs, difference = figure.words
+                        return f"{ours} ({theirs}, {difference})"
+        return f"– ({cell.printed})"
+
+    @property
     def names(self) -> list[str]:
         """The fields in words."""
         words = {"data": "Data set", "model": "Model", **self.table.fields}
@@ -129,11 +146,10 @@ class ReproducedTable(Brief):
     @property
     def notes(self) -> list[str]:
         """What stands below: what is smaller, what is not run, the paper's footnotes."""
-        compared = any(f.compares for row in self.rows for f in row.figures)
         apart = "The paper's figures are of other data and another model: no difference is taken."
         unrun = [f"Not run: {key} ({reason})." for key, reason in self.missing.items()]
         printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
-        return [self.told, *([] if compared else [apart]), *unrun, *printed]
+        return [self.told, *([] if self.compared else [apart]), *unrun, *printed]
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -142,6 +158,7 @@ class ReproducedTable(Brief):
             "index.html": html_page(self).encode(),
             "table.md": markdown_page(self).encode(),
             "table.csv": csv_page(self),
+            "table.tex": latex_page(self).encode(),
             "table.json": json_text(self.to_json()).encode(),
         }
 
@@ -187,6 +204,43 @@ def markdown_page(found: ReproducedTable) -> str:
 def html_page(found: ReproducedTable) -> str:
     """Return the table as one page that loads nothing."""
     return environment().get_template("reproduced.html.j2").render(found=found)
+
+
+def latex_page(found: ReproducedTable) -> str:
+    """Return the table in LaTeX, which needs the packages booktabs and amssymb.
+
+    In the paper's layout, each number as ours (theirs, difference), where it is run on the paper's
+    own data sets and models; else a line for every student, with three columns for every metric.
+    """
+    layout = _printed_layout if found.compared else _own_layout
+    labels, headings, rows = layout(found)
+    return latex_tabular(
+        caption=f"Table {found.table.number}, scale {found.scale}. {found.table.title}.",
+        labels=labels,
+        headings=headings,
+        rows=[list(map(latex_text, row)) for row in rows],
+        notes=[*(("", note) for note in found.notes), ("", found.command)],
+    )
+
+
+Layout = tuple[list[str], list[tuple[str, str]], list[list[str]]]
+"""Heads of the labels, headings of the numbers, and rows of both."""
+
+
+def _printed_layout(found: ReproducedTable) -> Layout:
+    table = found.table
+    labels = [table.fields[field] for field in table.row_fields]
+    rows = [
+        [*names, *(" ".join(found.beside(cell) for cell in cells) for cells in numbers)]
+        for (names, _), numbers in zip(table_rows(table), table.grid, strict=True)
+    ]
+    return labels, table_headings(table), rows
+
+
+def _own_layout(found: ReproducedTable) -> Layout:
+    spans = [found.table.metrics[metric].label for metric in found.metrics]
+    headings = [(span, what) for span in spans for what in ("ours", "paper", "Δ")]
+    return found.names, [*headings, ("", "")], list(found.lines)
 
 
 def index_page(scale: Scale, entries: Sequence[tuple[str, str, str]]) -> str:
