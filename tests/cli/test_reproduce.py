@@ -75,11 +75,15 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
 
 
 def test_the_list_says_what_can_be_run(here):
-    listed = json.loads(succeed("reproduce", "--json").out)
+    told = json.loads(succeed("reproduce", "--json").out)
+    listed = told["experiments"]
+    assert told["not_run"].keys() == {"table-2", "table-3", "table-11", "table-13", "fig-2"}
     assert {"id": "table-25", "cells": {"smoke": 36, "desk": 36, "paper": 108}}.items() <= {
         **next(each for each in listed if each["id"] == "table-25")
     }.items()
-    assert "table-4" in succeed("reproduce").out
+    out = succeed("reproduce").out
+    assert "table-4" in out
+    assert "Not run: table-2: it has no numbers" in out
 
 
 def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, tmp_path):
@@ -94,6 +98,7 @@ def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, 
     ("args", "words"),
     [
         (("table-70",), "did you mean 'table-7'"),
+        (("table-2",), "table-2: cannot be run: it has no numbers"),
         (("table-7", "--scale", "tiny"), "--scale"),
         (("fig-1", "--scale", "desk"), "--scale: desk has nothing that fig-1 is run on"),
         (("table-7", "--seeds", "a"), "--seeds: 'a': give whole numbers"),

@@ -6,6 +6,8 @@ from dfshield.cli.machine_output import print_json
 from dfshield.cli.planning import format_seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dfshield.runs.reproduction import Cost, Reproduction, WantedFile
 
 _COUNTED = (
@@ -16,14 +18,15 @@ _COUNTED = (
 
 def print_list(*, as_json: bool) -> None:
     """Print what can be run, and how many cells each has at every scale."""
-    from dfshield.experiments import EXPERIMENT_IDS, SCALES, experiment, scale
+    from dfshield.experiments import EXPERIMENT_IDS, NOT_RUN, SCALES, experiment, scale
 
     scales = [scale(name) for name in SCALES]
     every = [experiment(name) for name in EXPERIMENT_IDS]
     cells = [{s.name: one.size(s) for s in scales} for one in every]
     if as_json:
         pairs = zip(every, cells, strict=True)
-        print_json([{"id": e.id, "title": e.about, "cells": n} for e, n in pairs])
+        listed = [{"id": e.id, "title": e.about, "cells": n} for e, n in pairs]
+        print_json({"experiments": listed, "not_run": NOT_RUN})
         return
     from rich.box import SIMPLE
     from rich.console import Console
@@ -33,7 +36,9 @@ def print_list(*, as_json: bool) -> None:
     table = Table("", "", *SCALES, box=SIMPLE, caption=caption)
     for one, numbers in zip(every, cells, strict=True):
         table.add_row(one.id, one.about, *(str(n) if n else "–" for n in numbers.values()))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    _print_not_run(console)
 
 
 def print_costs(every: "list[Reproduction]", *, as_json: bool) -> None:
@@ -75,7 +80,10 @@ def print_costs(every: "list[Reproduction]", *, as_json: bool) -> None:
     for found, number, cost, missing in each:
         row = (found.experiment.id, found.experiment.about, str(number), _words(cost))
         table.add_row(*row, ", ".join(missing))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if len(every) > 1:
+        _print_not_run(console)
     _print_files(files)
 
 
@@ -109,6 +117,13 @@ def print_plan(every: "list[Reproduction]", *, as_json: bool) -> None:
     console.print(table)
     console.print(f"Left in all: {_words(left)}", soft_wrap=True)
     _print_files(files)
+
+
+def _print_not_run(console: "Console") -> None:
+    from dfshield.experiments import NOT_RUN
+
+    for name, reason in NOT_RUN.items():
+        console.print(f"Not run: {name}: {reason}.", soft_wrap=True)
 
 
 def _words(cost: "Cost") -> str:
