@@ -5,7 +5,8 @@ import re
 import pytest
 
 from dfshield.paper import paper_table
-from dfshield.report.reproduced import Figure, ReproducedTable, Row, latex_page
+from dfshield.report.reproduced import ReproducedTable, latex_page
+from dfshield.report.reproduced_row import Figure, Row
 from dfshield.report.sweep import Pooled
 
 TABLE = paper_table("table-4")
@@ -15,8 +16,8 @@ def reproduced(*, compares: bool) -> ReproducedTable:
     """Return table 4 with one student, 60 % under AutoAttack with two seeds, PGD not measured."""
     data, model = ("cifar10", "resnet20") if compares else ("digits", "resnet8")
     figures = (
-        Figure("pgd10", None, "29.29", (), compares),
-        Figure("autoattack", Pooled((0.59, 0.61)), "22.00", (1,), compares),
+        Figure("pgd10", "percent", None, "29.29", (), compares),
+        Figure("autoattack", "percent", Pooled((0.59, 0.61)), "22.00", (1,), compares),
     )
     row = Row({"method": "Ours", "data": data, "model": model}, figures, ("collapsed",), "done")
     told = "Smaller & faster: 10 %."

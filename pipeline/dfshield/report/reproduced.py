@@ -8,65 +8,11 @@ from dfshield.brief import Brief
 from dfshield.canonical import json_text
 from dfshield.experiments import Scale
 from dfshield.paper import Cell, PaperTable
-from dfshield.paper.table import Keys
 from dfshield.report.csv_table import csv_bytes
 from dfshield.report.latex import latex_tabular, latex_text
 from dfshield.report.paper_table import table_headings, table_rows
-from dfshield.report.scores import format_points
-from dfshield.report.sweep import Pooled
+from dfshield.report.reproduced_row import Row
 from dfshield.report.templating import environment
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a table.
-
-    Attributes:
-        metric: its name in the table.
-        ours: over the seeds, in [0, 1]; None where it was not measured.
-        theirs: as the paper prints it; None where it has no such cell.
-        notes: numbers of the paper's footnotes about theirs.
-        compares: whether both are of the same data set and model, so that the difference says
-            something.
-    """
-
-    metric: str
-    ours: Pooled | None
-    theirs: str | None
-    notes: tuple[int, ...]
-    compares: bool
-
-    @property
-    def difference(self) -> float | None:
-        """Ours less theirs, in points of percent."""
-        if self.ours is None or self.theirs is None or not self.compares:
-            return None
-        return 100 * self.ours.mean - float(self.theirs)
-
-    @property
-    def words(self) -> tuple[str, str, str]:
-        """Ours with its spread, theirs with its footnotes, and the difference; "–" for none."""
-        theirs = "–" if self.theirs is None else self.theirs
-        theirs += f" [{', '.join(map(str, self.notes))}]" if self.notes else ""
-        difference = "–" if self.difference is None else f"{self.difference:+.1f}"
-        return "–" if self.ours is None else self.ours.words, theirs, difference
-
-
-@dataclass(frozen=True)
-class Row:
-    """One student of a table.
-
-    Attributes:
-        keys: what it is of, by the table's fields.
-        figures: one for every metric that is measured.
-        flags: what has to be said of it: ``collapsed``, ``below the floor``, ``not data-free``.
-        state: ``done``, how many seeds are, or why one failed.
-    """
-
-    keys: Keys
-    figures: tuple[Figure, ...]
-    flags: tuple[str, ...]
-    state: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,6 +26,7 @@ class ReproducedTable(Brief):
         rows: one a student.
         missing: keys of the paper's table that are not run, with the reason.
         command: that runs it.
+        images: what numbers of surrogate images depend on, in a sentence; empty without any.
     """
 
     table: PaperTable
@@ -88,6 +35,7 @@ class ReproducedTable(Brief):
     rows: tuple[Row, ...]
     missing: Mapping[str, str]
     command: str
+    images: str = ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -149,7 +97,8 @@ class ReproducedTable(Brief):
         apart = "The paper's figures are of other data and another model: no difference is taken."
         unrun = [f"Not run: {key} ({reason})." for key, reason in self.missing.items()]
         printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
-        return [self.told, *([] if self.compared else [apart]), *unrun, *printed]
+        told = [self.told, *([self.images] if self.images else [])]
+        return [*told, *([] if self.compared else [apart]), *unrun, *printed]
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -258,22 +207,14 @@ def csv_page(found: ReproducedTable) -> bytes:
 def _csv_rows(found: ReproducedTable) -> Iterator[dict[str, Any]]:
     for row in found.rows:
         for figure in row.figures:
-            ours = figure.ours
-            spread = None if ours is None or ours.spread is None else format_points(ours.spread)
             difference = figure.difference
             yield {
                 **{field: row.keys[field] for field in found.fields},
                 "metric": figure.metric,
-                "ours": None if ours is None else format_points(ours.mean),
-                "spread": spread,
-                "seeds": 0 if ours is None else len(ours.per_seed),
+                "ours": figure.mean,
+                "spread": figure.spread,
+                "seeds": 0 if figure.ours is None else len(figure.ours.per_seed),
                 "paper": figure.theirs,
-                "difference": None if difference is None else f"{difference:.1f}",
+                "difference": None if difference is None else figure.formatted(difference),
                 "flags": " ".join(row.flags),
             }
-
-
-def pooled(values: Sequence[float | None]) -> Pooled | None:
-    """Return the figures of several seeds together; None where none is known."""
-    known = tuple(value for value in values if value is not None)
-    return Pooled(known) if known else None

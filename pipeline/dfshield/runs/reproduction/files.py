@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dfshield.config import Config, DataConfig
 from dfshield.errors import InputError
-from dfshield.experiments import Cell, FigureExperiment, file_source
+from dfshield.experiments import Cell, file_source
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.inputs.real_data import require_there
 from dfshield.runs.inputs.teacher_source import weights_path
@@ -70,7 +70,7 @@ def _checks(found: Reproduction) -> Iterator[Check]:
     """Give what is wanted, each with what looks for it without reading it."""
     for trials in found.trials.values():
         yield from _of_config(trials[0].config)
-    if isinstance(found.experiment, FigureExperiment) and found.experiment.picture.kind == "plane":
+    if found.experiment.needs_real_images:
         for cell in found.cells:
             yield _named(_given(cell)[0]), partial(real_training_images, cell)
 
