@@ -29,6 +29,7 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     assert "ResNet-20" not in page.split("<tbody>")[1].split("</tbody>")[0]
     assert "no difference is taken" in page
     assert "Changed: teacher.train.epochs=2, synthesis.method.iterations=1" in page
+    assert (written / "table.tex").read_text().startswith("% \\usepackage{booktabs,amssymb}")
     rows = list(csv.DictReader(StringIO((written / "table.csv").read_text())))
     # Three of the ablation's rows have a "True".
     assert {(r["objective"], r["dss"], r["gradrefine"]) for r in rows} == {
@@ -66,16 +67,23 @@ def test_a_table_is_run_gone_on_with_and_shared_with_another(here):
     index = (here / "reproduced" / "index.html").read_text()
     assert [f"table-{n}/index.html" in index for n in (8, 10, 23, 4)] == [*[True] * 3, False]
     plan = json.loads(succeed("reproduce", "table-8", *SMALL, "--dry-run", "--json").out)
-    assert [cell["done"] for cell in plan["cells"]] == [0, 1, 1, 1]
+    assert [run["done"] for run in plan["runs"]] == [1, 1, 0, 1, 1, 1]  # two sets, four students
+    assert [run["seconds"] > 0 for run in plan["runs"]] == [False, False, True, *[False] * 3]
+    assert plan["seconds"] == sum(run["seconds"] for run in plan["runs"])
     assert plan["missing"] == []
+    assert plan["files"] == [{"name": "digits", "missing": "", "source": "comes with scikit-learn"}]
 
 
 def test_the_list_says_what_can_be_run(here):
-    listed = json.loads(succeed("reproduce", "--json").out)
+    told = json.loads(succeed("reproduce", "--json").out)
+    listed = told["experiments"]
+    assert told["not_run"].keys() == {"table-2", "table-3", "table-11", "table-13", "fig-2"}
     assert {"id": "table-25", "cells": {"smoke": 36, "desk": 36, "paper": 108}}.items() <= {
         **next(each for each in listed if each["id"] == "table-25")
     }.items()
-    assert "table-4" in succeed("reproduce").out
+    out = succeed("reproduce").out
+    assert "table-4" in out
+    assert "Not run: table-2: it has no numbers" in out
 
 
 def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, tmp_path):
@@ -90,6 +98,7 @@ def test_all_that_is_missing_is_said_before_anything_is_made(here, monkeypatch, 
     ("args", "words"),
     [
         (("table-70",), "did you mean 'table-7'"),
+        (("table-2",), "table-2: cannot be run: it has no numbers"),
         (("table-7", "--scale", "tiny"), "--scale"),
         (("fig-1", "--scale", "desk"), "--scale: desk has nothing that fig-1 is run on"),
         (("table-7", "--seeds", "a"), "--seeds: 'a': give whole numbers"),
@@ -102,8 +111,15 @@ def test_what_makes_no_sense_is_one_line(here, args, words):
     assert words in call("reproduce", *args).refusal()
 
 
-def test_everything_is_planned_together(here):
-    plan = json.loads(succeed("reproduce", "all", "--dry-run", "--json").out)
-    listed = json.loads(succeed("reproduce", "--json").out)
-    assert len(plan["cells"]) == sum(one["cells"]["smoke"] for one in listed)
-    assert plan["cells"][0]["id"] == "table-1"
+def test_costs_are_listed_with_the_files_that_are_wanted(here, monkeypatch, tmp_path):
+    monkeypatch.setenv("DFSHIELD_DATA", str(tmp_path / "data"))
+    told = json.loads(succeed("reproduce", "table-18", "--list", "--json").out)
+    (one,) = told["experiments"]
+    assert one["id"] == "table-18"
+    assert one["runs"] == 4  # a set and three students
+    assert one["seconds"] > 0
+    assert one["missing"] == ["pneumoniamnist"]
+    assert one["uncounted"] == ["a training on images that are missing"]
+    (file,) = [file for file in told["files"] if file["name"] == "pneumoniamnist"]
+    assert file["source"] == "published by MedMNIST, https://medmnist.com"
+    assert not Path("runs").exists()

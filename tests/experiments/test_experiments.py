@@ -3,7 +3,8 @@
 import pytest
 
 from dfshield.errors import InputError
-from dfshield.experiments import EXPERIMENT_IDS, SCALES, experiment, scale
+from dfshield.experiments import EXPERIMENT_IDS, NOT_RUN, SCALES, experiment, scale
+from dfshield.paper import TABLE_IDS
 from dfshield.runs import RunLayout
 from dfshield.runs.reproduction import reproduction
 from dfshield.runs.sweep.identity import sweep_identity
@@ -16,6 +17,12 @@ def cases_of(name, size, **given):
 
 TABLES = [name for name in EXPERIMENT_IDS if name.startswith("table-")]
 FIGURES = [name for name in EXPERIMENT_IDS if name.startswith("fig-") and name != "fig-3"]
+
+
+def test_every_table_and_figure_is_run_or_said_not_to_be():
+    figures = [f"fig-{number}" for number in range(1, 15)]
+    assert {*EXPERIMENT_IDS, *NOT_RUN} == {*TABLE_IDS, *figures}
+    assert not set(EXPERIMENT_IDS) & set(NOT_RUN)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -62,10 +62,10 @@ def _print_table(plan: "StagePlan", place: str) -> None:
         ("Compiled", "yes" if engine.compiled else "no"),
         *([("CUDA graphs", "yes")] if engine.graphed else []),
         ("Batches per pass", str(engine.batches_per_pass)),
-        ("Time to begin", _format_seconds(plan.seconds_to_begin)),
-        (f"Time per {plan.unit}", _format_seconds(plan.seconds_per_unit)),
+        ("Time to begin", format_seconds(plan.seconds_to_begin)),
+        (f"Time per {plan.unit}", format_seconds(plan.seconds_per_unit)),
         (f"{plan.unit.capitalize()}s", f"{plan.units:,}"),
-        ("Time in all", _format_seconds(plan.seconds)),
+        ("Time in all", format_seconds(plan.seconds)),
     ]
     if plan.times_fewer is not None:
         rows.append(("Passes", f"{plan.times_fewer:.1f} times fewer than with the paper's preset"))
@@ -74,7 +74,8 @@ def _print_table(plan: "StagePlan", place: str) -> None:
     Console().print(table)
 
 
-def _format_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return str(timedelta(seconds=round(seconds)))

@@ -9,6 +9,7 @@ import typer
 from dfshield.cli.execution import find_factories_here, working
 from dfshield.cli.machine_output import print_json
 from dfshield.cli.options import AsJson, Overrides, Replan, RetryFailed
+from dfshield.cli.reproduction_plan import print_costs, print_list, print_plan
 from dfshield.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +41,20 @@ Only = Annotated[
     str, typer.Option(help="Cells that have all of these: a data set, a model, a method.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only tell what would be run, and what is there.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only tell what would be run, what of it is there, and what the rest costs here, by a "
+        "few iterations.",
+    ),
+]
+Listed = Annotated[
+    bool,
+    typer.Option(
+        "--list",
+        help="Only tell what each is, what it costs here from nothing, by a few iterations, and "
+        "which files it wants.",
+    ),
 ]
 
 
@@ -51,6 +65,7 @@ def reproduce(
     seeds: Annotated[str, typer.Option(help="Of the trainings, as in 0,1,2.")] = "0",
     only: Only = "",
     dry_run: DryRun = False,
+    listed: Listed = False,
     as_json: AsJson = False,
     replan: Replan = False,
     retry_failed: RetryFailed = False,
@@ -62,8 +77,8 @@ def reproduce(
 
     Example: dfshield reproduce table-7 --scale smoke --seeds 0,1,2
     """
-    if experiment_id is None:
-        _print_list(as_json=as_json)
+    if experiment_id is None and not listed:
+        print_list(as_json=as_json)
         return
     find_factories_here()
     from dfshield import experiments
@@ -75,12 +90,15 @@ def reproduce(
     size = experiments.scale(scale)
     every = [
         reproduction(one, size, seeds=_numbers(seeds), only=keys, overrides=overrides or ())
-        for one in _chosen(experiment_id, size)
+        for one in _chosen(experiment_id or ALL, size)
     ]
-    missing = list(dict.fromkeys(line for found in every for line in missing_files(found)))
-    if dry_run:
-        _print_plan(every, missing, as_json=as_json)
+    if listed:
+        print_costs(every, as_json=as_json)
         return
+    if dry_run:
+        print_plan(every, as_json=as_json)
+        return
+    missing = missing_files(every)
     if missing:
         raise InputError("; ".join(missing))
     told = []
@@ -129,49 +147,6 @@ def _run(
 
         command = shlex.join(["dfshield", *sys.argv[1:]])
         return reproduce(found, sweep, observer=observer, command=command)
-
-
-def _print_list(*, as_json: bool) -> None:
-    from dfshield.experiments import EXPERIMENT_IDS, SCALES, experiment, scale
-
-    scales = [scale(name) for name in SCALES]
-    every = [experiment(name) for name in EXPERIMENT_IDS]
-    cells = [{s.name: one.size(s) for s in scales} for one in every]
-    if as_json:
-        pairs = zip(every, cells, strict=True)
-        print_json([{"id": e.id, "title": e.about, "cells": n} for e, n in pairs])
-        return
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    caption = "Cells by scale: students of one seed, or sets of images."
-    table = Table("", "", *SCALES, box=SIMPLE, caption=caption)
-    for one, numbers in zip(every, cells, strict=True):
-        table.add_row(one.id, one.about, *(str(n) if n else "–" for n in numbers.values()))
-    Console(highlight=False).print(table)
-
-
-def _print_plan(every: "list[Reproduction]", missing: list[str], *, as_json: bool) -> None:
-    from dfshield.runs.reproduction import planned
-
-    plan = [cell for found in every for cell in planned(found)]
-    if as_json:
-        print_json({"cells": plan, "missing": missing})
-        return
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "Cell", "Settings", "Done", box=SIMPLE)
-    for each in plan:
-        table.add_row(
-            each["id"], each["cell"], each["settings"], f"{each['done']} of {each['seeds']}"
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    for line in missing:
-        console.print(f"Missing: {line}", soft_wrap=True)
 
 
 def _print_result(result: "ReproducedTable | ReproducedFigure") -> None:

@@ -2,13 +2,21 @@
 
 from dfshield.experiments.experiment import Experiment
 from dfshield.experiments.figure import Figure, FigureExperiment, Picture
-from dfshield.experiments.loading import EXPERIMENT_IDS, SCALES, experiment, scale
+from dfshield.experiments.loading import (
+    EXPERIMENT_IDS,
+    NOT_RUN,
+    SCALES,
+    experiment,
+    file_source,
+    scale,
+)
 from dfshield.experiments.parts import OWN, Cell, Place, Scale, filled
 from dfshield.experiments.table import TableExperiment
 from dfshield.experiments.toy import WAYS, Toy, ToyExperiment
 
 __all__ = [
     "EXPERIMENT_IDS",
+    "NOT_RUN",
     "OWN",
     "SCALES",
     "WAYS",
@@ -23,6 +31,7 @@ __all__ = [
     "Toy",
     "ToyExperiment",
     "experiment",
+    "file_source",
     "filled",
     "scale",
 ]

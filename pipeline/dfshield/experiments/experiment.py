@@ -51,6 +51,11 @@ class Experiment(Part, ABC):
     def of_models(self) -> tuple[str, ...]:
         """The models that it is run with, by name."""
 
+    @property
+    @abstractmethod
+    def needs_real_images(self) -> bool:
+        """Whether it looks at the real training images of its places, to measure with."""
+
     @abstractmethod
     def rows(self, scale: Scale) -> Iterator[dict[str, Key]]:
         """Give the combinations of its own fields, in its order, each once."""

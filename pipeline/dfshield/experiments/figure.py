@@ -87,6 +87,11 @@ class FigureExperiment(Figure):
         return found if self.stand_ins else tuple(p for p in found if p.data in self.data)
 
     @property
+    def needs_real_images(self) -> bool:
+        """Whether the picture is of the plane of real features."""
+        return self.picture.kind == "plane"
+
+    @property
     def of_images(self) -> bool:
         """Whether it shows sets of images alone, for which no student is trained."""
         return self.picture.kind in ("plane", "grid")

@@ -6,6 +6,7 @@ from importlib.resources import files
 import yaml
 
 from dfshield.checks import one_of
+from dfshield.errors import InputError
 from dfshield.experiments.experiment import Experiment
 from dfshield.experiments.figure import Figure, FigureExperiment
 from dfshield.experiments.parts import Scale
@@ -23,6 +24,19 @@ EXPERIMENT_IDS = (
 )
 """The tables and figures that can be run, in the paper's order."""
 
+_DEFENCES = (
+    "its defences act when an image is classified and train no student, so that no sweep has them: "
+    "evaluation.defences of a run measures them"
+)
+NOT_RUN = {
+    "table-2": "it has no numbers: it names the losses of the baselines",
+    "table-3": _DEFENCES,
+    "table-11": "it is the accuracy of teachers, of which no sweep has a cell: every run tells it",
+    "table-13": _DEFENCES,
+    "fig-2": "it is a drawing of the method",
+}
+"""The other tables and figures, each with the reason why it cannot be run."""
+
 
 @cache
 def experiment(experiment_id: str) -> Experiment:
@@ -32,8 +46,10 @@ def experiment(experiment_id: str) -> Experiment:
         experiment_id: one of `EXPERIMENT_IDS`.
 
     Raises:
-        InputError: for any other, naming the nearest.
+        InputError: for any other, with the reason where it is not run, else naming the nearest.
     """
+    if experiment_id in NOT_RUN:
+        raise InputError(f"{experiment_id}: cannot be run: {NOT_RUN[experiment_id]}")
     name = one_of(EXPERIMENT_IDS, experiment_id, "ID")
     if name.startswith("table-"):
         return TableExperiment.model_validate({"id": name, **_read(f"tables/{name}.yaml")})
@@ -60,3 +76,8 @@ def _read(path: str) -> dict[str, object]:
     text = (files("dfshield.experiments") / path).read_text(encoding="utf-8")
     found: dict[str, object] = yaml.safe_load(text)
     return found
+
+
+def file_source(name: str) -> str:
+    """Return where a data set or a file comes from; empty where that is not known."""
+    return str(_read("files.yaml").get(name, ""))

@@ -48,6 +48,11 @@ class TableExperiment(Experiment):
         """The paper's models in the table."""
         return tuple(self.table.models)
 
+    @property
+    def needs_real_images(self) -> bool:
+        """Whether a number is one of surrogate images, told by the real ones that they cover."""
+        return any(metric.unit in ("share", "nats") for metric in self.table.metrics.values())
+
     def paper_place(self, place: Place) -> dict[str, Key]:
         """Return which data set and model of the paper a place is compared with.
 

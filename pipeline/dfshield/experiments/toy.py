@@ -59,6 +59,11 @@ class ToyExperiment(Figure):
         """None: the network is trained on the points."""
         return ()
 
+    @property
+    def needs_real_images(self) -> bool:
+        """No: the points are drawn."""
+        return False
+
     def rows(self, scale: Scale) -> Iterator[dict[str, Key]]:
         """Give nothing: no cell is one of a sweep."""
         del scale

@@ -1,29 +1,10 @@
 """A table of the paper as text: its layout as Markdown and LaTeX, its cells as CSV and JSON."""
 
-import re
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from dfshield.paper import Cell, Column, PaperTable
 from dfshield.report.csv_table import csv_bytes
-
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "†": r"\textdagger{}",
-    "✓": r"\checkmark{}",
-    "✗": r"$\times$",
-    "λ1": r"$\lambda_1$",
-    "λ2": r"$\lambda_2$",
-    "τ": r"$\tau$",
-    "ε": r"$\varepsilon$",
-}
+from dfshield.report.latex import latex_tabular, latex_text, raised
 
 
 def table_headings(table: PaperTable) -> list[tuple[str, str]]:
@@ -91,28 +72,16 @@ def markdown_table(table: PaperTable) -> str:
 
 def latex_table(table: PaperTable) -> str:
     """Return a table of the paper in LaTeX; it needs the packages booktabs and amssymb."""
-    labels, headings = [table.fields[f] for f in table.row_fields], table_headings(table)
     rows = [
-        [*map(_latex, names), *(_latex(text) + _raised(notes) for text, notes in numbers)]
+        [*map(latex_text, names), *(latex_text(text) + raised(notes) for text, notes in numbers)]
         for names, numbers in table_rows(table)
     ]
-    return "\n".join(
-        [
-            "% \\usepackage{booktabs,amssymb}",
-            r"\begin{table}",
-            rf"\caption{{{_latex(f'{table.title}. {table.measured}')}}}",
-            rf"\begin{{tabular}}{{{'l' * len(labels)}{'r' * len(headings)}}}",
-            r"\toprule",
-            *_spanning(headings, after=len(labels)),
-            _line([*map(_latex, labels), *(_latex(metric) for _, metric in headings)]),
-            r"\midrule",
-            *map(_line, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(rf"\par\footnotesize {_raised(s)}{_latex(text)}" for s, text in table_notes(table)),
-            r"\end{table}",
-            "",
-        ]
+    return latex_tabular(
+        caption=f"{table.title}. {table.measured}",
+        labels=[table.fields[field] for field in table.row_fields],
+        headings=table_headings(table),
+        rows=rows,
+        notes=table_notes(table),
     )
 
 
@@ -140,24 +109,3 @@ def table_values(table: PaperTable) -> dict[str, Any]:
         for cell in table.cells
     ]
     return {**told, "footnotes": [note.text for note in table.footnotes], "cells": cells}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in re.findall(r"λ\d|.", text))
-
-
-def _raised(sign: str) -> str:
-    return rf"\textsuperscript{{{_latex(sign)}}}" if sign else ""
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"{' & '.join(cells)} \\\\"
-
-
-def _spanning(headings: Sequence[tuple[str, str]], *, after: int) -> list[str]:
-    """Return the line of headings that span columns, if there are any."""
-    if not any(group for group, _ in headings):
-        return []
-    spans = [(group, len(list(run))) for group, run in groupby(headings, key=lambda h: h[0])]
-    cells = [rf"\multicolumn{{{width}}}{{c}}{{{_latex(group)}}}" for group, width in spans]
-    return [_line([""] * after + cells)]

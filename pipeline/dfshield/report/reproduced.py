@@ -7,64 +7,12 @@ from typing import Any
 from dfshield.brief import Brief
 from dfshield.canonical import json_text
 from dfshield.experiments import Scale
-from dfshield.paper import PaperTable
-from dfshield.paper.table import Keys
+from dfshield.paper import Cell, PaperTable
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.scores import format_points
-from dfshield.report.sweep import Pooled
+from dfshield.report.latex import latex_tabular, latex_text
+from dfshield.report.paper_table import table_headings, table_rows
+from dfshield.report.reproduced_row import Row
 from dfshield.report.templating import environment
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a table.
-
-    Attributes:
-        metric: its name in the table.
-        ours: over the seeds, in [0, 1]; None where it was not measured.
-        theirs: as the paper prints it; None where it has no such cell.
-        notes: numbers of the paper's footnotes about theirs.
-        compares: whether both are of the same data set and model, so that the difference says
-            something.
-    """
-
-    metric: str
-    ours: Pooled | None
-    theirs: str | None
-    notes: tuple[int, ...]
-    compares: bool
-
-    @property
-    def difference(self) -> float | None:
-        """Ours less theirs, in points of percent."""
-        if self.ours is None or self.theirs is None or not self.compares:
-            return None
-        return 100 * self.ours.mean - float(self.theirs)
-
-    @property
-    def words(self) -> tuple[str, str, str]:
-        """Ours with its spread, theirs with its footnotes, and the difference; "–" for none."""
-        theirs = "–" if self.theirs is None else self.theirs
-        theirs += f" [{', '.join(map(str, self.notes))}]" if self.notes else ""
-        difference = "–" if self.difference is None else f"{self.difference:+.1f}"
-        return "–" if self.ours is None else self.ours.words, theirs, difference
-
-
-@dataclass(frozen=True)
-class Row:
-    """One student of a table.
-
-    Attributes:
-        keys: what it is of, by the table's fields.
-        figures: one for every metric that is measured.
-        flags: what has to be said of it: ``collapsed``, ``below the floor``, ``not data-free``.
-        state: ``done``, how many seeds are, or why one failed.
-    """
-
-    keys: Keys
-    figures: tuple[Figure, ...]
-    flags: tuple[str, ...]
-    state: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,6 +26,7 @@ class ReproducedTable(Brief):
         rows: one a student.
         missing: keys of the paper's table that are not run, with the reason.
         command: that runs it.
+        images: what numbers of surrogate images depend on, in a sentence; empty without any.
     """
 
     table: PaperTable
@@ -86,6 +35,7 @@ class ReproducedTable(Brief):
     rows: tuple[Row, ...]
     missing: Mapping[str, str]
     command: str
+    images: str = ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -97,6 +47,21 @@ class ReproducedTable(Brief):
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are measured."""
         return tuple(figure.metric for figure in self.rows[0].figures) if self.rows else ()
+
+    @property
+    def compared(self) -> bool:
+        """Whether any of it is run on a data set and a model of the paper."""
+        return any(f.compares for row in self.rows for f in row.figures)
+
+    def beside(self, cell: Cell) -> str:
+        """Return a printed number with ours before it: ``61.2 (62.66, -1.5)``."""
+        for row in self.rows:
+            if all(row.keys.get(field) == key for field, key in cell.keys.items()):
+                for figure in row.figures:
+                    if figure.metric == cell.metric:
+                        ours, theirs, difference = figure.words
+                        return f"{ours} ({theirs}, {difference})"
+        return f"– ({cell.printed})"
 
     @property
     def names(self) -> list[str]:
@@ -129,11 +94,11 @@ class ReproducedTable(Brief):
     @property
     def notes(self) -> list[str]:
         """What stands below: what is smaller, what is not run, the paper's footnotes."""
-        compared = any(f.compares for row in self.rows for f in row.figures)
         apart = "The paper's figures are of other data and another model: no difference is taken."
         unrun = [f"Not run: {key} ({reason})." for key, reason in self.missing.items()]
         printed = [f"[{n}] {note.text}" for n, note in enumerate(self.table.footnotes, 1)]
-        return [self.told, *([] if compared else [apart]), *unrun, *printed]
+        told = [self.told, *([self.images] if self.images else [])]
+        return [*told, *([] if self.compared else [apart]), *unrun, *printed]
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -142,6 +107,7 @@ class ReproducedTable(Brief):
             "index.html": html_page(self).encode(),
             "table.md": markdown_page(self).encode(),
             "table.csv": csv_page(self),
+            "table.tex": latex_page(self).encode(),
             "table.json": json_text(self.to_json()).encode(),
         }
 
@@ -189,6 +155,43 @@ def html_page(found: ReproducedTable) -> str:
     return environment().get_template("reproduced.html.j2").render(found=found)
 
 
+def latex_page(found: ReproducedTable) -> str:
+    """Return the table in LaTeX, which needs the packages booktabs and amssymb.
+
+    In the paper's layout, each number as ours (theirs, difference), where it is run on the paper's
+    own data sets and models; else a line for every student, with three columns for every metric.
+    """
+    layout = _printed_layout if found.compared else _own_layout
+    labels, headings, rows = layout(found)
+    return latex_tabular(
+        caption=f"Table {found.table.number}, scale {found.scale}. {found.table.title}.",
+        labels=labels,
+        headings=headings,
+        rows=[list(map(latex_text, row)) for row in rows],
+        notes=[*(("", note) for note in found.notes), ("", found.command)],
+    )
+
+
+Layout = tuple[list[str], list[tuple[str, str]], list[list[str]]]
+"""Heads of the labels, headings of the numbers, and rows of both."""
+
+
+def _printed_layout(found: ReproducedTable) -> Layout:
+    table = found.table
+    labels = [table.fields[field] for field in table.row_fields]
+    rows = [
+        [*names, *(" ".join(found.beside(cell) for cell in cells) for cells in numbers)]
+        for (names, _), numbers in zip(table_rows(table), table.grid, strict=True)
+    ]
+    return labels, table_headings(table), rows
+
+
+def _own_layout(found: ReproducedTable) -> Layout:
+    spans = [found.table.metrics[metric].label for metric in found.metrics]
+    headings = [(span, what) for span in spans for what in ("ours", "paper", "Δ")]
+    return found.names, [*headings, ("", "")], list(found.lines)
+
+
 def index_page(scale: Scale, entries: Sequence[tuple[str, str, str]]) -> str:
     """Return a page with a link to all that has been run at a scale: id, heading and title each."""
     template = environment().get_template("reproduced_index.html.j2")
@@ -204,22 +207,14 @@ def csv_page(found: ReproducedTable) -> bytes:
 def _csv_rows(found: ReproducedTable) -> Iterator[dict[str, Any]]:
     for row in found.rows:
         for figure in row.figures:
-            ours = figure.ours
-            spread = None if ours is None or ours.spread is None else format_points(ours.spread)
             difference = figure.difference
             yield {
                 **{field: row.keys[field] for field in found.fields},
                 "metric": figure.metric,
-                "ours": None if ours is None else format_points(ours.mean),
-                "spread": spread,
-                "seeds": 0 if ours is None else len(ours.per_seed),
+                "ours": figure.mean,
+                "spread": figure.spread,
+                "seeds": 0 if figure.ours is None else len(figure.ours.per_seed),
                 "paper": figure.theirs,
-                "difference": None if difference is None else f"{difference:.1f}",
+                "difference": None if difference is None else figure.formatted(difference),
                 "flags": " ".join(row.flags),
             }
-
-
-def pooled(values: Sequence[float | None]) -> Pooled | None:
-    """Return the figures of several seeds together; None where none is known."""
-    known = tuple(value for value in values if value is not None)
-    return Pooled(known) if known else None

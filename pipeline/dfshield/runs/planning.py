@@ -114,7 +114,12 @@ def _planned(
 ) -> StagePlan:
     teacher = teacher_at_hand(config)
     if config.method is not None:
-        return _baseline(config, teacher, here, stage)
+        if stage == "synthesize":
+            raise InputError(
+                f"method: {config.method.name} makes its images while it trains: plan "
+                "`dfshield train`"
+            )
+        return baseline_plan(config, teacher, here)
     if stage == "synthesize":
         tried = engine_of_images(config, teacher, here, say, num_workers=num_workers)
         plan = _synthesis(config, teacher, tried)
@@ -151,12 +156,14 @@ def _synthesis(config: Config, teacher: Classifier, tried: TriedEngine) -> Stage
     )
 
 
-def _baseline(config: Config, teacher: Classifier, here: Engine, stage: str) -> StagePlan:
-    assert config.method is not None
-    if stage == "synthesize":
-        raise InputError(
-            f"method: {config.method.name} makes its images while it trains: plan `dfshield train`"
-        )
+def baseline_plan(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
+    """Plan the training of a configuration's baseline and measure a few steps of it.
+
+    Args:
+        config: of the run; it names a baseline.
+        teacher: of the run, or as it: its weights do not matter.
+        here: the plain engine of this process.
+    """
     here.bind()
     begun = time.perf_counter()
     teacher = teacher.to(torch.device(here.device))
@@ -165,7 +172,7 @@ def _baseline(config: Config, teacher: Classifier, here: Engine, stage: str) -> 
     steps = range(min(MEASURED, training.steps))
     step = median([_seconds(training.step, here) for _ in steps if not training.done])
     return StagePlan(
-        stage=stage,
+        stage="train",
         engine=here,
         unit="step",
         units=training.steps,
@@ -173,6 +180,24 @@ def _baseline(config: Config, teacher: Classifier, here: Engine, stage: str) -> 
         seconds_per_unit=step,
         seconds=to_begin + step * training.steps,
     )
+
+
+def seconds_of_pass(teacher: Classifier, engine: Engine, *, batch_size: int) -> float:
+    """Return the seconds of one image's forward pass, by a few iterations of the inversion.
+
+    Back to the image costs another pass.
+
+    Args:
+        teacher: the network; its weights do not matter.
+        engine: the plain one of this process.
+        batch_size: images in an iteration.
+    """
+    engine.bind()
+    teacher = teacher.to(torch.device(engine.device))
+    options = SynthesisConfig(batch_size=batch_size, num_images=batch_size, num_holdout=0)
+    synthesizer = synthesizer_of(options)
+    _, seconds = _measured_pass(synthesizer, teacher, engine, options, seed=0)
+    return seconds / synthesizer.work(engine.batches_per_pass * batch_size)
 
 
 class _MeasuredError(Exception):

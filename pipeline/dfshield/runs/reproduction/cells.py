@@ -1,16 +1,14 @@
 """The cells of tables and figures as the cases of a sweep, which all of one scale share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from dfshield.canonical import identity_hash
 from dfshield.config import (
     Config,
-    DataConfig,
     VariantConfig,
     apply_override,
     config_from,
@@ -19,29 +17,19 @@ from dfshield.config import (
 from dfshield.errors import InputError
 from dfshield.experiments import (
     OWN,
-    WAYS,
     Cell,
     Experiment,
-    FigureExperiment,
     Scale,
-    ToyExperiment,
     filled,
 )
 from dfshield.runs.identity import flatten, nested
-from dfshield.runs.inputs.evaluation_images import require_evaluation_data
-from dfshield.runs.inputs.real_data import require_there
-from dfshield.runs.inputs.teacher_source import weights_path
 from dfshield.runs.layout import RunLayout
-from dfshield.runs.names import PAGE
 from dfshield.runs.sweep.plan import Trial, listed_trials
 from dfshield.runs.sweep.record import TrialRecord, read_trial
-from dfshield.runs.sweep.sweep import sweep_folder
 from dfshield.storage import Folder
 
 AXIS = "cell"
 REPRODUCED = "reproduced"
-REAL = "train"
-"""What scales call the real training images of a place."""
 _NAMES = 40
 
 
@@ -181,15 +169,16 @@ def _without_path(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
 def _differing(tree: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the scale does not have already, by path.
 
-    Of another teacher all are kept: it replaces that of the scale whole.
+    Of another teacher, or another variant of a family, all are kept: it replaces that of the scale
+    whole.
     """
     flat = dict(flatten(tree))
-    other = flat.get("teacher.source", known["teacher.source"]) != known["teacher.source"]
+    marks = [path for path in flat if path == "teacher.source" or path.endswith(".name")]
+    replaced = tuple(f"{p.rpartition('.')[0]}." for p in marks if flat[p] != known.get(p))
     return {
         path: value
         for path, value in flat.items()
-        if known.get(path, known.get(f"{path}.name")) != value
-        or (other and path.startswith("teacher."))
+        if known.get(path, known.get(f"{path}.name")) != value or path.startswith(replaced)
     }
 
 
@@ -209,81 +198,6 @@ def _chosen(cells: Iterable[Cell], only: Sequence[str]) -> Iterator[Cell]:
             yield cell
 
 
-def planned(found: Reproduction) -> list[dict[str, Any]]:
-    """Return every cell in words: what it is, what it is run with, how many seeds are done."""
-    if isinstance(found.experiment, ToyExperiment):
-        return _planned_toy(found, found.experiment)
-    root = sweep_folder(found.config)
-    trials, cases = found.trials, found.config.sweep.cases[AXIS]
-    plan = []
-    for (cell, records), name in zip(found.records(root), found.names, strict=True):
-        settings = ", ".join(f"{path} {value}" for path, value in cases[name].items())
-        plan.append(
-            {
-                "id": found.experiment.id,
-                "cell": ", ".join(str(key) for key in cell.keys.values()),
-                "settings": settings or "as the scale",
-                "done": sum(record.state == "done" for record in records),
-                "seeds": len(trials[name]),
-            }
-        )
-    return plan
-
-
-def _planned_toy(found: Reproduction, experiment: ToyExperiment) -> list[dict[str, Any]]:
-    seeds = experiment.toy.num_seeds
-    drawn = reproduced_folder(found.config).exists(f"{experiment.id}/{PAGE}")
-    of_all = {"id": experiment.id, "done": seeds if drawn else 0, "seeds": seeds}
-    return [{**of_all, "cell": way, "settings": f"coefficients {WAYS[way]}"} for way in WAYS]
-
-
 def reproduced_folder(config: Config) -> Folder:
     """Return the folder of a run that has one for every table and figure, and a page of links."""
     return RunLayout.of(config).root.child(REPRODUCED)
-
-
-def missing_files(found: Reproduction) -> list[str]:
-    """Return what the cells want and is not there, each once, in the words of the errors."""
-    missing: dict[str, None] = {}
-    checks = [check for trials in found.trials.values() for check in _checks(trials[0].config)]
-    if isinstance(found.experiment, FigureExperiment) and found.experiment.picture.kind == "plane":
-        checks += [partial(real_training_images, cell) for cell in found.cells]
-    for check in checks:
-        try:
-            check()
-        except InputError as error:
-            missing[str(error)] = None
-    return list(missing)
-
-
-def real_training_images(cell: Cell) -> tuple[DataConfig, str]:
-    """Return the real training images of a cell's place, and their split.
-
-    Raises:
-        InputError: if the scale names none there, or they are not there.
-    """
-    given = cell.place.named.get(REAL)
-    if given is None:
-        raise InputError(f"--scale: it names no training images of {cell.place.data}")
-    data = DataConfig(name=given["name"], path=given.get("path"))
-    require_there(data, key=f"${REAL}")
-    return data, given["split"]
-
-
-def _checks(config: Config) -> Iterator[Callable[[], object]]:
-    """Give what looks for each file that a configuration names, without reading any."""
-    teacher, images = config.teacher, config.training.images
-    if teacher.weights not in (None, "download"):
-        yield lambda: _require_weights(config)
-    if teacher.train is not None:
-        train = teacher.train
-        yield lambda: require_there(train.data, key="teacher.train.data")
-    if images is not None:
-        yield lambda: require_there(images.data, key="training.images.data")
-    yield lambda: require_evaluation_data(config)
-
-
-def _require_weights(config: Config) -> None:
-    path = weights_path(config)
-    if path is not None and "://" not in path and not Path(path).exists():
-        raise InputError(f"teacher.weights: {path}: no such file or folder")

@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dfshield.config import VariantConfig
 from dfshield.experiments import Cell, FigureExperiment
 from dfshield.report.drawing import FORMS
 from dfshield.report.reproduced_figure import Panel
 from dfshield.report.sets import SetImages, image_page, image_table, plane_figure, plane_table
-from dfshield.runs.comparison.inputs import comparison
 from dfshield.runs.comparison.pictures import first_images
 from dfshield.runs.comparison.pictures import plane as plane_of
-from dfshield.runs.inputs.real_data import read_images
-from dfshield.runs.inputs.surrogate_sets import SurrogateSet, surrogate_sets
-from dfshield.runs.reproduction.cells import REAL, Reproduction, real_training_images
+from dfshield.runs.inputs.surrogate_sets import SurrogateSet
+from dfshield.runs.reproduction.cells import Reproduction
+from dfshield.runs.reproduction.sets import compared_with_real, sets_by_place
 from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.runs.sweep.trial import Source
@@ -44,17 +42,8 @@ def plane(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, out: 
     num_images = experiment.options(found.scale)["num_images"]
     panels = []
     for cell, source, sets in _places(found, experiment, sweep):
-        data, split = real_training_images(cell)
-        compared = comparison(
-            sets,
-            read_images(data, split=split, key=f"${REAL}"),
-            VariantConfig(name="teacher"),
-            teacher=source.teacher,
-            trust_python=found.config.teacher.trust_python,
-            num_images=num_images,
-            seed=found.config.seed,
-            observer=sweep.observer,
-        )
+        place = cell, source
+        compared = compared_with_real(found, sweep, place, sets, num_images=num_images)
         view = plane_of(compared)
         png, svg = (plane_figure(view, "teacher features", form=form) for form in FORMS)
         alt = "Scatter of two principal components, a panel a set over the real images"
@@ -66,19 +55,14 @@ def _places(
     found: Reproduction, experiment: FigureExperiment, sweep: Sweep
 ) -> Iterator[tuple[Cell, Source, list[SurrogateSet]]]:
     """Give a cell of every place with its source, and the sets there under the names of cells."""
-    groups: dict[tuple[str, str], list[tuple[Cell, Source]]] = {}
-    for cell, name in zip(found.cells, found.names, strict=True):
-        source = sweep.sources[source_key(found.trials[name][0].config)]
-        groups.setdefault((cell.place.data, cell.place.model), []).append((cell, source))
-    for members in groups.values():
-        names = {
-            source.data: ", ".join(str(cell.keys[field]) for field in experiment.fields)
-            for cell, source in members
-            if source.data is not None
-        }
-        sets = surrogate_sets(list(names))
-        named = [replace(one, name=names[one.data.folder.uri]) for one in sets]
-        yield (*members[0], named)
+    names = {
+        source_key(found.trials[name][0].config): ", ".join(
+            str(cell.keys[field]) for field in experiment.fields
+        )
+        for cell, name in zip(found.cells, found.names, strict=True)
+    }
+    for cell, source, sets in sets_by_place(found, sweep):
+        yield cell, source, [replace(one, name=names[one.name]) for one in sets]
 
 
 def _name(cell: Cell) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from dfshield.experiments import Cell, TableExperiment
-from dfshield.report.reproduced import Figure, ReproducedTable, Row, pooled
+from dfshield.report.reproduced import ReproducedTable
+from dfshield.report.reproduced_row import Figure, Row, pooled
 from dfshield.results.data_free import REFERENCE_MARK
 from dfshield.runs.reproduction.cells import Reproduction
+from dfshield.runs.reproduction.sets import scores_of_sets
 from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.sweep import Sweep
@@ -57,9 +59,11 @@ def reproduced_table(
     """
     sweep.run()
     further, seeds = _met_further(found, sweep), len(found.config.sweep.seeds or (0,))
+    sets, images = scores_of_sets(found, sweep, experiment.table.metrics)
+    keys = (source_key(found.trials[name][0].config) for name in found.names)
     rows = tuple(
-        _row(experiment, cell, records, seeds, further)
-        for cell, records in found.records(sweep.root)
+        _row(experiment, cell, records, seeds, further, sets.get(key, {}))
+        for (cell, records), key in zip(found.records(sweep.root), keys, strict=True)
     )
     return ReproducedTable(
         table=experiment.table,
@@ -68,6 +72,7 @@ def reproduced_table(
         rows=rows,
         missing=experiment.missing(found.scale),
         command=command,
+        images=images,
     )
 
 
@@ -77,11 +82,13 @@ def _row(
     records: Sequence[TrialRecord],
     seeds: int,
     further: Figures,
+    scores: Mapping[str, float],
 ) -> Row:
     done = [record for record in records if record.state == "done"]
     labels = experiment.labels
     ours = {metric: [r.test.get(label) for r in done] for metric, label in labels.items()}
     ours |= {m: [further.get(r.name, {}).get(m) for r in done] for m in experiment.attacks}
+    ours |= {metric: [score] for metric, score in scores.items()}
     figures = tuple(
         _figure(experiment, cell, metric, ours[metric])
         for metric in experiment.table.metrics
@@ -116,6 +123,7 @@ def _figure(
     theirs = printed[0] if printed else None
     return Figure(
         metric=metric,
+        unit=table.metrics[metric].unit,
         ours=pooled(ours),
         theirs=None if theirs is None else theirs.printed,
         notes=() if theirs is None else table.notes_of(theirs),
