@@ -9,7 +9,6 @@ import typer
 from dfshield.cli.execution import find_factories_here, working
 from dfshield.cli.machine_output import print_json
 from dfshield.cli.options import AsJson, Overrides, Replan, RetryFailed
-from dfshield.cli.reproduction_plan import print_costs, print_list, print_plan
 from dfshield.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def reproduce(
 
     Example: dfshield reproduce table-7 --scale smoke --seeds 0,1,2
     """
+    from dfshield.cli.reproduction_plan import print_costs, print_list, print_plan
+
     if experiment_id is None and not listed:
         print_list(as_json=as_json)
         return
