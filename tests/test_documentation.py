@@ -177,7 +177,7 @@ def test_python_imports_what_there_is_and_calls_it_with_arguments_that_there_are
                 inspect.signature(imported[node.func.id]).bind_partial(**keywords)
 
 
-FEW = ("synthesis.num_images=400", "synthesis.iterations=20", "training.epochs=2")
+FEW = ("synthesis.num_images=200", "synthesis.iterations=10", "training.epochs=1")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def data(teacher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [pytest.param("plain", marks=pytest.mark.drill), "bfloat16"])
+@pytest.mark.parametrize("path", ["plain", pytest.param("bfloat16", marks=pytest.mark.drill)])
 def test_digits_are_learnt_with_frozen_statistics_as_without(teacher, data, path):
     check_digits(teacher, data, PATHS[path])
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +37,7 @@ class InversionState(BatchState):
     losses: Float[Tensor, "*g 4"]
 
 
+@runtime_checkable
 class BatchGradient(Protocol):
     """What computes the gradient of a batch in every iteration."""
 

@@ -8,7 +8,7 @@ from tiny_run import call, events, run_of, succeed, write_config
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 TAU, LAMBDA1 = "training.gradrefine.tau", "training.objective.lambda1"
-AXES = {LAMBDA1: {"grid": [0, 1, 1e30]}}
+AXES = {LAMBDA1: {"grid": [1, 1e30]}}
 LONGER = {"training__epochs": 6}
 
 

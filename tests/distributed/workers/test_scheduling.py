@@ -32,21 +32,31 @@ def lines(file):
     return file.read_text() if file.exists() else ""
 
 
-def test_a_cluster_without_gpus_is_waited_for_and_workers_share_the_first(empty, tiny, tmp_path):
-    # Long enough for the second worker to start before the first has done it all.
-    spread = tiny(keep=("teacher",), synthesis__iterations=200)
-    wanted = (empty.setting, "cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
-    line = call("synthesize", spread, *wanted).refusal()
+def waited_for(empty, config, said, *settings):
+    """Refuse a command on a cluster without GPUs, let it wait, and give it a node."""
+    line = call("synthesize", config, empty.setting, *settings).refusal()
     assert "the Ray cluster has no GPUs to work on" in line
     assert "cluster.wait=SECONDS" in line
-
-    said = tmp_path / "said"
+    wanted = (empty.setting, *settings, "cluster.wait=100")
     with said.open("w") as stderr:
-        process = start("synthesize", spread, *wanted, "cluster.wait=100", stderr=stderr)
+        process = start("synthesize", config, *wanted, stderr=stderr)
     wait_until(lambda: "Waiting for nodes, 100 s at most" in lines(said), process)
     empty.grow()
     assert ended(process).code == 0, lines(said)
-    places = [(e["node"], tuple(e["gpus"])) for e in events(run_of(spread), "worker_started")]
+    return [(e["node"], tuple(e["gpus"])) for e in events(run_of(config), "worker_started")]
+
+
+def test_a_cluster_without_gpus_is_waited_for(empty, tiny, tmp_path):
+    one = ("cluster.gpus_per_worker=1", "cluster.num_workers=1")
+    assert len(waited_for(empty, tiny(keep=("teacher",)), tmp_path / "said", *one)) == 1
+
+
+@pytest.mark.drill
+def test_workers_share_the_first_gpu_that_comes(empty, tiny, tmp_path):
+    # Long enough for the second worker to start before the first has done it all.
+    config = tiny(keep=("teacher",), synthesis__iterations=200)
+    half = ("cluster.gpus_per_worker=0.5", "cluster.num_workers=4")
+    places = waited_for(empty, config, tmp_path / "said", *half)
     assert len(places) == 2
     assert len(set(places)) == 1
 
