@@ -6,8 +6,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
-from quick_pictures import quick_pictures
+from quick_pictures import always_quick, quick_pictures
 from s3_server import s3
 from tiny_run import finished, run, small_disk, tiny
 
-__all__ = ["finished", "quick_pictures", "run", "s3", "small_disk", "tiny"]
+__all__ = ["always_quick", "finished", "quick_pictures", "run", "s3", "small_disk", "tiny"]

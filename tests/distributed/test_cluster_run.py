@@ -71,6 +71,7 @@ def test_every_gpu_makes_whole_shards_and_the_set_equals_that_of_one_process(tin
     assert own >= len(shards) - len(workers)
 
 
+@pytest.mark.drill
 def test_a_plan_of_a_cluster_is_measured_by_one_of_its_workers(tiny, joined):
     config = tiny(name="planned", keep=("teacher",))
     before = contents(run_of(config))

@@ -1,16 +1,24 @@
 """Run results as they come out of JSON, for the tests of the report."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
+
+from quick_pictures import quick_pictures
+
 from dfshield.report import ReportData, SeedOutcome, image_grid
 from dfshield.report.sweep import SweepData, SweepTrial
 from dfshield.report.sweep import figures as drawing
+
+__all__ = ["quick_pictures"]
 
 NAMES = ("zero", "one", "two", "three")
 

@@ -9,7 +9,7 @@ from PIL import Image
 from dfshield.report import drawing
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every panel is painted with what the run has; a PNG is an empty one of its size, an SVG real.
 
@@ -27,3 +27,8 @@ def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(drawing, "_saved", saved)
     monkeypatch.setattr(drawing, "_lay_out", lambda figure, like: figure.set_layout_engine(None))
+
+
+@pytest.fixture(autouse=True)
+def always_quick(quick_pictures: None) -> None:
+    """For whoever imports it: `quick_pictures` in every test."""

@@ -15,6 +15,7 @@ __all__ = ["make_teacher", "tiny_teacher"]
 COMPILED = Acceleration(compiled=True)
 
 
+@pytest.mark.drill
 def test_losses_are_those_of_the_plain_path(tiny_teacher):
     check_losses_against_the_plain_path(tiny_teacher.requires_grad_(False), COMPILED)
 
