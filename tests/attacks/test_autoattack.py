@@ -61,7 +61,7 @@ def run(num_classes, eps):
 
 
 @pytest.mark.parametrize(
-    "num_classes", [2, 9, *(pytest.param(n, marks=pytest.mark.drill) for n in (3, 4, 10, 100))]
+    "num_classes", [2, *(pytest.param(n, marks=pytest.mark.drill) for n in (3, 4, 9, 10, 100))]
 )
 def test_any_class_count_works_on_images_that_withstand_everything(num_classes):
     attack, standing, said = run(num_classes, 1e-6)

@@ -62,6 +62,7 @@ MORE = {
     "hardened",
     "untrained",
     "untrained-dense",
+    "untrained-transformer",
     "group-norm",
     "transformer",
 }

@@ -159,6 +159,7 @@ def without_ray(home, tmp_path):
     return home | {"PYTHONPATH": f"{tmp_path}:{PACKAGE}"}
 
 
+@pytest.mark.drill
 def test_a_missing_ray_is_one_line(without_ray, tmp_path):
     config = write_config(tmp_path / "fresh")
     line = refused(without_ray, "run", config, "cluster.address=local")

@@ -23,8 +23,9 @@ def data(teacher):
     return surrogate(teacher)
 
 
+@pytest.mark.drill
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["plain", pytest.param("bfloat16", marks=pytest.mark.drill)])
+@pytest.mark.parametrize("path", ["plain", "bfloat16"])
 def test_digits_are_learnt_with_frozen_statistics_as_without(teacher, data, path):
     check_digits(teacher, data, PATHS[path])
 

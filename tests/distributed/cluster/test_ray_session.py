@@ -199,9 +199,10 @@ def test_a_node_without_dfshield_is_named(head_without_dfshield, drive, tmp_path
             marks=pytest.mark.drill,
         ),
         ("write('m' * 170), say(ask_nodes(nodes, Probe(uri, 'm' * 170, b'x')))", ".*written there"),
-        (
+        pytest.param(
             "survey([Node('e' * 56, 'lost-one', 1, 0)], Folder.at(uri), on_gpus=False)",
             "DfshieldError .*lost-one",
+            marks=pytest.mark.drill,
         ),
     ],
     ids=["not-shared", "not-writable", "lost"],
