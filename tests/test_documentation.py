@@ -197,7 +197,8 @@ def test_the_classifier_of_the_readme_is_hardened_as_it_says(sizes, tmp_path):
 
     run(sys.executable, "standin.py")
     dfshield, alone = str(Path(sys.executable).with_name("dfshield")), "cluster.address=none"
-    run(dfshield, "doctor", "mine.yaml", alone)
+    if not sizes:
+        run(dfshield, "doctor", "mine.yaml", alone)
     pgd = "evaluation.attacks=[{name: pgd}]"
     results = json.loads(run(dfshield, "run", "mine.yaml", alone, pgd, *sizes, "--json"))["results"]
     accuracy = {(result["model"], result["label"]): result["accuracy"] for result in results}

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,12 +62,6 @@ def test_a_run_is_quiet_and_leaves_nothing_behind(user):
     assert {path.name for path in user.work.iterdir()} == {"tiny.yaml", "runs"}
     run = user.work / "runs" / "tiny"
     assert not [name for name in contents(run) if "ray" in name or "tmp" in name]
-
-    start = time.monotonic()
-    second = user("run", "tiny.yaml")
-    assert second.returncode == 0, second.stderr
-    assert "Ray" not in second.stderr
-    assert time.monotonic() - start < 20  # Ray alone would take some of that
 
 
 @pytest.mark.drill

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from tiny_run import call, ended, start, write_config
+from tiny_run import call, succeed, write_config
 
 import dfshield
 from dfshield.datasets import load_images
@@ -78,9 +78,7 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["good", "frozen", "uncounted", "synchronised"])
 def test_a_factory_with_its_own_weights_is_hardened(own, tmp_path, monkeypatch, kind):
     config = own(kind)
-    # One of them as a real process, which finds the factory by itself.
-    answer = ended(start("run", config)) if kind == "good" else call("run", config)
-    assert answer.code == 0, answer
+    succeed("run", config)
     student = tmp_path / "runs/tiny/student"
     with pytest.raises(InputError, match="trust_python=True"):
         dfshield.load(student)
@@ -101,7 +99,7 @@ def test_a_last_mini_batch_of_one_image_is_told_of_at_once(own, tmp_path):
     line = call("run", own("flat"), "training.batch_size=79").refusal()
     assert "training.batch_size: 79 leaves one image for the last mini-batch of 80" in line
     assert not (tmp_path / "runs/tiny/teacher").exists()
-    assert call("run", own("flat")).code == 0
+    succeed("run", own("flat"))
 
 
 def test_a_last_mini_batch_of_the_teachers_training_is_looked_at_too(own):
