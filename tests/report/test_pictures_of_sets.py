@@ -100,10 +100,10 @@ def plane_of(*names):
 
 
 def test_a_plane_has_a_panel_a_set():
-    one, two = plane_figure(plane_of("a"), "pixels"), plane_figure(plane_of("a", "b"), "pixels")
+    one, two = (plane_figure(plane_of(*sets), "pixels")["png"] for sets in ("a", "ab"))
     assert size(two)[1] > 1.9 * size(one)[1]
-    assert one == plane_figure(plane_of("a"), "pixels")
-    svg = plane_figure(plane_of("a", "$b_"), "pixels", form="svg").decode()
+    assert one == plane_figure(plane_of("a"), "pixels")["png"]
+    svg = plane_figure(plane_of("a", "$b_"), "pixels")["svg"].decode()
     assert "$b_ · dss · seed 0" in svg
     assert "a, 50 of 90 images" in svg
     assert "Fitted on the pixels of 90 real images alone; images are drawn with seed 4." in svg
@@ -133,7 +133,7 @@ def measured(**values):
 
 def test_bars_and_table_tell_every_figure():
     found = measured(one={"recall": 0.25, "ndb": 12.0}, two={"recall": 0.0, "ndb": 0.0})
-    svg = score_bars(found, form="svg").decode()
+    svg = score_bars(found)["svg"].decode()
     for said in (
         *("0.250", ">12<", "one, M 80", "features pixels (d 64), k 5, num_bins 100"),
         *("NDB, bins (lower is better)", "Recall (higher is better)"),

@@ -67,14 +67,13 @@ def diversity(
 
         built = [reference().make(each.name, **each.options) for each in metrics]
         found = measured(compared, built)
-        from dfshield.report.drawing import FORMS
         from dfshield.report.sets import score_bars, score_table
 
         folder, stem = _folder(out), f"diversity-{found['features']['name']}"
         folder.write_json(f"{stem}.json", found)
         folder.write_bytes(f"{stem}.csv", score_table(found))
-        for form in FORMS:
-            folder.write_bytes(f"{stem}.{form}", score_bars(found, form=form))
+        for form, picture in score_bars(found).items():
+            folder.write_bytes(f"{stem}.{form}", picture)
     if as_json:
         print_json(found)
     else:
@@ -132,13 +131,11 @@ def figure_pca(
     Example: dfshield figure pca runs/fixed runs/digits --real digits
     """
     with _comparison(locals()) as compared:
-        from dfshield.report.drawing import FORMS
         from dfshield.report.sets import plane_figure, plane_table
         from dfshield.runs.comparison.pictures import plane
 
         view, told = plane(compared), f"{compared.settings['name']} features"
-        png, svg = (plane_figure(view, told, form=form) for form in FORMS)
-        write_picture(out, "pca", png=png, svg=svg, csv=plane_table(view))
+        write_picture(out, "pca", **plane_figure(view, told), csv=plane_table(view))
 
 
 @contextmanager

@@ -72,12 +72,11 @@ def figure_surface(
         raise InputError(f"--span: {span:g} must be a number above 0")
     find_factories_here()
     with no_trace_of_matplotlib():
-        from dfshield.report.drawing import FORMS
         from dfshield.report.surface import surface_figure, surface_table
 
         views, told = _surfaces(locals())
         what = told["loss"]["words"]
-        pictures = {form: surface_figure(views, what, form=form) for form in FORMS}
+        pictures = surface_figure(views, what)
         write_picture(out, "surface", **pictures, csv=surface_table(views), json=told)
     for view in views:
         rises = ", ".join(f"{rise:+.3g} at {radius:g}" for radius, rise in view.rises.items())

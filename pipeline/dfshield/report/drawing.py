@@ -71,9 +71,6 @@ class Look:
     form: Form = "png"
 
 
-LIGHT_AND_DARK = (Look(LIGHT), Look(DARK))
-
-
 def drawn(
     heights: Sequence[float],
     paint: Callable[[Sequence[Axes], Palette], None],
@@ -103,8 +100,16 @@ def light_and_dark(
     heights: Sequence[float], paint: Callable[[Sequence[Axes], Palette], None]
 ) -> tuple[bytes, bytes]:
     """Return `drawn` panels as PNGs for light and for dark pages."""
-    light, dark = drawn(heights, paint, *LIGHT_AND_DARK)
+    light, dark = drawn(heights, paint, Look(LIGHT), Look(DARK))
     return light, dark
+
+
+def in_every_form(
+    heights: Sequence[float], paint: Callable[[Sequence[Axes], Palette], None]
+) -> dict[Form, bytes]:
+    """Return `drawn` panels for light pages, in each of `FORMS`."""
+    pictures = drawn(heights, paint, *(Look(LIGHT, form) for form in FORMS))
+    return dict(zip(FORMS, pictures, strict=True))
 
 
 def _painted(

@@ -1,6 +1,6 @@
 """Figures of the paper, drawn of what was run here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,10 @@ class Panel(Brief):
     png: bytes
     svg: bytes
     csv: bytes
+
+
+Drawn = tuple[Sequence[Panel], Sequence[str]]
+"""Pictures of a figure, and what they say in numbers."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
+from dfshield.report.drawing import Form, Palette, in_every_form
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture, figure_of
 
@@ -44,13 +44,12 @@ class SurfaceView(Brief):
         return float(self.losses[middle, middle])
 
 
-def surface_figure(views: Sequence[SurfaceView], what: str, *, form: Form = "png") -> bytes:
+def surface_figure(views: Sequence[SurfaceView], what: str) -> dict[Form, bytes]:
     """Return the picture: a panel a model, with the same axes and the same colours.
 
     Args:
         views: the surfaces.
         what: what is drawn, in words: ``cross-entropy under PGD-10``.
-        form: of the picture.
     """
     finite = np.concatenate([view.losses[np.isfinite(view.losses)] for view in views])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1.0, 1.0)
@@ -72,7 +71,7 @@ def surface_figure(views: Sequence[SurfaceView], what: str, *, form: Form = "png
         ),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
+    return in_every_form(picture.all_heights, picture.draw)
 
 
 def _panel(

@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, to_rgb
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
+from dfshield.report.drawing import Form, Palette, in_every_form
 from dfshield.report.sweep.picture import Picture
 
 _HEIGHT = 3.4  # inches
@@ -49,12 +49,11 @@ class ToyView(Brief):
     num_classes: int
 
 
-def toy_figure(view: ToyView, *, form: Form = "png") -> bytes:
+def toy_figure(view: ToyView) -> dict[Form, bytes]:
     """Return the picture: a panel a set, all over the same regions.
 
     Args:
         view: what is shown.
-        form: of the picture.
     """
 
     def paint(axes: Sequence[Axes], palette: Palette) -> None:
@@ -88,7 +87,7 @@ def toy_figure(view: ToyView, *, form: Form = "png") -> bytes:
         notes=("Regions: what the network answers; points: the class that each has or was asked.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
+    return in_every_form(picture.all_heights, picture.draw)
 
 
 def _lightened(colour: str, ground: str) -> tuple[float, float, float]:

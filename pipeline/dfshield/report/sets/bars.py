@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import LIGHT, Form, Look, Palette, drawn
+from dfshield.report.drawing import Form, Palette, in_every_form
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture
 
@@ -14,12 +14,11 @@ Measured = Mapping[str, Any]
 """What was measured of all sets, as in its JSON."""
 
 
-def score_bars(measured: Measured, *, form: Form = "png") -> bytes:
+def score_bars(measured: Measured) -> dict[Form, bytes]:
     """Return the picture: a panel a figure, a bar a set; below, what the figures depend on.
 
     Args:
         measured: sets with their ``values``, and the ``scores`` that describe these.
-        form: of the picture.
     """
     scores, sets = measured["scores"], measured["sets"]
     names = drawable_names([each["name"] for each in sets], length=24)
@@ -52,7 +51,7 @@ def score_bars(measured: Measured, *, form: Form = "png") -> bytes:
         notes=(f"Measured on real images: {settings_line(measured)}.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
+    return in_every_form(picture.all_heights, picture.draw)
 
 
 def format_score(value: float, unit: str) -> str:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from dfshield.brief import Brief
 from dfshield.report.csv_table import csv_bytes
-from dfshield.report.drawing import ABOVE, LIGHT, Form, Look, Palette, drawn
+from dfshield.report.drawing import ABOVE, Form, Palette, in_every_form
 from dfshield.report.grid import drawable_names
 from dfshield.report.sweep.picture import Picture
 
@@ -56,13 +56,12 @@ class PlaneView(Brief):
     seed: int
 
 
-def plane_figure(view: PlaneView, features: str, *, form: Form = "png") -> bytes:
+def plane_figure(view: PlaneView, features: str) -> dict[Form, bytes]:
     """Return the picture: a panel a set, over the real images, all with the same axes.
 
     Args:
         view: what is shown.
         features: in words, for the axes: ``teacher features``.
-        form: of the picture.
     """
     both = np.concatenate([view.real.points, *(each.points for each in view.sets)])
     low, high = both.min(axis=0), both.max(axis=0)
@@ -90,7 +89,7 @@ def plane_figure(view: PlaneView, features: str, *, form: Form = "png") -> bytes
         notes=(f"{fitted}; images are drawn with seed {view.seed}.",),
         paint=paint,
     )
-    return drawn(picture.all_heights, picture.draw, Look(LIGHT, form))[0]
+    return in_every_form(picture.all_heights, picture.draw)
 
 
 def _scatter(axis: Axes, of: PointsView, colour: str, size: float) -> None:

@@ -1,17 +1,14 @@
 """Figures of the paper, drawn of the students or the images of a sweep."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from dfshield.experiments import Figure, FigureExperiment
-from dfshield.report.reproduced_figure import Panel, ReproducedFigure
+from dfshield.report.reproduced_figure import Drawn, ReproducedFigure
 from dfshield.runs.reproduction.cells import Reproduction
 from dfshield.runs.reproduction.image_pictures import grid, plane
 from dfshield.runs.reproduction.student_pictures import curves, matrix, surfaces
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.storage import Folder
-
-Drawn = tuple[Sequence[Panel], Sequence[str]]
-"""Pictures, and what they say in numbers."""
 
 _KINDS: Mapping[str, Callable[[Reproduction, FigureExperiment, Sweep, Folder], Drawn]] = {
     "matrix": matrix,

@@ -1,11 +1,10 @@
 """Pictures of surrogate images: sets side by side, and in the plane of real features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from dfshield.experiments import Cell, FigureExperiment
-from dfshield.report.drawing import FORMS
-from dfshield.report.reproduced_figure import Panel
+from dfshield.report.reproduced_figure import Drawn, Panel
 from dfshield.report.sets import SetImages, image_page, image_table, plane_figure, plane_table
 from dfshield.runs.comparison.pictures import first_images
 from dfshield.runs.comparison.pictures import plane as plane_of
@@ -16,8 +15,6 @@ from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.runs.sweep.trial import Source
 from dfshield.storage import Folder
-
-Drawn = tuple[Sequence[Panel], Sequence[str]]
 
 
 def grid(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, out: Folder) -> Drawn:
@@ -45,9 +42,9 @@ def plane(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, out: 
         place = cell, source
         compared = compared_with_real(found, sweep, place, sets, num_images=num_images)
         view = plane_of(compared)
-        png, svg = (plane_figure(view, "teacher features", form=form) for form in FORMS)
+        pictures = plane_figure(view, "teacher features")
         alt = "Scatter of two principal components, a panel a set over the real images"
-        panels.append(Panel(_name(cell), alt, png, svg, plane_table(view)))
+        panels.append(Panel(_name(cell), alt, **pictures, csv=plane_table(view)))
     return panels, []
 
 

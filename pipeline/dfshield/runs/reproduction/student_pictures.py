@@ -9,8 +9,7 @@ from dfshield.epsilon import parse_epsilon
 from dfshield.errors import InputError
 from dfshield.evaluation.surface import AdversarialLoss
 from dfshield.experiments import Cell, FigureExperiment
-from dfshield.report.drawing import FORMS
-from dfshield.report.reproduced_figure import Panel, students_table
+from dfshield.report.reproduced_figure import Drawn, Panel, students_table
 from dfshield.report.surface import SurfaceView, surface_figure, surface_table
 from dfshield.report.sweep import SweepData, sweep_figures
 from dfshield.runs.comparison.surfaces import loss_surfaces
@@ -26,7 +25,6 @@ from dfshield.runs.sweep.reporting import sweep_data
 from dfshield.runs.sweep.sweep import Sweep
 from dfshield.storage import Folder
 
-Drawn = tuple[Sequence[Panel], Sequence[str]]
 _RADII = (0.25, 0.5, 1.0)
 """Of the circles over which the rise is averaged, as shares of the span."""
 
@@ -118,9 +116,9 @@ def surfaces(found: Reproduction, experiment: FigureExperiment, sweep: Sweep, ou
     for (data, model), students in groups.items():
         views = _surfaces(sweep, students, options, out)
         what = f"cross-entropy under PGD-{options['num_steps']}"
-        png, svg = (surface_figure(views, what, form=form) for form in FORMS)
+        pictures = surface_figure(views, what)
         alt = f"Contours of the {what} around the weights of each student"
-        panels.append(Panel(f"{data}-{model}", alt, png, svg, surface_table(views)))
+        panels.append(Panel(f"{data}-{model}", alt, **pictures, csv=surface_table(views)))
         findings += [_rise(view, what) for view in views]
     return panels, findings
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from dfshield.classifiers import Classifier
 from dfshield.diversity.reference import REFERENCE
 from dfshield.experiments import WAYS, Scale, Toy, ToyExperiment
-from dfshield.report.drawing import FORMS
 from dfshield.report.reproduced_figure import Panel, ReproducedFigure
 from dfshield.report.toy import ToyPoints, ToyView, toy_figure, toy_table
 from dfshield.runs.reproduction.figures import lost_lines
@@ -140,8 +139,8 @@ def reproduced_toy(
         observer.advance(1.0)
     observer.end()
     view = _view(toy, runs[0])
-    png, svg = (toy_figure(view, form=form) for form in FORMS)
-    panel = Panel(experiment.id, "Points in the plane over regions", png, svg, toy_table(view))
+    alt = "Points in the plane over regions"
+    panel = Panel(experiment.id, alt, **toy_figure(view), csv=toy_table(view))
     numbers = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in dict(toy).items())
     return ReproducedFigure(
         id=experiment.id,
