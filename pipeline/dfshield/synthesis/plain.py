@@ -1,8 +1,8 @@
 """The plain path of the inversion: one batch, one operation after the other, in float32."""
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -105,6 +105,17 @@ def gradient_of(
     return gradient, torch.cat([terms, total[None]]).detach()
 
 
+@contextmanager
+def gradient_for(network: nn.Module, given: BatchGradient | None) -> Iterator[BatchGradient]:
+    """Give what computes gradients within the block: what is given, or `gradient_of` a network."""
+    if given is not None:
+        yield given
+        return
+    statistics = FeatureStatistics(network)
+    with statistics.recording():
+        yield partial(gradient_of, network, statistics)
+
+
 def optimise(
     network: nn.Module,
     draws: BatchDraws,
@@ -134,17 +145,15 @@ def optimise(
     labels = torch.from_numpy(draws.labels).to(device)
     weights = torch.tensor(draws.coefficients, dtype=torch.float32, device=device)
     optimizer = torch.optim.Adam([pixels], lr=rate_of(learning_rate, 0), betas=(0.9, 0.999))
-    statistics = FeatureStatistics(network)
     losses, done = restore(resume, optimizer, torch.zeros(4, device=device))
 
     def state() -> InversionState:
         return InversionState(done, pixels.detach(), optimizer.state_dict(), losses)
 
-    with statistics.recording() if gradient is None else nullcontext():
-        gradient = gradient or partial(gradient_of, network, statistics)
+    with gradient_for(network, gradient) as gradient_here:
         for shift in draws.shifts[done:].tolist():
             optimizer.param_groups[0]["lr"] = rate_of(learning_rate, done)
-            pixels.grad, losses = gradient(pixels, labels=labels, weights=weights, shift=shift)
+            pixels.grad, losses = gradient_here(pixels, labels=labels, weights=weights, shift=shift)
             optimizer.step()
             done += 1
             if on_iteration is not None:

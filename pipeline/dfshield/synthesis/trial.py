@@ -3,7 +3,6 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,8 +18,7 @@ from dfshield.synthesis.base import BatchState, OnIteration
 from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.draws import BatchDraws
 from dfshield.synthesis.graphed import GraphedGradient
-from dfshield.synthesis.losses import FeatureStatistics
-from dfshield.synthesis.plain import BatchGradient, InversionState, gradient_of, optimise
+from dfshield.synthesis.plain import BatchGradient, InversionState, gradient_for, optimise
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """What Adam keeps of every pixel."""
@@ -263,12 +261,10 @@ def _one_by_one(
     gradient: BatchGradient | None = None,
 ) -> tuple[Float[Tensor, "gn c h w"], Float[Tensor, "g 4"]]:
     """Return the gradient of batches, one after the other, and the losses of each."""
-    statistics = FeatureStatistics(network)
     found = []
-    with statistics.recording() if gradient is None else nullcontext():
-        gradient = gradient or partial(gradient_of, network, statistics)
+    with gradient_for(network, gradient) as gradient_here:
         for of_batch, one in zip(pixels.chunk(len(draws)), draws, strict=True):
-            made, losses = gradient(
+            made, losses = gradient_here(
                 of_batch.detach().requires_grad_(),
                 labels=torch.from_numpy(one.labels).to(pixels.device),
                 weights=torch.tensor(one.coefficients, dtype=pixels.dtype, device=pixels.device),

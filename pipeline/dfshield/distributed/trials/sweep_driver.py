@@ -179,31 +179,33 @@ class SweepDriver:
             if record is None:
                 continue  # it was stopped before it began
             remove_placement_groups(trial_folder(self.root, name))
+            error = error_of(tune_trial) if what in ("recover", "error") else None
             if what == "recover":
-                reason = reason_of(error_of(tune_trial))
+                reason = reason_of(error)
                 self.monitor.emit("worker_lost", worker=name, unit=None, reason=reason)
                 self.monitor.say(f"{name}: its process was lost; it goes on on another")
                 continue
             if not record.ended:
                 if self.stopping.is_set():
                     continue  # the next command goes on with it
-                if what == "error" and self._left_open(name, tune_trial):
+                if error is not None and self._left_open(name, error):
                     continue
-                record = self._cut_off(record, tune_trial, failed=what == "error")
+                record = self._cut_off(record, error, failed=what == "error")
             self.ended(record)
 
-    def _left_open(self, name: str, trial: TuneTrial) -> bool:
+    def _left_open(self, name: str, error: BaseException) -> bool:
         """Return whether a trial failed for want of a GPU that can be used, which may pass."""
-        error = error_of(trial)
-        unfit = error is not None and isinstance(cause_of(error), UnfitDeviceError)
+        unfit = isinstance(cause_of(error), UnfitDeviceError)
         if unfit:
             self.monitor.say(f"{name}: {reason_of(error)}; the next command goes on with it")
         return unfit
 
-    def _cut_off(self, record: TrialRecord, trial: TuneTrial, *, failed: bool) -> TrialRecord:
+    def _cut_off(
+        self, record: TrialRecord, error: BaseException | None, *, failed: bool
+    ) -> TrialRecord:
         update: dict[str, Any] = measured_so_far(trial_folder(self.root, record.name))
         if failed:
-            update |= {"state": "failed", "reason": reason_of(error_of(trial))}
+            update |= {"state": "failed", "reason": reason_of(error)}
         else:
             reason = f"behind the others after epoch {update['epochs']}"
             update |= {"state": "stopped", "reason": reason}

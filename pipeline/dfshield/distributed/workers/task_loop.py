@@ -161,7 +161,7 @@ class TaskLoop:
     def handle_error(self, call: Call, error: ray.exceptions.RayTaskError) -> None:
         """Handle the error of a worker that is still alive."""
         cause, starts = error.cause, call.unit is None
-        if isinstance(cause, OtherDeviceError | CompilationError) and starts:
+        if isinstance(cause, OtherDeviceError) or (isinstance(cause, CompilationError) and starts):
             self.keep_out_for_good(call.worker, cause)
             return
         if isinstance(cause, UnfitDeviceError):
