@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent / "attacks"))
 sys.path.insert(0, str(Path(__file__).parent))
 from attack_table import CASES, quick
 from torch.utils._python_dispatch import _disable_current_modes as on_the_cpu
 
-from dfshield.classifiers import Architecture, Classifier
 from dfshield.engine.acceleration import Acceleration
 from dfshield.seeds import RngStream
 from dfshield.synthesis import BatchedInversion, CoefficientSampler, draw_batch, optimise
@@ -26,8 +24,7 @@ from dfshield.training import (
     holdout_metrics,
 )
 from pretended_gpu import GPU, MixedDevicesError, OnGpu, PretendedGpu, moved, tensor
-
-SHAPE, CLASSES, SIZE = (1, 6, 6), 4, 6
+from small_classifier import CLASSES, SHAPE, SIZE, classifier, images
 
 
 @pytest.fixture
@@ -36,28 +33,6 @@ def gpu(monkeypatch):
     monkeypatch.setattr(Acceleration, "autocast", lambda *_: nullcontext())  # knows no such device
     with PretendedGpu() as gpu:
         yield gpu
-
-
-def classifier(seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    network = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 6, 3, stride=2),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(24, CLASSES),
-    )
-    for parameter in network.parameters():
-        parameter.data = 0.5 * torch.randn(parameter.shape, generator=rng)
-    architecture = Architecture("python:tests:net", {}, SHAPE, CLASSES, tuple("abcd"))
-    return Classifier(network, architecture=architecture, mean=(0.5,), std=(0.5,)).eval()
-
-
-def images(number=SIZE):
-    return torch.rand(number, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def draws(batch=0, iterations=4):

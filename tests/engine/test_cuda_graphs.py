@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dfshield.classifiers import Architecture, Classifier
 from dfshield.config import EngineConfig
 from dfshield.engine.acceleration import Acceleration, CompilationError
 from dfshield.engine.cuda_graph import WARM_UP, GraphedFunction, GraphedModel
@@ -25,8 +24,8 @@ from dfshield.synthesis import DSS
 from dfshield.training import AdversarialTrainer, InnerMaximization, SoftLabelObjective
 from dfshield.training.trial import TrialImages, training_ways
 from recorded_graphs import CAPTURED, REPLAYED, pretend
+from small_classifier import SHAPE, SIZE, classifier, images
 
-SHAPE, CLASSES, SIZE = (1, 6, 6), 4, 6
 GRAPHED = Acceleration(graphed=True)
 
 
@@ -35,33 +34,11 @@ def counted(monkeypatch):
     return pretend(monkeypatch)
 
 
-def classifier(seed=0, *, reads=False):
-    rng = torch.Generator().manual_seed(seed)
-    network = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        Reading() if reads else nn.ReLU(),
-        nn.Conv2d(4, 6, 3, stride=2),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(24, CLASSES),
-    )
-    for parameter in network.parameters():
-        parameter.data = 0.5 * torch.randn(parameter.shape, generator=rng)
-    architecture = Architecture("python:tests:net", {}, SHAPE, CLASSES, tuple("abcd"))
-    return Classifier(network, architecture=architecture, mean=(0.5,), std=(0.5,)).eval()
-
-
 class Reading(nn.Module):
     """A layer of a user's that looks at its numbers."""
 
     def forward(self, x):
         return x if float(x.detach().mean()) > 1e9 else x.relu()
-
-
-def images(number=SIZE):
-    return torch.rand(number, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def training(student, *, acceleration=None, together=1, norm="linf"):
@@ -184,12 +161,12 @@ def test_the_trial_holds_it_to_the_bytes_of_the_plain_way(counted):
 
 def test_a_network_that_waits_for_the_gpu_cannot_be_recorded_and_says_so(counted):
     told = r"cannot be recorded as a CUDA graph here: .* not permitted .*engine.compile=false$"
-    bound = DSS(iterations=5).bind(classifier(reads=True), acceleration=GRAPHED)
+    bound = DSS(iterations=5).bind(classifier(activation=Reading()), acceleration=GRAPHED)
     with pytest.raises(CompilationError, match=rf"^the inversion of this classifier {told}"):
         bound.synthesize(seed=0, batch=0, size=SIZE)
     with pytest.raises(CompilationError, match=rf"^this student {told}"):
-        training(classifier(reads=True), acceleration=GRAPHED)
-    bound = DSS(iterations=5).bind(classifier(reads=True))
+        training(classifier(activation=Reading()), acceleration=GRAPHED)
+    bound = DSS(iterations=5).bind(classifier(activation=Reading()))
     bound.synthesize(seed=0, batch=0, size=SIZE)
 
 

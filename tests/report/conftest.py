@@ -1,5 +1,6 @@
 """Run results as they come out of JSON, for the tests of the report."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
@@ -179,6 +180,25 @@ class PageReader(HTMLParser):
 @pytest.fixture
 def read_page() -> Callable[[str], PageReader]:
     return PageReader
+
+
+def style_of(page: str) -> str:
+    """Insist that a page is HTML that loads pictures alone, which it holds; return its style."""
+    reader = PageReader(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert reader.loaded
+    assert all(address.startswith("data:image/png;base64,") for address in reader.loaded)
+    assert not {"script", "link", "iframe", "object", "embed", "base"} & set(reader.tags)
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    return style[1]
+
+
+@pytest.fixture
+def checked_style() -> Callable[[str], str]:
+    return style_of
 
 
 def sweep_trial(**changes: Any) -> SweepTrial:

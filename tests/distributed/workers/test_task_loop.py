@@ -283,16 +283,22 @@ def test_where_every_gpu_fails_the_work_ends_in_one_line(monkeypatch, no_waiting
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("order", [["a", "b", "good"], ["good", "a", "b"]])
-def test_gpus_of_other_numbers_are_kept_out_at_once_and_the_others_go_on(
-    monkeypatch, no_waiting, order
-):
-    simulated = SimulatedGpus(**{gpu: "good" if gpu == "good" else "other" for gpu in order})
+def done_by_the_good_one(monkeypatch, order, kind):
+    """Have all units done where every GPU but the good one is of a kind."""
+    simulated = SimulatedGpus(**{gpu: "good" if gpu == "good" else kind for gpu in order})
     groups = [[(i, n) for n in range(8)] for i in range(4)]
     loop, log = looped(monkeypatch, simulated, groups, max_retries=1)
     done = Counter(made.unit for made in loop.run())
     assert done == Counter(unit for group in groups for unit in group)
     assert {gpu for _, gpu in simulated.tried} == {"good"}
+    return simulated, log
+
+
+@pytest.mark.parametrize("order", [["a", "b", "good"], ["good", "a", "b"]])
+def test_gpus_of_other_numbers_are_kept_out_at_once_and_the_others_go_on(
+    monkeypatch, no_waiting, order
+):
+    simulated, log = done_by_the_good_one(monkeypatch, order, "other")
     kept_out = [fields for event, fields in log.events if event == "gpu_kept_out"]
     assert sorted(fields["gpu"] for fields in kept_out) == ["a", "b"]
     assert all(fields["reason"] == "an A100, but an H100 began" for fields in kept_out)
@@ -311,12 +317,7 @@ def test_where_all_gpus_are_others_the_work_ends_with_the_reason(monkeypatch, no
 def test_nodes_that_cannot_compile_are_refused_in_one_line_and_the_others_go_on(
     monkeypatch, no_waiting, order
 ):
-    simulated = SimulatedGpus(**{gpu: "good" if gpu == "good" else "uncompiled" for gpu in order})
-    groups = [[(i, n) for n in range(8)] for i in range(4)]
-    loop, log = looped(monkeypatch, simulated, groups, max_retries=1)
-    done = Counter(made.unit for made in loop.run())
-    assert done == Counter(unit for group in groups for unit in group)
-    assert {gpu for _, gpu in simulated.tried} == {"good"}
+    simulated, log = done_by_the_good_one(monkeypatch, order, "uncompiled")
     refused = [line for line in log.said if "cannot take part" in line]
     assert len(refused) == 2
     assert all("cannot be compiled here (on node-3); others go on" in line for line in refused)
