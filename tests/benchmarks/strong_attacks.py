@@ -10,7 +10,6 @@ own defaults, 64 and 1000.
 """
 
 import json as encoder
-import os
 import time
 import warnings
 from pathlib import Path
@@ -24,16 +23,14 @@ from dfshield.classifiers import build
 from dfshield.datasets import load_images
 from dfshield.errors import DfshieldWarning
 
-DATA = Path(os.environ.get("DFSHIELD_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
 NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def measured(attack: Attack, num_images: int) -> dict[str, Any]:
+def measured(attack: Attack, num_images: int, data: Path) -> dict[str, Any]:
     """Attack the images; return which stand, seconds per image, and what the attack says."""
-    weights = DATA / "cifar10_resnet20.th"
+    weights = data / "cifar10_resnet20.th"
     model = build("dfshield:resnet20", num_classes=10, weights=weights, **NORMALISED)
-    images = load_images("npz", split="test", path=DATA / "cifar10_test.npz")
+    images = load_images("npz", split="test", path=data / "cifar10_test.npz")
     x, y = images.stratified(num_images, seed=0).tensors()
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as said:
@@ -47,6 +44,9 @@ def measured(attack: Attack, num_images: int) -> dict[str, Any]:
 
 
 def main(
+    data: Annotated[
+        Path, typer.Option(envvar="DFSHIELD_DATA", help="Folder of the weights and images.")
+    ],
     eps: str = "1/255",
     num_images: int = 64,
     trials: int = 16,
@@ -62,7 +62,7 @@ def main(
     found = encoder.loads(json.read_text()) if json is not None and json.exists() else {}
     for name, attack in attacks.items():
         key = f"{name} {encoder.dumps(attack.describe(), sort_keys=True)} {num_images}"
-        found[key] = found.get(key) or measured(attack, num_images)
+        found[key] = found.get(key) or measured(attack, num_images, data)
         if json is not None:
             json.write_text(encoder.dumps(found, indent=2))
         ours = torch.tensor(found[key]["stands"])
