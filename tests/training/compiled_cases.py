@@ -16,6 +16,7 @@ from conftest import images, make_student
 from dfshield.attacks import PGD, frozen
 from dfshield.engine.accelerated_model import AcceleratedModel
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.compiled_in_time import CompiledInTime
 from dfshield.engine.trial import Rung, run_trial
 from dfshield.training import OBJECTIVES
 from dfshield.training.accelerated import AcceleratedStudent
@@ -121,7 +122,8 @@ def test_an_average_of_compiled_training_is_what_attacks_see(make_student, image
     check_average(make_student(), images, Acceleration(compiled=True))
 
 
-@pytest.mark.parametrize("size", [50, 32])  # whole batches, and one that is not compiled
+# Whole batches, and one that is not compiled.
+@pytest.mark.parametrize("size", [50, pytest.param(32, marks=pytest.mark.drill)])
 def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     model = make_student().eval()
     fast = AcceleratedModel(
@@ -133,6 +135,55 @@ def test_a_compiled_attack_is_the_plain_one(make_student, images, size):
     torch.testing.assert_close(
         attack(fast, images[:size], labels, seed=0), plain, rtol=1e-4, atol=1e-4
     )
+
+
+def in_time(model, **after):
+    return CompiledInTime(
+        model,
+        image_shape=(1, 6, 6),
+        acceleration=Acceleration(compiled=True),
+        after={True: after.get("graded", 0), False: after.get("other", 0)},
+    )
+
+
+def test_an_attack_compiled_for_any_number_of_images_is_the_plain_one(make_student, images):
+    model = make_student().eval()
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    labels[::3] = (labels[::3] + 1) % 4  # wrong as they are: PGD leaves them alone
+    attack = PGD(eps=0.5, norm="l2", num_steps=5)
+    fast = in_time(model, other=10**9)
+    for size in (50, 31):
+        found, plain = (attack(m, images[:size], labels[:size], seed=0) for m in (fast, model))
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_passes_are_compiled_when_there_have_been_many_and_once_for_all_numbers(
+    make_student, images, compilations
+):
+    model = make_student().eval()
+    fast, passed = in_time(model, graded=12, other=6), []
+    model.register_forward_hook(lambda *_: passed.append(1))
+
+    def plain(size, graded):
+        before = len(passed)
+        with torch.set_grad_enabled(graded):
+            fast(images[:size].clone().requires_grad_(graded))
+        return len(passed) > before
+
+    for again in (False, True):
+        fast.begin()
+        assert [plain(size, True) for size in (8, 8, 8, 5, 3, 1)] == [
+            True,
+            True,
+            *3 * [False],
+            True,
+        ]
+        assert [plain(size, False) for size in (6, 6, 2)] == [True, False, False]
+        if not again:
+            needed = compilations.frame_count
+            assert needed > 0
+    assert compilations.frame_count == needed
 
 
 @pytest.mark.drill

@@ -15,6 +15,7 @@ from dfshield.attacks.pyautoattack_calls import (
     PARTS,
     Budget,
     defined,
+    most_passes,
     run_parts,
     say_targets,
 )
@@ -64,6 +65,7 @@ class AutoAttack(Attack):
 
     name = "autoattack"
     independent = False
+    ends_early = True
 
     def __init__(
         self,
@@ -135,6 +137,11 @@ class AutoAttack(Attack):
             DfshieldWarning,
             stacklevel=5,
         )
+
+    @property
+    def passes(self) -> float | None:
+        """Those of all parts, for an image that withstands them."""
+        return most_passes(self.parts, self.budget)
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from dfshield.attacks.pyautoattack_calls import (
     NUM_TARGETS,
     Budget,
     defined,
+    most_passes,
     run_parts,
     run_square,
     say_targets,
@@ -27,6 +28,7 @@ class _Part(Attack):
     """One part, through pyautoattack; images that withstand it come back unchanged."""
 
     independent = False
+    ends_early = True
     settings: ClassVar[tuple[str, ...]]
     """Those of the budget that the part heeds."""
 
@@ -66,6 +68,11 @@ class _Part(Attack):
         else:
             say_targets(parts, num_classes, self.budget.targets)
         return x_adv
+
+    @property
+    def passes(self) -> float | None:
+        """Of an image that withstands the part."""
+        return most_passes((self.name,), self.budget)
 
     @property
     def draws(self) -> int:
@@ -214,6 +221,7 @@ class Square(QueryAttack):
 
     name = "square"
     independent = False
+    ends_early = True
 
     def __init__(
         self,
@@ -249,6 +257,11 @@ class Square(QueryAttack):
             x_adv[places[broken]] = found[broken]
             queries[places] += used
         return Outcome(x_adv, queries)
+
+    @property
+    def passes(self) -> float | None:
+        """One for every query."""
+        return float(self.queries)
 
     @property
     def label(self) -> str:

@@ -63,6 +63,8 @@ class Attack(Variant, ABC):
         takes_step: whether ``step_size`` is the threat model's where the configuration gives none.
         independent: whether an image's result depends on the seed and its place in the batch, but
             (up to rounding) not on the other images.
+        ends_early: whether images that are broken leave it, so that it may take far fewer than
+            :attr:`passes`.
         spare_broken: set to False to have images attacked that are wrong as they are, as
             :class:`dfshield.attacks.transfer.Transfer` does on its source. What
             runs through pyautoattack leaves them alone in any case.
@@ -83,6 +85,7 @@ class Attack(Variant, ABC):
     looks_inside: ClassVar[bool] = False
     takes_step: ClassVar[bool] = False
     independent: ClassVar[bool] = True
+    ends_early: ClassVar[bool] = False
 
     def __init__(self, *, eps: float | int | str, norm: Norm = "linf") -> None:
         one_of(NORMS, norm, "norm")
@@ -190,7 +193,7 @@ class Attack(Variant, ABC):
 
     @property
     def passes(self) -> float | None:
-        """Forward passes over all images, or what costs as much; None if that is not known."""
+        """Forward passes over all images at most, or what costs as much; None if not known."""
         return None
 
     @property

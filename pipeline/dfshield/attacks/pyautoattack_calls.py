@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dfshield.attacks.ball import Norm
+from dfshield.attacks.leaving_batch import LeavingAPGD, LeavingTargetedAPGD
 from dfshield.attacks.models import logits_of
 from dfshield.attacks.square_windows import SquareOfAnySize
 from dfshield.errors import DfshieldWarning
@@ -61,6 +62,24 @@ def defined(parts: Sequence[str], num_classes: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stand_in.get(part, part) for part in parts))
 
 
+def most_passes(parts: Sequence[str], budget: Budget) -> float:
+    """Return the forward passes that parts take of an image that withstands them.
+
+    A gradient costs another one. The untargeted FAB takes the gradient of every logit; here it
+    counts as the targeted one.
+    """
+    gradients = 2.0 * budget.num_steps * budget.eot
+    of_part = {
+        "apgd-ce": gradients * budget.restarts,
+        "apgd-dlr": gradients * budget.restarts,
+        "apgd-t": gradients * budget.targets,
+        "fab": 3.0 * budget.num_steps * budget.targets * budget.restarts,
+        "fab-t": 3.0 * budget.num_steps * budget.targets,
+        "square": float(budget.queries),
+    }
+    return sum(of_part[part] for part in parts)
+
+
 def run_parts(
     model: nn.Module,
     x: Float[Tensor, "n c h w"],
@@ -84,13 +103,19 @@ def run_parts(
             model, norm=NORM_NAMES[norm], eps=eps, version=version, seed=seed, device=x.device
         )
         adversary.attacks_to_run = list(parts)
-        for apgd in (adversary.apgd, adversary.apgd_targeted):
-            _set_steps(apgd, budget.num_steps)
-            apgd.eot_iter = budget.eot
-        adversary.apgd.n_restarts = budget.restarts
+        common = {
+            "n_iter": budget.num_steps,
+            "norm": NORM_NAMES[norm],
+            "eps": eps,
+            "seed": seed,
+            "eot_iter": budget.eot,
+            "device": x.device,
+            "logger": adversary.logger,
+        }
+        adversary.apgd = LeavingAPGD(model, n_restarts=budget.restarts, **common)
         # With more targets than other classes pyautoattack indexes past the logits, but only once
         # an image has withstood APGD-CE.
-        adversary.apgd_targeted.n_target_classes = num_targets
+        adversary.apgd_targeted = LeavingTargetedAPGD(model, n_target_classes=num_targets, **common)
         adversary.fab.n_iter = budget.num_steps
         adversary.fab.n_restarts = budget.restarts
         adversary.fab.n_target_classes = num_targets
@@ -100,14 +125,6 @@ def run_parts(
         x_adv: Tensor
         x_adv, _ = adversary.run_standard_evaluation(x, y, batch_size=batch_size)
     return x_adv
-
-
-def _set_steps(apgd: pyautoattack.autopgd_base.APGDAttack, num_steps: int) -> None:
-    """Set the number of iterations, and the checkpoints that its constructor derives from it."""
-    apgd.n_iter = num_steps
-    apgd.n_iter_2 = max(int(0.22 * num_steps), 1)
-    apgd.n_iter_min = max(int(0.06 * num_steps), 1)
-    apgd.size_decr = max(int(0.03 * num_steps), 1)
 
 
 def run_square(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dfshield.attacks import frozen, in_float32
 from dfshield.classifiers import batchnorm_layers
 from dfshield.engine.acceleration import Acceleration, in_one_layout, require_compiled
-from dfshield.engine.fused_batchnorm import fuse, fusible
+from dfshield.engine.fused_batchnorm import FusedBatchNorm, fuse, fusible
 
 
 class AcceleratedModel(nn.Module):
@@ -43,12 +43,11 @@ class AcceleratedModel(nn.Module):
         together: int = 1,
     ) -> None:
         super().__init__()
-        self._twin = in_float32(_twin_of(model))
+        self._twin, self._layers = fast_twin(model)
         self._full_size = full_size
         self._whole = {full_size, together * full_size}
         self._acceleration = acceleration
         self._device = next(model.parameters()).device
-        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
         self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
         if acceleration.compiled:
@@ -109,7 +108,11 @@ def accelerable(model: nn.Module, acceleration: Acceleration, *, otherwise: str)
     return True
 
 
-def _twin_of(model: nn.Module) -> nn.Module:
-    """Return a copy of the modules that has the same weights and buffers, not copies of them."""
+def fast_twin(model: nn.Module) -> tuple[nn.Module, list[FusedBatchNorm]]:
+    """Return a copy of the modules to be computed faster, and its BatchNorm layers, now fused.
+
+    It has the same weights and buffers, not copies of them.
+    """
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    return copy.deepcopy(model, shared)
+    twin = in_float32(copy.deepcopy(model, shared))
+    return twin, [fuse(layer) for _, layer in batchnorm_layers(twin)]

@@ -53,9 +53,11 @@ class Acceleration:
             device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"
         )
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function compiled for fixed shapes, or as it is."""
-        return torch.compile(function, dynamic=False) if self.compiled else function
+    def compile(
+        self, function: Callable[..., Any], *, of_any_size: bool = False
+    ) -> Callable[..., Any]:
+        """Return the function compiled, for fixed shapes or for any, or as it is."""
+        return torch.compile(function, dynamic=of_any_size) if self.compiled else function
 
 
 def require_compiled(attempt: Callable[[], object], what: str, device: torch.device) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_run import call, run_of, succeed
 
-from dfshield.attacks import FGSM, PGD, AutoAttack
+from dfshield.attacks import A3, FGSM, PGD, AutoAttack
 from dfshield.classifiers import build
 from dfshield.config import EngineConfig, load_config
 from dfshield.engine.numerics import Accelerator
@@ -20,7 +20,7 @@ from dfshield.runs.execution.engine_choice import (
     multiply_adds,
     planned_engine,
 )
-from dfshield.runs.work.attack_engine import attack_engine
+from dfshield.runs.work.attack_engine import attack_engine, plain_images
 
 HERE = Engine(device="cpu", threads=2, torch=torch.__version__)
 AUTO = EngineConfig()
@@ -122,8 +122,21 @@ def test_of_the_attacks_a_long_pgd_is_compiled_and_in_float32():
     long = int(COMPILING_PAYS / (2 * 20 * 2) / multiply_adds(teacher))
     assert attack_engine(HERE, teacher, pgd, 1 + long) == replace(HERE, compiled=True)
     assert attack_engine(HERE, teacher, pgd, long - 1) == HERE
-    for attack in (None, FGSM(eps=0.1), AutoAttack(eps=0.1)):
+    for attack in (None, FGSM(eps=0.1), A3(eps=0.1)):
         assert attack_engine(HERE, teacher, attack, 100 * long) == HERE
+
+
+def test_autoattack_is_compiled_where_it_may_be_long_but_not_at_once():
+    teacher = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=3, mean=[0.5], std=[0.5])
+    attack, of_one = AutoAttack(eps=0.1), multiply_adds(teacher)
+    assert attack.passes == 200 + 9 * 200 + 9 * 300 + 5000
+    long = int(COMPILING_PAYS / attack.passes / of_one)
+    assert attack_engine(HERE, teacher, attack, 1 + long) == replace(HERE, compiled=True)
+    assert attack_engine(HERE, teacher, attack, long - 1) == HERE
+    first = plain_images(teacher, attack)
+    assert first[False] * of_one == pytest.approx(COMPILING_PAYS / 10, rel=0.01)
+    assert first[True] * 2 * of_one == pytest.approx(COMPILING_PAYS / 10, rel=0.01)
+    assert plain_images(teacher, PGD(eps=0.1))[True] == 0
 
 
 def test_multiply_adds_are_those_of_the_convolutions_and_the_last_layer():

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfshield.config import Config
 from dfshield.datasets import ImageSet
 from dfshield.defences import Defence
-from dfshield.engine.accelerated_model import AcceleratedModel, accelerable
+from dfshield.engine.accelerated_model import accelerable
 from dfshield.engine.acceleration import Acceleration
+from dfshield.engine.compiled_in_time import CompiledInTime
 from dfshield.engine.pieces import InPieces
 from dfshield.evaluation import SliceResult, evaluate_slice, slice_bounds
 from dfshield.runs.execution.protocol import Worker
@@ -18,6 +19,7 @@ from dfshield.runs.inputs.attack_plans import AttackPlan
 from dfshield.runs.inputs.classifier_folder import describe, load_classifier
 from dfshield.runs.inputs.defences import behind
 from dfshield.runs.inputs.evaluation_images import real_images
+from dfshield.runs.work.attack_engine import plain_images
 from dfshield.runs.work.evaluation_passes import images_that_fit
 from dfshield.seeds import RngStream, derived_seed
 from dfshield.storage import Folder
@@ -82,23 +84,26 @@ class SliceTask:
         size = self.config.evaluation.slice_size
         bounds, largest = slice_bounds(len(images), size), min(size, len(images))
         model, faster = behind(classifier, attacked.defence), None
+        attack = attacked.attack.build(worker.device) if attacked.attack else None
         # A pass that is recorded once would repeat its draws.
         draws = attacked.defence is not None and attacked.defence.randomised
-        if not draws and accelerable(model, self.acceleration, otherwise="it is attacked as it is"):
-            faster = AcceleratedModel(
+        as_it_is = draws or attack is None or attack.looks_inside
+        if attack is not None and not as_it_is and self._faster(model):
+            faster = CompiledInTime(
                 model,
                 image_shape=classifier.input_shape,
-                full_size=largest,
                 acceleration=self.acceleration,
+                after=plain_images(classifier, attack),
             )
-        attack = attacked.attack.build(worker.device) if attacked.attack else None
-        whole = faster is not None or draws or attack is None or attack.looks_inside
+        whole = faster is not None or as_it_is
         shape, device = classifier.input_shape, worker.device
         most = largest if whole else images_that_fit(model, shape, largest, device)
         pieces = InPieces(model, most=most) if most < largest else None
 
         def measure(index: int) -> SliceResult:
             x, y = images.tensors(bounds[index])
+            if faster is not None:
+                faster.begin()
             result = evaluate_slice(
                 model,
                 x,
@@ -111,6 +116,9 @@ class SliceTask:
             return replace(result, engine={"images_per_pass": most}) if pieces else result
 
         return measure
+
+    def _faster(self, model: nn.Module) -> bool:
+        return accelerable(model, self.acceleration, otherwise="it is attacked as it is")
 
     def label(self, unit: tuple[int, int]) -> str:
         """Return how people call a slice."""
