@@ -1,10 +1,11 @@
 """How fast the student's training is: a mini-batch of an update, against the published recipe.
 
-    python tests/benchmarks/adversarial_step.py [--case resnet20] [--rounds 3] [--json FILE]
+    python tests/benchmarks/adversarial_step.py [--case resnet20] [--rounds 3] [--beside]
+        [--json FILE]
 
 A mini-batch is PGD-10, the loss and its gradient, with its share of the update of K = 20 of them.
-Reference, plain and fast as in `inversion.py`; GradRefine's share is that of its own calls in the
-fast path.
+Reference, plain, fast, `limit` and ``--beside`` as in `inversion.py`; GradRefine's share is that of
+its own calls in the fast path.
 """
 
 import time
@@ -13,7 +14,20 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from measuring import CASES, by_turns, classifier, peak_megabytes, row, show, start
+from measuring import (
+    CASES,
+    beside,
+    best_rate,
+    by_turns,
+    classifier,
+    keep_fastest,
+    operations,
+    peak_megabytes,
+    rates,
+    row,
+    show,
+    start,
+)
 from reference import ReferenceTraining
 from torch import nn
 
@@ -72,26 +86,31 @@ def gradrefine_ms(student: nn.Module) -> float:
 
 
 def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
-    acceleration = start()
+    ways = start()
     shape = CASES[case][1]
     images = torch.rand(size, *shape, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
     reference = ReferenceTraining(classifier(case), classifier(case), sgd, eps=EPS)
     plain = trainer_of(classifier(case), images, size=size)
-    fast = trainer_of(classifier(case), images, size=size, acceleration=acceleration)
+    fast = {
+        way.precision: trainer_of(classifier(case), images, size=size, acceleration=way)
+        for way in ways
+    }
 
     def by_recipe() -> None:
         reference.mini_batch(images, noise)
 
-    taken = by_turns(
-        {"reference": by_recipe, "plain": plain.step, "fast": fast.step}, rounds=rounds
-    )
+    steps = {name: trainer.step for name, trainer in fast.items()}
+    work = operations(plain.step)
+    taken = by_turns({"reference": by_recipe, "plain": plain.step, **steps}, rounds=rounds)
+    dtype = keep_fastest(taken, ways)
     reference.gradients = reference.gradients[:1] * NUM_BATCHES
     begun = time.perf_counter()
     reference.update()
     taken["reference"] += 1e3 * (time.perf_counter() - begun) / NUM_BATCHES
     result = row(case, taken)
-    share = gradrefine_ms(fast.student) / result["fast_ms"]
+    share = gradrefine_ms(plain.student) / result["fast_ms"]
+    result["limit"] = f"{work / (result['fast_ms'] / 1e3) / best_rate(dtype):.0%}"
     return {**result, "gradrefine": f"{share:.1%}", "peak_mb": peak_megabytes()}
 
 
@@ -99,10 +118,12 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}.")] = None,
     size: int = 200,
     rounds: int = 3,
+    busy: Annotated[bool, typer.Option("--beside", help="Beside a busy process.")] = False,
     json: Annotated[str | None, typer.Option(help="Write the rows here.")] = None,
 ) -> None:
-    rows = [measured(name, size=size, rounds=rounds) for name in case or ("resnet20",)]
-    show(f"A mini-batch of {size} images, K = {NUM_BATCHES}", rows, json)
+    with beside(busy):
+        rows = [measured(name, size=size, rounds=rounds) for name in case or ("resnet20",)]
+    show(f"A mini-batch of {size} images, K = {NUM_BATCHES}; {rates()}", rows, json)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,31 @@
 """How fast synthesis is: an iteration on one batch, against the published recipe.
 
-    python tests/benchmarks/inversion.py [--case resnet20] [--rounds 7] [--json FILE]
+    python tests/benchmarks/inversion.py [--case resnet20] [--rounds 7] [--beside] [--json FILE]
 
-`reference.py` is the recipe at its own cost, `plain` the plain path, `fast` the compiled one in the
-lowest precision that this machine multiplies in. `limit` is the share of the rate of a plain matrix
-product in that precision that the convolutions of the fast path reach, all else included in its
-time; `copies` is how many times a plain copy could have moved the batch's activations meanwhile.
+`reference.py` is the recipe at its own cost, `plain` the plain path, `fast` the fastest of those
+that an engine trial compares here: compiled, in float32 or in bfloat16 where the processor
+multiplies in it. ``--beside`` keeps a core busy by a process of the lowest priority. `limit` is the
+share of the rate of a plain matrix product in that precision that the convolutions of the fast path
+reach, all else included in its time; `copies` is how many times a plain copy could have moved the
+batch's activations meanwhile.
 """
 
+from functools import partial
 from typing import Annotated
 
 import torch
 import typer
 from measuring import (
     CASES,
+    beside,
     best_rate,
     by_turns,
     classifier,
     copy_rate,
+    keep_fastest,
     operations,
     peak_megabytes,
+    rates,
     row,
     show,
     start,
@@ -74,19 +80,22 @@ def activation_bytes(teacher: Classifier, size: int) -> int:
 
 
 def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
-    acceleration = start()
+    ways = start()
     teacher = classifier(case)
     draws = draws_of(teacher, size=size, iterations=STEPS * (rounds + 1))
     turn = draws_of(teacher, size=size, iterations=STEPS)
     reference = ReferenceInversion(teacher, draws, learning_rate=LEARNING_RATE)
     teacher.requires_grad_(False)
-    batched = BatchedInversion(
-        teacher.network,
-        groups=1,
-        size=size,
-        image_shape=teacher.input_shape,
-        acceleration=acceleration,
-    )
+    batched = {
+        way.precision: BatchedInversion(
+            teacher.network,
+            groups=1,
+            size=size,
+            image_shape=teacher.input_shape,
+            acceleration=way,
+        )
+        for way in ways
+    }
 
     def by_recipe() -> None:
         for _ in range(STEPS):
@@ -95,15 +104,16 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
     def plain() -> None:
         optimise(teacher.network, turn, learning_rate=LEARNING_RATE, device=torch.device("cpu"))
 
-    def fast() -> None:
-        batched.optimise([turn], learning_rate=LEARNING_RATE)
-
+    fast = {
+        name: partial(way.optimise, [turn], learning_rate=LEARNING_RATE)
+        for name, way in batched.items()
+    }
     work = operations(plain) / STEPS
-    turns = by_turns({"reference": by_recipe, "plain": plain, "fast": fast}, rounds=rounds)
+    turns = by_turns({"reference": by_recipe, "plain": plain, **fast}, rounds=rounds)
     taken = {name: milliseconds / STEPS for name, milliseconds in turns.items()}
+    dtype = keep_fastest(taken, ways)
     result = row(case, taken)
     seconds = result["fast_ms"] / 1e3
-    dtype = torch.bfloat16 if acceleration.precision == "bfloat16" else torch.float32
     result["limit"] = f"{work / seconds / best_rate(dtype):.0%}"
     result["copies"] = round(copy_rate() * seconds / (2 * activation_bytes(teacher, size)), 1)
     result["peak_mb"] = peak_megabytes()
@@ -114,13 +124,15 @@ def main(
     case: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(CASES)}.")] = None,
     size: int = 200,
     rounds: int = 7,
+    busy: Annotated[bool, typer.Option("--beside", help="Beside a busy process.")] = False,
     json: Annotated[str | None, typer.Option(help="Write the rows here.")] = None,
 ) -> None:
-    rows = [
-        measured(name, size=size, rounds=rounds)
-        for name in case or ("resnet20", "medmnist-resnet18")
-    ]
-    show(f"An iteration on {size} images", rows, json)
+    with beside(busy):
+        rows = [
+            measured(name, size=size, rounds=rounds)
+            for name in case or ("resnet20", "medmnist-resnet18")
+        ]
+    show(f"An iteration on {size} images; {rates()}", rows, json)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 import json
 import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +46,45 @@ SMALL_DIGITS = (
 """Overrides under which a run of the digits rehearses itself in seconds."""
 
 
-def start() -> Acceleration:
-    """Let this process compute as a run does here; return the fastest way there is."""
+def start() -> list[Acceleration]:
+    """Let this process compute as a run does here; return the faster ways that a trial compares."""
     InProcessExecutor().engine().bind()
-    return Acceleration("bfloat16" if multiplies_bfloat16() else "float32", compiled=True)
+    ways = [Acceleration("float32", compiled=True)]
+    return [*ways, Acceleration("bfloat16", compiled=True)] if multiplies_bfloat16() else ways
+
+
+def keep_fastest(taken: dict[str, np.ndarray], ways: Sequence[Acceleration]) -> torch.dtype:
+    """Let the fastest way, by its median, be ``fast`` in ``taken``; return what it multiplies in.
+
+    Those of the ways, by the names of their precisions, are taken out.
+    """
+    of_ways = {way.precision: taken.pop(way.precision) for way in ways}
+    best = min(of_ways, key=lambda name: float(np.median(of_ways[name])))
+    taken["fast"] = of_ways[best]
+    dtype: torch.dtype = getattr(torch, best)
+    return dtype
+
+
+@contextmanager
+def beside(busy: bool) -> Iterator[None]:
+    """Keep a core busy meanwhile, if asked to, with a process of the lowest priority."""
+    if not busy:
+        yield
+        return
+    code = "import os; os.nice(19)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def rates() -> str:
+    """Say how fast this machine multiplies, in float32 and, where it does so, in bfloat16."""
+    told = [f"float32 {best_rate(torch.float32) / 1e9:.0f} GFLOP/s"]
+    if multiplies_bfloat16():
+        told.append(f"bfloat16 {best_rate(torch.bfloat16) / 1e9:.0f}")
+    return f"{', '.join(told)}, {torch.get_num_threads()} threads"
 
 
 def classifier(case: str) -> Classifier:
