@@ -1,5 +1,7 @@
 """A model under a long attack: compiled once it has shown that the attack is long."""
 
+import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 
@@ -9,7 +11,13 @@ from torch import Tensor, nn
 
 from dfshield.attacks import frozen
 from dfshield.engine.accelerated_model import fast_twin
-from dfshield.engine.acceleration import Acceleration, in_one_layout, require_compiled
+from dfshield.engine.acceleration import (
+    Acceleration,
+    CompilationError,
+    in_one_layout,
+    require_compiled,
+)
+from dfshield.errors import DfshieldWarning
 
 _TRIED = 32
 """Images of the pass that is compiled for: always as many, since the code may depend on it."""
@@ -21,7 +29,7 @@ class CompiledInTime(nn.Module):
     How long an attack goes on that leaves broken images alone is not known before. As who buys when
     the rent has come near the price, it is computed plainly at first; passes that carry a gradient
     and those that do not are counted, and compiled, apart. A pass of a single image is never
-    compiled.
+    compiled. What cannot be compiled is computed plainly to the end, with a warning.
 
     Args:
         model: takes images in [0, 1]; its weights do not change any more, and it is not touched.
@@ -30,9 +38,6 @@ class CompiledInTime(nn.Module):
         acceleration: what is allowed.
         after: images that are computed plainly, counted from `begin`: of passes with a gradient
             (True) and of those without (False).
-
-    Raises:
-        CompilationError: of a pass, if it is to be compiled and cannot be.
     """
 
     def __init__(
@@ -44,7 +49,8 @@ class CompiledInTime(nn.Module):
         after: Mapping[bool, int],
     ) -> None:
         super().__init__()
-        self._model, self._shape, self._after = model, image_shape, after
+        self._model, self._shape = model, image_shape
+        self._after: dict[bool, float] = dict(after)
         self._device = next(model.parameters()).device
         self._acceleration, self._seen = acceleration, Counter[bool]()
         self._twin, layers = fast_twin(model)
@@ -61,15 +67,23 @@ class CompiledInTime(nn.Module):
         """Return the logits of images in [0, 1], in eval mode."""
         graded = torch.is_grad_enabled() and images.requires_grad
         logits: Tensor
-        if self._seen[graded] < self._after[graded] or len(images) < 2:
-            self._seen[graded] += len(images)
-            logits = self._model(images)
+        if len(images) > 1 and self._seen[graded] >= self._after[graded] and self._compiles(graded):
+            logits = self._compiled(in_one_layout(images))
             return logits
-        if graded not in self._ready:
-            require_compiled(lambda: self._try(graded), "this classifier", self._device)
-            self._ready.add(graded)
-        logits = self._compiled(in_one_layout(images))
+        self._seen[graded] += len(images)
+        logits = self._model(images)
         return logits
+
+    def _compiles(self, graded: bool) -> bool:
+        if graded not in self._ready:
+            try:
+                require_compiled(lambda: self._try(graded), "this classifier", self._device)
+            except CompilationError as error:
+                self._after[graded] = math.inf
+                warnings.warn(f"{error}; it is attacked as it is", DfshieldWarning, stacklevel=3)
+                return False
+            self._ready.add(graded)
+        return True
 
     def _logits(self, images: Tensor) -> Tensor:
         with self._acceleration.autocast(self._device):

@@ -17,9 +17,6 @@ from dfshield.runs.inputs.teacher_source import built_teacher
 from dfshield.runs.planning import baseline_plan, seconds_of_pass
 from dfshield.runs.work.student_trainer import training_passes
 
-AUTOATTACK = 9_700.0
-"""Passes of AutoAttack on an image that withstands it: 100 steps of APGD, 900 of targeted APGD, 900
-of FAB, forward and back, and 5,000 queries of Square. One that does not costs far fewer."""
 _MEASURED = 3e9
 """Multiply-adds of a pass that is measured, so that it takes no more than a second or two."""
 _STEP = 10.0
@@ -73,11 +70,10 @@ class Costs:
         evaluation = config.evaluation.model_copy(update={"attacks": attacks})
         images, found = config.evaluation.num_images or 10_000, Cost(0.0)
         for attack in attacks_of(config.model_copy(update={"evaluation": evaluation})):
-            passes = AUTOATTACK if attack.name == "autoattack" else attack.passes
-            if passes is None:
+            if attack.passes is None:
                 found += Cost(0.0, (attack.name,))
             else:
-                found += Cost(passes * images * self._seconds(config))
+                found += Cost(attack.passes * images * self._seconds(config))
         return found
 
     def of_passes(self, config: Config, passes: float) -> Cost:
