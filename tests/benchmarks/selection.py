@@ -30,6 +30,7 @@ from selection_figures import HOLDOUT, Subject, measure, questions_of
 from selection_ranking import Student, best_rule, candidates, standing
 
 from dfshield.config import Config, config_from
+from dfshield.epsilon import parse_epsilon
 from dfshield.pixels import as_floats
 from dfshield.runs import InProcessExecutor, Run, RunLayout
 from dfshield.runs.inputs.classifier_folder import load_classifier
@@ -104,7 +105,7 @@ def subjects(
             images=as_floats(data.images),
             expected=expected,
             sureness=sureness,
-            eps=config.threat.eps,
+            eps=parse_epsilon(config.threat.eps),
             norm=config.threat.norm,
         )
     sure = found["fresh"].sureness > SURE

@@ -36,6 +36,7 @@ def test_without_a_compiler_an_evaluation_goes_on_plainly_and_its_result_says_wh
         fast.begin()
         found = evaluate_slice(model, x, y, attack, seed=0, attacked=fast)
         assert found.adversarial_margins == plain.adversarial_margins
+        assert fast.refused
         if not again:
             (note,) = found.notes
             assert "cannot be compiled here: no C++ compiler" in note

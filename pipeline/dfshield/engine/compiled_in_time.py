@@ -31,6 +31,9 @@ class CompiledInTime(nn.Module):
     and those that do not are counted, and compiled, apart. A pass of a single image is never
     compiled. What cannot be compiled is computed plainly to the end, with a warning.
 
+    Attributes:
+        refused: whether something could not be compiled.
+
     Args:
         model: takes images in [0, 1]; its weights do not change any more, and it is not touched.
             Its BatchNorm layers must be `fusible`.
@@ -58,6 +61,7 @@ class CompiledInTime(nn.Module):
             layer.hold()
         self._compiled = acceleration.compile(self._logits, of_any_size=True)
         self._ready: set[bool] = set()
+        self.refused = False
 
     def begin(self) -> None:
         """Count from 0: what follows depends on no attack of before."""
@@ -79,7 +83,7 @@ class CompiledInTime(nn.Module):
             try:
                 require_compiled(lambda: self._try(graded), "this classifier", self._device)
             except CompilationError as error:
-                self._after[graded] = math.inf
+                self._after[graded], self.refused = math.inf, True
                 warnings.warn(f"{error}; it is attacked as it is", DfshieldWarning, stacklevel=3)
                 return False
             self._ready.add(graded)

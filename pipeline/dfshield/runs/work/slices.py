@@ -113,6 +113,8 @@ class SliceTask:
                 keep=lambda x_adv: attacked.keep(index, x_adv),
                 attacked=faster or pieces,
             )
+            if faster is not None and faster.refused:
+                return replace(result, engine={"compiled": False})
             return replace(result, engine={"images_per_pass": most}) if pieces else result
 
         return measure
