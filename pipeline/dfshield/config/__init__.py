@@ -23,6 +23,7 @@ from dfshield.config.models import Config, check_group, check_last_batch
 from dfshield.config.presets import PRESETS
 from dfshield.config.renamed_keys import current_key, set_key, with_current_keys
 from dfshield.config.sections import (
+    BY_METHOD,
     DEFAULT_SYNTHESIZER,
     ClusterConfig,
     EngineConfig,
@@ -37,6 +38,7 @@ from dfshield.config.values import NAME
 from dfshield.config.variants import VariantConfig
 
 __all__ = [
+    "BY_METHOD",
     "CASES",
     "DEFAULT_SYNTHESIZER",
     "FAMILIES",

@@ -55,6 +55,10 @@ AugmentConfig = Annotated[VariantConfig | None, VariantOf(augment, optional=True
 DiversityConfig = Annotated[VariantConfig, VariantOf(diversity)]
 
 
+BY_METHOD = "method"
+"""As ``synthesis.data``: the set that ``synthesis.method`` makes, which a sweep shares."""
+
+
 class SynthesisConfig(Section):
     """Teacher to surrogate images."""
 
@@ -72,7 +76,8 @@ class SynthesisConfig(Section):
     data: Text | None = Field(
         None,
         description="The set whose images synthesis.augment changes: a run, or the folder of a "
-        "set, made from the same teacher.",
+        "set, made from the same teacher; in a sweep also `method`, the one that synthesis.method "
+        "makes.",
     )
     num_images: Count = 60_000
     num_holdout: Annotated[int, Field(ge=0)] = Field(

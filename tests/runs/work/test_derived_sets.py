@@ -170,6 +170,36 @@ def test_sets_that_cannot_be_taken_are_refused_in_one_line(derived, finished, tm
         assert not (run_of(config) / "synthetic").exists()
 
 
+def test_a_sweep_makes_the_sets_that_its_augmentations_change(derived, tiny):
+    mixed = {"synthesis": {"augment": "mixup", "data": "method"}}
+    fixed = {"synthesis": {**mixed["synthesis"], "method": {"coefficients": {"rule": "fixed"}}}}
+    cases = {"plain": {}, "mixed": mixed, "fixed-mixed": fixed}
+    config = tiny(keep=("teacher",), name="cells", sweep={"cases": {"images": cases}})
+    records = json.loads(succeed("sweep", config, "--json").out)["trials"]
+    assert [record["state"] for record in records] == ["done"] * 3
+    run = run_of(config)
+    sets = [run / "synthetic", *run.glob("sweeps/*/sets/*/synthetic")]
+    made = {path.as_uri(): SurrogateDataset.open(path) for path in sets}
+    assert len(made) == 4  # the run's own, one of fixed coefficients, and one changed of each
+    changed = [data for data in made.values() if data.manifest.source is not None]
+    assert {data.manifest.source for data in changed} == {
+        path for path, data in made.items() if data.manifest.source is None
+    }
+    (of_own,) = [data for data in changed if data.manifest.source == sets[0].as_uri()]
+    alone = derived("mixup", data=run, name="alone")
+    succeed("synthesize", alone)
+    again = SurrogateDataset.open(run_of(alone) / "synthetic")
+    assert torch.equal(again.load("data").images, of_own.load("data").images)
+    before = {path: stamps(path) for path in sets}
+    succeed("sweep", config)
+    assert {path: stamps(path) for path in before} == before
+
+
+def test_outside_a_sweep_the_set_of_the_method_is_none(derived):
+    said = call("synthesize", derived("mixup", data="method")).refusal()
+    assert "synthesis.data: method is for sweeps" in said
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [

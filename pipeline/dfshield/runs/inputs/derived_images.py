@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dfshield.classifiers import Classifier
-from dfshield.config import SynthesisConfig, expand
+from dfshield.config import BY_METHOD, SynthesisConfig, expand
 from dfshield.engine.acceleration import Acceleration
 from dfshield.errors import InputError
 from dfshield.runs.layout import surrogate_folders
@@ -33,6 +33,11 @@ def source_of(synthesis: SynthesisConfig) -> SurrogateDataset:
         InputError: naming the key, if there is not exactly one.
     """
     assert synthesis.data is not None
+    if synthesis.data == BY_METHOD:
+        raise InputError(
+            f"synthesis.data: {BY_METHOD} is for sweeps, which make that set first: name a run, or "
+            "the folder of a set"
+        )
     try:
         folders = surrogate_folders(expand(synthesis.data, key="synthesis.data"))
     except InputError as error:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dfshield.config import (
+    BY_METHOD,
     DEFAULT_SYNTHESIZER,
     SynthesisConfig,
     VariantConfig,
@@ -60,13 +61,22 @@ def _of_default(method: Mapping[str, Any]) -> dict[str, Any]:
     return {**beside, "method": later} if later else beside
 
 
+def without_augment(synthesis: SynthesisConfig) -> SynthesisConfig:
+    """Return the section whose method makes the images that this one's augmentation changes."""
+    return synthesis.model_copy(update={"augment": None, "data": None})
+
+
 def _augment_settings(synthesis: SynthesisConfig, augment: VariantConfig) -> dict[str, Any]:
+    if synthesis.data == BY_METHOD:  # a set that need not be there yet
+        source = {"surrogate": image_settings(without_augment(synthesis))}
+    else:
+        source = source_identity(source_of(synthesis))
     settings = {
         "synthesis": {
             "batch_size": synthesis.batch_size,
             "augment": augment.model_dump(mode="json"),
         },
-        **source_identity(source_of(synthesis)),
+        **source,
     }
     version = AUGMENTATIONS.find(augment.name).algorithm
     return settings if version == 1 else {**settings, "algorithm": {"augmentation": version}}

@@ -1,11 +1,12 @@
 """What the trials of a sweep share: every distinct teacher and data set, made once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dfshield.canonical import identity_hash
-from dfshield.config import Config, config_from, expand, parse_yaml
+from dfshield.config import BY_METHOD, Config, config_from, expand, parse_yaml
 from dfshield.runs.execution.protocol import Executor
+from dfshield.runs.inputs.synthesizer import without_augment
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
 from dfshield.runs.names import CONFIG_FILE
@@ -60,11 +61,16 @@ class Sources:
         """
         groups: dict[str, list[Trial]] = {}
         for trial in trials:
-            groups.setdefault(source_key(trial.config), []).append(trial)
-        return {key: self._source(key, group) for key, group in groups.items()}
+            for one in (*_changed_by(trial), trial):
+                groups.setdefault(source_key(one.config), []).append(one)
+        found: dict[str, Source] = {}
+        for key, group in groups.items():
+            found[key] = self._source(key, group, found)
+        return found
 
-    def _source(self, key: str, trials: Sequence[Trial]) -> Source:
+    def _source(self, key: str, trials: Sequence[Trial], known: Mapping[str, Source]) -> Source:
         first = trials[0].config
+        changed = [known[source_key(one.config)].data for one in _changed_by(trials[0])]
         sizes = {
             name: max(getattr(trial.config.synthesis, name) for trial in trials)
             for name in ("num_images", "num_holdout")
@@ -74,12 +80,14 @@ class Sources:
             sizes["num_images"] = max([sizes["num_images"], *(axis.ends if axis else ())])
         own = key == source_key(self._config)
         surrogate = any(trial.config.surrogate for trial in trials)
-        images = None if surrogate else first.training.images
+        reference = None if surrogate else first.training.images
         config = first.model_copy(
             update={
                 "name": self._config.name if own else f"{self._config.name}-{key}",
-                "synthesis": first.synthesis.model_copy(update=sizes),
-                "training": self._config.training.model_copy(update={"images": images}),
+                "synthesis": first.synthesis.model_copy(
+                    update=sizes | ({"data": changed[0]} if changed else {})
+                ),
+                "training": self._config.training.model_copy(update={"images": reference}),
                 "method": None if surrogate else first.method,
             }
         )
@@ -96,11 +104,11 @@ class Sources:
         self._teachers.setdefault(_teacher_key(config), layout.teacher)
         if not surrogate:
             return Source(layout.teacher.uri, None)
-        data = layout.synthetic(config.seed)
+        images = layout.synthetic(config.seed)
         if self._config.training.data is not None:
             folder = expand(self._config.training.data, key="training.data")
-            data = SurrogateDataset.open(folder).folder
-        return Source(layout.teacher.uri, data.uri, run.context.refs.get(config.seed, {}))
+            images = SurrogateDataset.open(folder).folder
+        return Source(layout.teacher.uri, images.uri, run.context.refs.get(config.seed, {}))
 
     def _layout(self, key: str, config: Config) -> RunLayout:
         """Return where a data set lies that is not the run's own; its teacher may be another's."""
@@ -124,6 +132,15 @@ class Sources:
                 if source_key(config_from(tree, where=where)) == key:
                     return sets.child(name)
         return sets.child(key)
+
+
+def _changed_by(trial: Trial) -> list[Trial]:
+    """Return the trial of the set that a trial changes, where that is what its method makes."""
+    synthesis = trial.config.synthesis
+    if synthesis.augment is None or synthesis.data != BY_METHOD or not trial.config.surrogate:
+        return []
+    update = {"synthesis": without_augment(synthesis)}
+    return [replace(trial, config=trial.config.model_copy(update=update))]
 
 
 def _teacher_key(config: Config) -> str:
