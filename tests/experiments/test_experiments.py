@@ -82,6 +82,19 @@ def test_a_cell_has_the_settings_that_its_keys_say():
     assert not reference.config.data_free
 
 
+def test_keys_that_a_scale_leaves_out_are_the_tables_own_and_said():
+    for name in EXPERIMENT_IDS:
+        one = experiment(name)
+        for size, left_out in getattr(one, "left_out", {}).items():
+            at = scale(size)
+            for field, keys in left_out.items():
+                assert set(keys) < {cell.keys[field] for cell in one.table.cells}
+                assert not {cell.keys[field] for cell in one.cells(at)} & set(keys)
+                assert {f"{field} {key}" for key in keys} <= one.missing(at).keys()
+    assert experiment("table-14").size(scale("smoke")) == 2 * 6
+    assert experiment("table-14").size(scale("paper")) == 4 * 6 * 3
+
+
 def test_the_ablation_is_cumulative():
     found, cases = cases_of("table-8", "smoke")
     settings = found.config.sweep.cases["cell"]

@@ -19,11 +19,13 @@ class TableExperiment(Experiment):
     Attributes:
         without: why keys are not run, by field and key; other keys that ``cases`` lack are run
             nowhere either.
+        left_out: by scale and field: keys that are not run there, so that it keeps its time.
         labels: what a metric of the table is called in results, where it is not ``PGD-10`` or
             ``AutoAttack``.
     """
 
     without: dict[str, dict[str, str]] = Field(default_factory=dict)
+    left_out: dict[str, dict[str, tuple[Key, ...]]] = Field(default_factory=dict)
     labels: dict[str, str] = Field(
         default={"clean": "clean", "pgd10": "PGD-10", "autoattack": "AutoAttack"}
     )
@@ -68,13 +70,17 @@ class TableExperiment(Experiment):
 
     def rows(self, scale: Scale) -> Iterator[dict[str, Key]]:
         """Give the combinations of the table's own fields, in its order, each once."""
-        del scale  # the paper's table is the same at all
         fields = [name for name in self.table.fields if name not in _PLACES]
+        left_out = self.left_out.get(scale.name, {})
         rows = (
             tuple((field, cell.keys[field]) for field in fields if field in cell.keys)
             for cell in self.table.cells
         )
-        yield from (dict(row) for row in dict.fromkeys(rows))
+        yield from (
+            dict(row)
+            for row in dict.fromkeys(rows)
+            if not any(key in left_out.get(field, ()) for field, key in row)
+        )
 
     def has(self, keys: Keys, place: Place) -> bool:
         """Return whether the table has such a cell; a stand-in stands for all."""
@@ -90,7 +96,12 @@ class TableExperiment(Experiment):
             for cell in self.table.cells
             if field in cell.keys
         }
-        return {
+        short = {
+            f"{field} {key}": f"left out at scale {scale.name}, which is to take minutes"
+            for field, keys in self.left_out.get(scale.name, {}).items()
+            for key in keys
+        }
+        return short | {
             key: self.without.get(field, {}).get(key, f"scale {scale.name} has no images for it")
             for field, key in sorted(printed - run)
         }
