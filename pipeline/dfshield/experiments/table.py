@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from dfshield.experiments.experiment import Experiment
-from dfshield.experiments.parts import Place, Scale
+from dfshield.experiments.parts import Place, Scale, Settings
 from dfshield.paper import PaperTable, paper_table
 from dfshield.paper.table import Key, Keys
 
@@ -19,12 +19,17 @@ class TableExperiment(Experiment):
     Attributes:
         without: why keys are not run, by field and key; other keys that ``cases`` lack are run
             nowhere either.
+        teachers: whether its cells are teachers, of which no student is trained.
+        defences: by key of the field ``method``: the test-time defence that the teacher of such a
+            cell is measured behind, as ``evaluation.defences`` has it, in place of a student.
         left_out: by scale and field: keys that are not run there, so that it keeps its time.
         labels: what a metric of the table is called in results, where it is not ``PGD-10`` or
             ``AutoAttack``.
     """
 
     without: dict[str, dict[str, str]] = Field(default_factory=dict)
+    teachers: bool = False
+    defences: dict[str, Settings] = Field(default_factory=dict)
     left_out: dict[str, dict[str, tuple[Key, ...]]] = Field(default_factory=dict)
     labels: dict[str, str] = Field(
         default={"clean": "clean", "pgd10": "PGD-10", "autoattack": "AutoAttack"}
@@ -54,6 +59,14 @@ class TableExperiment(Experiment):
     def needs_real_images(self) -> bool:
         """Whether a number is one of surrogate images, told by the real ones that they cover."""
         return any(metric.unit in ("share", "nats") for metric in self.table.metrics.values())
+
+    def defence_of(self, keys: Keys) -> Settings | None:
+        """Return what the teacher of a cell is measured behind; None for cells of students."""
+        return self.defences.get(str(keys.get("method")))
+
+    def of_teacher(self, keys: Keys) -> bool:
+        """Return whether it is the teacher that a cell tells of."""
+        return self.teachers or self.defence_of(keys) is not None
 
     def paper_place(self, place: Place) -> dict[str, Key]:
         """Return which data set and model of the paper a place is compared with.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dfshield.config import Config
-from dfshield.experiments import WAYS, FigureExperiment, ToyExperiment
+from dfshield.experiments import WAYS, Cell, FigureExperiment, TableExperiment, ToyExperiment
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.names import PAGE, SYNTHETIC
 from dfshield.runs.reproduction.cells import AXIS, Reproduction, reproduced_folder
@@ -73,12 +73,16 @@ class Planner:
             return
         cells = zip(found.records(sweep_folder(found.config)), found.names, strict=True)
         for (cell, records), name in cells:
+            table = found.experiment
+            if isinstance(table, TableExperiment) and table.of_teacher(cell.keys):
+                yield self._of_teacher(found, table, cell)
+                continue
             states = {} if self.anew else {record.name: record.state for record in records}
             done = {trial for trial, state in states.items() if state == "done"}
             trials = found.trials[name]
             yield PlannedRun(
                 id=found.experiment.id,
-                cell=", ".join(str(key) for key in cell.keys.values()),
+                cell=_words(cell),
                 settings=_settings(found, name),
                 done=len(done),
                 seeds=len(trials),
@@ -87,6 +91,13 @@ class Planner:
         figure = found.experiment
         if isinstance(figure, FigureExperiment) and figure.picture.kind == "surfaces":
             yield self._surfaces(found, figure)
+
+    def _of_teacher(self, found: Reproduction, table: TableExperiment, cell: Cell) -> PlannedRun:
+        defence, shown = table.defence_of(cell.keys), self._shown(found)
+        behind = "" if defence is None else f", behind {defence['name']}"
+        uncounted = () if shown or defence is None else (f"attacks through {defence['name']}",)
+        settings = f"the teacher{behind}"
+        return PlannedRun(table.id, _words(cell), settings, int(shown), 1, Cost(0.0, uncounted))
 
     def _of_students(self, found: Reproduction, trials: list[Trial], done: set[str]) -> Cost:
         whole, attacks = Cost(0.0), tuple(found.attacks.values())
@@ -156,6 +167,10 @@ class Planner:
         known = key in self._planned
         self._planned.add(key)
         return not known
+
+
+def _words(cell: Cell) -> str:
+    return ", ".join(str(key) for key in cell.keys.values())
 
 
 def _settings(found: Reproduction, name: str, *, within: str = "") -> str:

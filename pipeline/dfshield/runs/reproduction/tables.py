@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from dfshield.config import VariantConfig
 from dfshield.experiments import Cell, TableExperiment
 from dfshield.report.reproduced import ReproducedTable
 from dfshield.report.reproduced_row import Figure, Row, pooled
@@ -11,8 +12,11 @@ from dfshield.runs.reproduction.sets import scores_of_sets
 from dfshield.runs.sweep.plan import source_key
 from dfshield.runs.sweep.record import TrialRecord
 from dfshield.runs.sweep.sweep import Sweep
-from dfshield.runs.sweep.trial import measure_further
+from dfshield.runs.sweep.trial import measure_further, measure_teacher
 
+TEACHERS = "teachers"
+"""In the folder of a sweep: what was measured of its teachers, by `source_key`."""
+_THROUGH = "Attacks go through the defences; that the paper's did is not known."
 Figures = Mapping[str, Mapping[str, float]]
 """By trial, then by metric of the table: accuracies in [0, 1]."""
 
@@ -57,22 +61,57 @@ def reproduced_table(
     Raises:
         DfshieldError: if the sweep cannot go on; what was done stays.
     """
-    sweep.run()
+    if experiment.teachers:
+        sweep.make_sources()
+    else:
+        sweep.run()
     further, seeds = _met_further(found, sweep), len(found.config.sweep.seeds or (0,))
     sets, images = scores_of_sets(found, sweep, experiment.table.metrics)
     keys = (source_key(found.trials[name][0].config) for name in found.names)
     rows = tuple(
-        _row(experiment, cell, records, seeds, further, sets.get(key, {}))
-        for (cell, records), key in zip(found.records(sweep.root), keys, strict=True)
+        _of_teacher(found, experiment, cell, name, sweep)
+        if experiment.of_teacher(cell.keys)
+        else _row(experiment, cell, records, seeds, further, sets.get(key, {}))
+        for (cell, records), name, key in zip(
+            found.records(sweep.root), found.names, keys, strict=True
+        )
     )
     return ReproducedTable(
         table=experiment.table,
         scale=found.scale.name,
-        told=found.told,
+        told=f"{found.told} {_THROUGH}" if experiment.defences else found.told,
         rows=rows,
         missing=experiment.missing(found.scale),
         command=command,
         images=images,
+    )
+
+
+def _of_teacher(
+    found: Reproduction, experiment: TableExperiment, cell: Cell, name: str, sweep: Sweep
+) -> Row:
+    """Return the row of a teacher, measured by itself or behind a defence."""
+    trial, defence = found.trials[name][0], experiment.defence_of(cell.keys)
+    key = source_key(trial.config)
+    results = measure_teacher(
+        trial,
+        sweep.sources[key],
+        None if defence is None else VariantConfig.model_validate(defence),
+        folder=sweep.root.child(TEACHERS, key),
+        executor=sweep.executor,
+        observer=sweep.observer,
+    )
+    # Behind a defence an attack may be called otherwise: "AutoAttack (rand)".
+    ours = {result.label.partition(" (")[0]: result.accuracy for result in results}
+    ours["clean"] = results[0].accuracy
+    return Row(
+        cell.keys,
+        tuple(
+            _figure(experiment, cell, metric, [ours.get(experiment.labels[metric])])
+            for metric in experiment.table.metrics
+        ),
+        (),
+        "done",
     )
 
 

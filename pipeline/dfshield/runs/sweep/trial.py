@@ -136,13 +136,12 @@ def _run_of(
     folder: Folder,
     *,
     executor: Executor,
-    attacks: Sequence[VariantConfig] = (),
+    evaluation: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Run:
-    """Return a trial as a run in its folder; its student meets other attacks if any are given."""
-    evaluation = trial.config.evaluation.model_copy(update={"models": ("student",), "defences": ()})
-    if attacks:
-        evaluation = evaluation.model_copy(update={"attacks": tuple(attacks)})
+    """Return a trial as a run in its folder; it measures the student, or what else is asked for."""
+    asked = {"models": ("student",), "defences": (), **(evaluation or {})}
+    measured = trial.config.evaluation.model_copy(update=asked)
     training = trial.config.training
     if training.data is not None:  # told so that it means the same on every machine
         training = training.model_copy(update={"data": source.data})
@@ -150,7 +149,7 @@ def _run_of(
     if source.data is not None:
         elsewhere["synthesize"] = Folder.at(source.data)
     return Run(
-        trial.config.model_copy(update={"evaluation": evaluation, "training": training}),
+        trial.config.model_copy(update={"evaluation": measured, "training": training}),
         executor=executor,
         layout=RunLayout(folder, (trial.seed,), elsewhere=elsewhere),
         **options,
@@ -179,9 +178,42 @@ def measure_further(
         observer: who watches.
     """
     folder = trial_folder(root, trial.name)
-    run = _run_of(trial, source, folder, executor=executor, attacks=attacks, observer=observer)
+    met = {"attacks": tuple(attacks)}
+    run = _run_of(trial, source, folder, executor=executor, evaluation=met, observer=observer)
     run.work(["evaluate"])
     return run.results[trial.seed][: len(attacks) + 1]
+
+
+def measure_teacher(
+    trial: Trial,
+    source: Source,
+    defence: VariantConfig | None,
+    *,
+    folder: Folder,
+    executor: Executor,
+    observer: Observer,
+) -> list[EvaluationResult]:
+    """Return the teacher of a trial, clean and under the attacks of its sweep, clean first.
+
+    What was measured is not measured again. There need be no student.
+
+    Args:
+        trial: what it is of.
+        source: its teacher and images.
+        defence: what the teacher is measured behind; None if by itself, on clean images alone.
+        folder: takes the results.
+        executor: who works.
+        observer: who watches.
+    """
+    asked: dict[str, Any] = {"models": ("teacher",), "defences": (defence,) if defence else ()}
+    asked |= {} if defence else {"attacks": ()}
+    run = _run_of(trial, source, folder, executor=executor, evaluation=asked, observer=observer)
+    run.work(["evaluate"])
+    return [
+        result
+        for result in run.results[trial.seed]
+        if (result.defence is None) == (defence is None)
+    ]
 
 
 def _measured(holdout: Mapping[str, Any], results: list[EvaluationResult]) -> dict[str, Any]:
