@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from dfshield.baselines import BASELINES
 from dfshield.classifiers import Classifier
-from dfshield.config import Config, SynthesisConfig
+from dfshield.config import Config, SynthesisConfig, VariantConfig
 from dfshield.errors import InputError
 from dfshield.runs.driver.engine_trial import TriedEngine
 from dfshield.runs.engines_here import (
@@ -24,7 +25,7 @@ from dfshield.runs.engines_here import (
 from dfshield.runs.execution.engine import Engine
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Worker
-from dfshield.runs.inputs.baseline import begun_baseline
+from dfshield.runs.inputs.baseline import baseline_of, begun_baseline
 from dfshield.runs.inputs.synthesizer import synthesizer_of
 from dfshield.runs.savings import times_fewer
 from dfshield.runs.work.student_trainer import MeasurableTraining, random_images
@@ -159,6 +160,8 @@ def _synthesis(config: Config, teacher: Classifier, tried: TriedEngine) -> Stage
 def baseline_plan(config: Config, teacher: Classifier, here: Engine) -> StagePlan:
     """Plan the training of a configuration's baseline and measure a few steps of it.
 
+    Those that train the student: warm-up steps, which cost less, count like them.
+
     Args:
         config: of the run; it names a baseline.
         teacher: of the run, or as it: its weights do not matter.
@@ -167,7 +170,12 @@ def baseline_plan(config: Config, teacher: Classifier, here: Engine) -> StagePla
     here.bind()
     begun = time.perf_counter()
     teacher = teacher.to(torch.device(here.device))
-    training = begun_baseline(config, teacher, seed=config.all_seeds[0])
+    assert config.method is not None
+    method = {**config.method.options, "name": config.method.name}
+    if "warmup_epochs" in BASELINES.describe(baseline_of(config)):
+        method["warmup_epochs"] = 0
+    warm = config.model_copy(update={"method": VariantConfig.model_validate(method)})
+    training = begun_baseline(warm, teacher, seed=config.all_seeds[0])
     to_begin = time.perf_counter() - begun
     steps = range(min(MEASURED, training.steps))
     step = median([_seconds(training.step, here) for _ in steps if not training.done])

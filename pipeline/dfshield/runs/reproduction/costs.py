@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from dfshield.baselines import BASELINES
 from dfshield.canonical import identity_hash
 from dfshield.classifiers import Classifier
 from dfshield.config import Config, VariantConfig
@@ -98,10 +97,8 @@ class Costs:
             whole = baseline_of(config).batch_size
             affordable = int(_MEASURED / _STEP / multiply_adds(network))
             few = min(whole, max(network.num_classes, affordable))
-            small = {**method.options, "batch_size": few}
-            if "warmup_epochs" in BASELINES.describe(baseline_of(config)):
-                small["warmup_epochs"] = 0  # in which no student is trained
-            measured = VariantConfig.model_validate({"name": method.name, **small})
+            small = {**method.options, "name": method.name, "batch_size": few}
+            measured = VariantConfig.model_validate(small)
             plan = baseline_plan(
                 config.model_copy(update={"method": measured}),
                 network,
