@@ -174,6 +174,22 @@ def test_the_holdout_is_balanced_under_every_rule_and_made_of_other_images(tiny_
         assert not torch.isclose(holdout.images, trained_on.images).all()
 
 
+def test_a_fixed_holdout_is_weighted_as_such_and_no_other_image_changes(tiny_teacher):
+    alike, fixed = (
+        Inversion(tiny_teacher, iterations=4, holdout=holdout) for holdout in ("alike", "fixed")
+    )
+    for batch in range(2):
+        drawn, held = (
+            one.synthesize(seed=0, batch=batch, size=4, stream=RngStream.HOLDOUT)
+            for one in (alike, fixed)
+        )
+        assert recorded(held, "alpha") == pytest.approx([1.0, 0.1, 2.5e-5])
+        assert recorded(drawn, "alpha") != recorded(held, "alpha")
+        assert torch.equal(drawn.labels, held.labels)
+        one, other = (each.synthesize(seed=0, batch=batch, size=4) for each in (alike, fixed))
+        assert torch.equal(one.images, other.images)
+
+
 def hooks(module):
     return [m for m in module.modules() if m._forward_pre_hooks or m._forward_hooks]
 
