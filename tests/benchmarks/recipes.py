@@ -60,6 +60,7 @@ CASES = {
                 "training.inner={num_steps: 6, first_steps: 2}",
             ),
             "kept": DIGITS,
+            "kept-15": (*DIGITS, "training.epochs=15"),
             "kept-half": (*DIGITS, "training.epochs=10"),
         },
         settings={
@@ -69,6 +70,7 @@ CASES = {
             "kept": ("500", "kept"),
             "250-kept": ("250", "kept"),
             "fast": ("100-cosine", "kept"),
+            "fast-15": ("100-cosine", "kept-15"),
             "100-constant-kept": ("100-constant", "kept"),
             "fast-half": ("100-cosine", "kept-half"),
         },
