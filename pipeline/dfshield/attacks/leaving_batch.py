@@ -1,4 +1,4 @@
-"""APGD of pyautoattack whose passes are of the images alone that still stand."""
+"""APGD of pyautoattack, with passes of those images alone that still stand."""
 
 import torch
 from jaxtyping import Float, Int
@@ -15,9 +15,9 @@ class _AllBrokenError(Exception):
 
 
 class _Standing(nn.Module):
-    """A model that those of a batch go through no more that it has got wrong.
+    """A model through which the images of a batch go until it has got them wrong.
 
-    Their logits stay as they were and carry no gradient.
+    After that their logits stay as they were and carry no gradient.
     """
 
     logits: Float[Tensor, "n k"]
