@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from counting import Counting
 from torch import nn
 
 from dfshield.attacks import PGD, ObjectivePGD, Transfer, UnboundedPGD, make_attack
@@ -29,19 +30,6 @@ def test_losses_by_hand():
 
 def test_dlr_does_not_change_with_the_scale_of_the_logits():
     torch.testing.assert_close(dlr(1000 * LOGITS, LABELS), dlr(LOGITS, LABELS))
-
-
-class Counting(nn.Module):
-    """Counts the images that it is asked about."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-        self.asked = []
-
-    def forward(self, x):
-        self.asked.append(len(x))
-        return self.model(x)
 
 
 def standing(model, x, y, attack, seed=0):

@@ -17,7 +17,6 @@ import typer
 from measuring import (
     CASES,
     beside,
-    best_rate,
     by_turns,
     classifier,
     keep_fastest,
@@ -25,6 +24,7 @@ from measuring import (
     peak_megabytes,
     rates,
     row,
+    share_of_rate,
     show,
     start,
 )
@@ -110,7 +110,7 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
     taken["reference"] += 1e3 * (time.perf_counter() - begun) / NUM_BATCHES
     result = row(case, taken)
     share = gradrefine_ms(plain.student) / result["fast_ms"]
-    result["limit"] = f"{work / (result['fast_ms'] / 1e3) / best_rate(dtype):.0%}"
+    result["limit"] = share_of_rate(work, result["fast_ms"], dtype)
     return {**result, "gradrefine": f"{share:.1%}", "peak_mb": peak_megabytes()}
 
 

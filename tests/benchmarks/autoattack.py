@@ -16,11 +16,10 @@ from typing import Annotated
 import pyautoattack
 import torch
 import typer
-from measuring import show
+from measuring import published_resnet20, show
 
 from dfshield.attacks import AutoAttack
-from dfshield.classifiers import Classifier, build
-from dfshield.datasets import load_images
+from dfshield.classifiers import Classifier
 from dfshield.engine.acceleration import Acceleration
 from dfshield.engine.compiled_in_time import CompiledInTime
 from dfshield.epsilon import parse_epsilon
@@ -28,7 +27,6 @@ from dfshield.evaluation import evaluate_slice, slice_bounds
 from dfshield.runs import InProcessExecutor
 from dfshield.runs.work.attack_engine import plain_images
 
-NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SLICE = 250
 
 
@@ -69,11 +67,8 @@ def main(
     json: Annotated[str | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
     InProcessExecutor().engine().bind()
-    model = build(
-        "dfshield:resnet20", num_classes=10, weights=data / "cifar10_resnet20.th", **NORMALISED
-    ).eval()
-    images = load_images("npz", split="test", path=data / "cifar10_test.npz")
-    x, y = images.stratified(num_images, seed=0).tensors()
+    model, x, y = published_resnet20(data, num_images)
+    model.eval()
     attack = AutoAttack(eps=parse_epsilon(eps))
     seconds, stands = {}, {}
     for name, way in (("ours", by_slices), ("direct", directly)):

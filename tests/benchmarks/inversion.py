@@ -18,7 +18,6 @@ import typer
 from measuring import (
     CASES,
     beside,
-    best_rate,
     by_turns,
     classifier,
     copy_rate,
@@ -27,6 +26,7 @@ from measuring import (
     peak_megabytes,
     rates,
     row,
+    share_of_rate,
     show,
     start,
 )
@@ -114,7 +114,7 @@ def measured(case: str, *, size: int, rounds: int) -> dict[str, object]:
     dtype = keep_fastest(taken, ways)
     result = row(case, taken)
     seconds = result["fast_ms"] / 1e3
-    result["limit"] = f"{work / seconds / best_rate(dtype):.0%}"
+    result["limit"] = share_of_rate(work, result["fast_ms"], dtype)
     result["copies"] = round(copy_rate() * seconds / (2 * activation_bytes(teacher, size)), 1)
     result["peak_mb"] = peak_megabytes()
     return result

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfshield.classifiers import Classifier, build
+from dfshield.datasets import load_images
 from dfshield.engine.acceleration import Acceleration
 from dfshield.runs import InProcessExecutor
 from dfshield.runs.execution.engine_choice import multiplies_bfloat16
@@ -154,6 +156,29 @@ def best_rate(dtype: torch.dtype, size: int = 2048) -> float:
     left, right = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(dtype)
     (taken,) = by_turns({"product": lambda: left @ right}, rounds=7).values()
     return 2 * size**3 / (taken.min() / 1e3)
+
+
+def share_of_rate(work: float, milliseconds: float, dtype: torch.dtype) -> str:
+    """Return what share of `best_rate` operations of so many milliseconds reach, in percent."""
+    return f"{work / (milliseconds / 1e3) / best_rate(dtype):.0%}"
+
+
+def published_resnet20(data: Path, num_images: int) -> tuple[Classifier, Tensor, Tensor]:
+    """Return the published CIFAR-10 ResNet-20 with real test images and their labels.
+
+    Args:
+        data: the folder of weights and images.
+        num_images: how many, of all classes alike.
+    """
+    model = build(
+        "dfshield:resnet20",
+        num_classes=10,
+        weights=data / "cifar10_resnet20.th",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+    images = load_images("npz", split="test", path=data / "cifar10_test.npz")
+    return model, *images.stratified(num_images, seed=0).tensors()
 
 
 def copy_rate(megabytes: int = 256) -> float:

@@ -17,21 +17,15 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from measuring import published_resnet20
 
 from dfshield.attacks import A3, Attack, AutoAttack, Automated
-from dfshield.classifiers import build
-from dfshield.datasets import load_images
 from dfshield.errors import DfshieldWarning
-
-NORMALISED = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def measured(attack: Attack, num_images: int, data: Path) -> dict[str, Any]:
     """Attack the images; return which stand, seconds per image, and what the attack says."""
-    weights = data / "cifar10_resnet20.th"
-    model = build("dfshield:resnet20", num_classes=10, weights=weights, **NORMALISED)
-    images = load_images("npz", split="test", path=data / "cifar10_test.npz")
-    x, y = images.stratified(num_images, seed=0).tensors()
+    model, x, y = published_resnet20(data, num_images)
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DfshieldWarning)

@@ -50,41 +50,38 @@ class _Standing(nn.Module):
         self.stands &= ~gone
 
 
-class _LeavingBatch:
-    """Lets images that are broken leave the batch; verdicts are those of pyautoattack's own.
+class LeavingAPGD(APGDAttack):  # type: ignore[misc]
+    """APGD on the cross-entropy or the DLR loss; verdicts are those of pyautoattack's own.
 
-    What comes back of such an image is the first wrong one that was clearly so, where theirs is the
-    last. A model that draws random numbers (``eot_iter`` above 1) goes through all.
+    Images that are broken leave the batch. What comes back of one is the first wrong one that was
+    clearly so, where theirs is the last. A model that draws random numbers (``eot_iter`` above 1)
+    goes through all.
     """
 
     model: nn.Module
-    eot_iter: int
 
     def attack_single_run(
         self, x: Float[Tensor, "n c h w"], y: Int[Tensor, " n"], x_init: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return images of the largest loss, which stand, losses, and the adversarial images."""
-        single_run = super().attack_single_run  # type: ignore[misc]
+        single_run = super().attack_single_run
         found: tuple[Tensor, Tensor, Tensor, Tensor]
         if self.eot_iter > 1:
             found = single_run(x, y, x_init)
             return found
-        whole, self.model = self.model, _Standing(self.model, x, y)
+        whole, standing = self.model, _Standing(self.model, x, y)
+        self.model = standing
         try:
-            best, standing, loss, adversarial = single_run(x, y, x_init)
+            best, stands, loss, adversarial = single_run(x, y, x_init)
         except _AllBrokenError:
             best = adversarial = x
-            standing, loss = self.model.stands, torch.zeros_like(x[:, 0, 0, 0])
+            stands, loss = standing.stands, torch.zeros_like(x[:, 0, 0, 0])
         finally:
-            stands, broken = self.model.stands, self.model.broken
             self.model = whole
-        kept = stands.view(-1, 1, 1, 1)
-        return best, standing & stands, loss, torch.where(kept, adversarial, broken)
+        kept = standing.stands.view(-1, 1, 1, 1)
+        images = torch.where(kept, adversarial, standing.broken)
+        return best, stands & standing.stands, loss, images
 
 
-class LeavingAPGD(_LeavingBatch, APGDAttack):  # type: ignore[misc]
-    """APGD on the cross-entropy or the DLR loss."""
-
-
-class LeavingTargetedAPGD(_LeavingBatch, APGDAttack_targeted):  # type: ignore[misc]
+class LeavingTargetedAPGD(LeavingAPGD, APGDAttack_targeted):  # type: ignore[misc]
     """APGD on the targeted DLR loss."""

@@ -11,10 +11,36 @@ from torch import Tensor, nn
 from dfshield.attacks import frozen, in_float32
 from dfshield.classifiers import batchnorm_layers
 from dfshield.engine.acceleration import Acceleration, in_one_layout, require_compiled
-from dfshield.engine.fused_batchnorm import FusedBatchNorm, fuse, fusible
+from dfshield.engine.fused_batchnorm import fuse, fusible
 
 
-class AcceleratedModel(nn.Module):
+class FastTwin(nn.Module):
+    """A copy of a model's modules that computes faster, with the model's own weights and buffers.
+
+    Args:
+        model: takes images in [0, 1]; it is not touched. Its BatchNorm layers must be `fusible`.
+        acceleration: what is allowed.
+    """
+
+    def __init__(self, model: nn.Module, acceleration: Acceleration) -> None:
+        super().__init__()
+        shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+        self._twin = in_float32(copy.deepcopy(model, shared))
+        self._layers = [fuse(layer) for _, layer in batchnorm_layers(self._twin)]
+        self._acceleration = acceleration
+        self._device = next(model.parameters()).device
+
+    def _hold(self, held: bool) -> None:
+        for layer in self._layers:
+            layer.hold(held)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with self._acceleration.autocast(self._device):
+            logits: Tensor = self._twin(images)
+        return logits.float()
+
+
+class AcceleratedModel(FastTwin):
     """A model whose eval-mode passes are computed faster; weights and buffers are the model's own.
 
     It is called as the model is, and computes by the weights that it had when it was put into eval
@@ -42,12 +68,9 @@ class AcceleratedModel(nn.Module):
         acceleration: Acceleration,
         together: int = 1,
     ) -> None:
-        super().__init__()
-        self._twin, self._layers = fast_twin(model)
+        super().__init__(model, acceleration)
         self._full_size = full_size
         self._whole = {full_size, together * full_size}
-        self._acceleration = acceleration
-        self._device = next(model.parameters()).device
         self._hold(not model.training)
         self._eval_pass = acceleration.compile(self._logits)
         if acceleration.compiled:
@@ -59,10 +82,6 @@ class AcceleratedModel(nn.Module):
         self._hold(not mode)
         return self
 
-    def _hold(self, held: bool) -> None:
-        for layer in self._layers:
-            layer.hold(held)
-
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Return the logits of images in [0, 1], in eval mode."""
         logits: Tensor
@@ -73,11 +92,6 @@ class AcceleratedModel(nn.Module):
         else:
             logits = self._logits(in_one_layout(images))
         return logits
-
-    def _logits(self, images: Tensor) -> Tensor:
-        with self._acceleration.autocast(self._device):
-            logits: Tensor = self._twin(images)
-        return logits.float()
 
     def _try_eval(self, image_shape: tuple[int, ...]) -> None:
         with frozen(self):
@@ -106,13 +120,3 @@ def accelerable(model: nn.Module, acceleration: Acceleration, *, otherwise: str)
             )
             return False
     return True
-
-
-def fast_twin(model: nn.Module) -> tuple[nn.Module, list[FusedBatchNorm]]:
-    """Return a copy of the modules to be computed faster, and its BatchNorm layers, now fused.
-
-    It has the same weights and buffers, not copies of them.
-    """
-    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    twin = in_float32(copy.deepcopy(model, shared))
-    return twin, [fuse(layer) for _, layer in batchnorm_layers(twin)]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfshield.attacks import frozen
-from dfshield.engine.accelerated_model import fast_twin
+from dfshield.engine.accelerated_model import FastTwin
 from dfshield.engine.acceleration import (
     Acceleration,
     CompilationError,
@@ -23,7 +23,7 @@ _TRIED = 32
 """Images of the pass that is compiled for: always as many, since the code may depend on it."""
 
 
-class CompiledInTime(nn.Module):
+class CompiledInTime(FastTwin):
     """A model whose passes are compiled, for any number of images, when there have been many.
 
     How long an attack goes on that leaves broken images alone is not known before. As who buys when
@@ -51,14 +51,11 @@ class CompiledInTime(nn.Module):
         acceleration: Acceleration,
         after: Mapping[bool, int],
     ) -> None:
-        super().__init__()
+        super().__init__(model, acceleration)
+        self._hold(True)
         self._model, self._shape = model, image_shape
         self._after: dict[bool, float] = dict(after)
-        self._device = next(model.parameters()).device
-        self._acceleration, self._seen = acceleration, Counter[bool]()
-        self._twin, layers = fast_twin(model)
-        for layer in layers:
-            layer.hold()
+        self._seen = Counter[bool]()
         self._compiled = acceleration.compile(self._logits, of_any_size=True)
         self._ready: set[bool] = set()
         self.refused = False
@@ -88,11 +85,6 @@ class CompiledInTime(nn.Module):
                 return False
             self._ready.add(graded)
         return True
-
-    def _logits(self, images: Tensor) -> Tensor:
-        with self._acceleration.autocast(self._device):
-            logits: Tensor = self._twin(images)
-        return logits.float()
 
     def _try(self, graded: bool) -> None:
         images = torch.zeros(_TRIED, *self._shape, device=self._device, requires_grad=graded)

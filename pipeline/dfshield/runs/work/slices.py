@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfshield.config import Config
 from dfshield.datasets import ImageSet
@@ -88,11 +88,12 @@ class SliceTask:
         # A pass that is recorded once would repeat its draws.
         draws = attacked.defence is not None and attacked.defence.randomised
         as_it_is = draws or attack is None or attack.looks_inside
-        if attack is not None and not as_it_is and self._faster(model):
+        fast, told = self.acceleration, "it is attacked as it is"
+        if attack is not None and not as_it_is and accelerable(model, fast, otherwise=told):
             faster = CompiledInTime(
                 model,
                 image_shape=classifier.input_shape,
-                acceleration=self.acceleration,
+                acceleration=fast,
                 after=plain_images(classifier, attack),
             )
         whole = faster is not None or as_it_is
@@ -118,9 +119,6 @@ class SliceTask:
             return replace(result, engine={"images_per_pass": most}) if pieces else result
 
         return measure
-
-    def _faster(self, model: nn.Module) -> bool:
-        return accelerable(model, self.acceleration, otherwise="it is attacked as it is")
 
     def label(self, unit: tuple[int, int]) -> str:
         """Return how people call a slice."""
