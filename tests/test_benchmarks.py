@@ -24,6 +24,27 @@ def test_every_benchmark_can_be_imported():
     assert done.returncode == 0, done.stderr
 
 
+def test_operations_of_an_adversarial_step_are_those_of_its_passes():
+    script = (
+        "import torch\n"
+        "from adversarial_step import trainer_of\n"
+        "from measuring import classifier, operations\n"
+        "model, images = classifier('grey-resnet20'), torch.rand(4, 1, 28, 28)\n"
+        "forward = operations(lambda: model(images))\n"
+        "first = operations(lambda: next(m for m in model.modules() if isinstance(\n"
+        "    m, torch.nn.Conv2d))(images))\n"
+        "step = operations(trainer_of(model, images, size=4).step)\n"
+        "print(step / forward, 27 - 2 * first / forward)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Ten gradients of PGD, of two passes each; one pass that the attack begins with; and two images
+    # of three passes, there and back to the weights, but not to the image.
+    counted, expected = map(float, done.stdout.split())
+    assert counted == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_driver_at_scale_is_measured_row_by_row():
     command = [sys.executable, BENCHMARKS / "driver_scale.py", "--units", "640", "--workers", "4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from dfshield.classifiers import Classifier, build
 from dfshield.datasets import load_images
@@ -144,11 +145,26 @@ def peak_megabytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
+class _Operations(TorchDispatchMode):
+    """Counts by torch's own formulas; its `FlopCounterMode` stands no gradients of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=found)
+        return found
+
+
 def operations(function: Callable[[], object]) -> float:
     """Return the floating-point operations of a call's convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter:
+    with _Operations() as counter:
         function()
-    return float(counter.get_total_flops())
+    return float(counter.total)
 
 
 def best_rate(dtype: torch.dtype, size: int = 2048) -> float:
