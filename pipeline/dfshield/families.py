@@ -32,10 +32,13 @@ class Variant:
         name: in the configuration and the registry.
         algorithm: version of what it computes: raised when the same options give other results,
             so that results of before are known to be others.
+        recorded_as: what a record means that leaves an option out, of those whose default has been
+            another.
     """
 
     name: ClassVar[str]
     algorithm: ClassVar[int] = 1
+    recorded_as: ClassVar[Mapping[str, Any]] = {}
 
 
 V = TypeVar("V", bound=Variant)
@@ -115,6 +118,10 @@ class Family(Mapping[str, type[V]], Generic[V]):
         """Return the default of every option of a variant that has one."""
         known = ((option.name, option.default) for option in self.options(name))
         return {key: default for key, default in known if default is not REQUIRED}
+
+    def recorded_defaults(self, name: str) -> dict[str, Any]:
+        """Return what a record means that leaves options out; see `Variant.recorded_as`."""
+        return {**self.defaults(name), **self.find(name).recorded_as}
 
     def check(self, name: str, options: Collection[str]) -> None:
         """Check the names of options; a variant that takes any hands them on to another.

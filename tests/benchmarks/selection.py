@@ -6,10 +6,11 @@
 
 Families of students (`selection_families.py`) are sweeps, each measured with AutoAttack on real
 test images. Of every student, figures without real images are taken (`selection_figures.py`): on
-the hold-out, on new images of the same rule and of fixed coefficients, on those of which the
-teacher is sure and on the others. Candidate measures are products and rank sums of these
-(`selection_ranking.py`). One rule is fixed on the first half of the families and written to
-``rule.json``, before any student of the second half is looked at; it is never changed afterwards.
+a hold-out made as the other images are, on new images of its rule and of fixed coefficients, on
+those of which the teacher is sure and on the others. Candidate measures are products and rank sums
+of these (`selection_ranking.py`). One rule is fixed on the first half of the families and written
+to ``rule.json``, before any student of the second half is looked at; it is never changed
+afterwards.
 
 It continues in ``--out`` where it stopped. With the defaults it takes many hours on a core.
 ``--small`` rehearses it in a minute or two: its figures mean nothing.
@@ -39,9 +40,10 @@ from dfshield.storage import Folder, SurrogateDataset
 
 SURE = 0.95
 SETS = ("fresh", "fixed", "sure", "unsure")
-TODAY = "holdout/kl"
-DEFAULT = "A on holdout × holdout/mixtures"
-"""What `training.measure` is by default, as a candidate."""
+BEFORE = "holdout/kl"
+DEFAULT = "fixed/kl"
+"""The default measure on the hold-out that is made by default, as a candidate. That of the families
+is made as what they are trained on, and so `holdout` in a candidate's name is another one."""
 
 
 def students_of(config: Config) -> list[TrialRecord]:
@@ -163,7 +165,7 @@ def family_of(
                 figures=figures,
             )
         )
-        taken = (f"seconds:{HOLDOUT}/{question}" for question in ("clean", "ce", "mixtures"))
+        taken = (f"seconds:{HOLDOUT}/{question}" for question in ("clean", "kl"))
         shares.append(sum(figures[key] for key in taken) / max(record.seconds, 1e-9))
     return found, sum(shares) / len(shares)
 
@@ -187,7 +189,7 @@ def fixed_rule(out: Path, names: Iterable[str], tables: Tables) -> str | None:
 
 def show(name: str, table: Mapping[str, Any], students: list[Student], rule: str | None) -> None:
     """Print the best candidates of a family, and those that have a name."""
-    named = {TODAY: "before", DEFAULT: "default", rule: "rule"}
+    named = {BEFORE: "before", rule: "rule", DEFAULT: "default"}
     titles = ("ρ all", "τ all", "ρ works", "τ works", "regret", "regret, clean ≥ 95 %")
     shown = Table("Measure", *titles)
     ranked = sorted(table, key=lambda key: -(table[key].spearman_works or -1.0))

@@ -31,10 +31,8 @@ class Family:
     def settings(self, name: str, out: Path, seeds: int, more: tuple[str, ...] = ()) -> Config:
         """Return the sweep of the family, whose run lies in ``out``."""
         own = (f"name={name}", f"storage.path={out}", f"sweep.seeds={list(range(seeds))}")
-        return load_config(
-            EXAMPLES / self.config,
-            [*self.changes, *more, *own, "cluster.address=none", "trackers=[]"],
-        )
+        alone = ("cluster.address=none", "trackers=[]", "synthesis.method.holdout=alike")
+        return load_config(EXAMPLES / self.config, [*self.changes, *more, *own, *alone])
 
 
 LAMBDA, TAU_K = "sweeps/digits-lambda.yaml", "sweeps/digits-tau-k.yaml"

@@ -2,7 +2,10 @@
 
 import json
 
+import torch
 from tiny_run import call, contents, events, parts, run_of, stamps, succeed
+
+from dfshield.storage import SurrogateDataset
 
 
 def made(run):
@@ -57,6 +60,36 @@ def test_a_grown_data_set_holds_what_one_planned_larger_holds(tiny):
     assert contents(run_of(grown) / "synthetic" / "data") == contents(
         run_of(planned) / "synthetic" / "data"
     )
+
+
+def test_a_holdout_goes_on_by_the_rule_that_it_was_begun_with(tiny):
+    alike, grown = "synthesis.method.holdout=alike", "synthesis.num_holdout=80"
+    old, planned, new = (
+        tiny(keep=("teacher",), name=name, synthesis__num_holdout=40)
+        for name in ("old", "planned", "new")
+    )
+    succeed("synthesize", old, alike)
+    succeed("synthesize", planned, alike, grown)
+    made, happened = contents(run_of(old)), events(run_of(old))
+    succeed("synthesize", old)
+    assert contents(run_of(old) / "synthetic") == {
+        name.removeprefix("synthetic/"): content
+        for name, content in made.items()
+        if name.startswith("synthetic/")
+    }
+    assert "part_committed" not in {
+        event["event"] for event in events(run_of(old))[len(happened) :]
+    }
+    line = call("synthesize", old, "synthesis.method.holdout=fixed").refusal()
+    assert "synthesis.method.holdout: alike → fixed" in line
+    succeed("synthesize", old, grown)
+    holdout = contents(run_of(old) / "synthetic" / "holdout")
+    assert holdout == contents(run_of(planned) / "synthetic" / "holdout")
+
+    succeed("synthesize", new, grown)
+    opened = [SurrogateDataset.open(run_of(config) / "synthetic") for config in (old, new)]
+    assert torch.equal(*(dataset.load("data").images for dataset in opened))
+    assert not torch.equal(*(dataset.load("holdout").images for dataset in opened))
 
 
 def test_other_settings_are_refused_with_old_and_new_value_and_nothing_changes(tiny):

@@ -1,4 +1,4 @@
-"""The defaults of all keys as one table, taken from the models and from the variants' code."""
+"""What keys mean that a record leaves out, as one table, from the models and the variants' code."""
 
 from collections.abc import Mapping
 from types import UnionType
@@ -16,7 +16,10 @@ Tree = dict[str, Any]
 
 
 def defaults_for(tree: Mapping[str, Any]) -> Tree:
-    """Return the defaults of a configuration, or of a part of one, as nested JSON values.
+    """Return the defaults of a recorded configuration, or of a part of one, as nested JSON values.
+
+    A record was written by any release: an option whose default has changed since means what it
+    meant then.
 
     Args:
         tree: the configuration. Which variants it names, and which optional sections it has,
@@ -50,7 +53,7 @@ def _defaults(fields: Mapping[str, FieldInfo], tree: Mapping[str, Any]) -> Tree:
 
 def _of_variant(family: Family[Any], default: str, given: Mapping[str, Any]) -> Tree:
     name = given.get("name", default)
-    known: Tree = to_jsonable_python(family.defaults(name) if name in family else {})
+    known: Tree = to_jsonable_python(family.recorded_defaults(name) if name in family else {})
     return known | ({"name": name} if name == default else {})
 
 

@@ -13,6 +13,7 @@ from dfshield.runs.driver.evaluate import subject_of
 from dfshield.runs.execution.in_process import InProcessExecutor
 from dfshield.runs.execution.protocol import Executor
 from dfshield.runs.inputs.attack_plans import attacks_of
+from dfshield.runs.inputs.begun_images import as_begun
 from dfshield.runs.inputs.evaluation_images import require_evaluation_data
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Holder, Lease
@@ -66,7 +67,7 @@ class Run:
         self._tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
         self._hear = hear
         self.context = RunContext(
-            config=config,
+            config=as_begun(config, layout),
             layout=layout,
             executor=executor or InProcessExecutor(),
             observer=observer,

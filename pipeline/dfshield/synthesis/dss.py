@@ -56,9 +56,10 @@ class DSS(Synthesizer):
             paper, or ``cosine``, which needs fewer of them.
         warmup: share of the iterations, in [0, 1], in which the rate rises linearly to the whole;
             0.3 with ``cosine`` is the one-cycle policy (Smith and Topin 2019).
-        holdout: how the loss terms are weighted for hold-out images: ``alike``, or ``fixed``, by
-            1 for the class and 0.1 for the features (equation 6). Students that are compared by
-            fixed ones are ranked more as real attacks do.
+        holdout: how the loss terms are weighted for hold-out images: ``fixed``, by 1 for the class
+            and 0.1 for the features (equation 6), or ``alike``, as for the others. Students that
+            are compared by fixed ones are ranked more as real attacks do. None is ``fixed``; of a
+            data set that an earlier release began, it is what that one took, ``alike``.
 
     Raises:
         InputError: for an option that cannot be.
@@ -71,6 +72,7 @@ class DSS(Synthesizer):
     }
     state_type: ClassVar[type[BatchState] | None] = InversionState
     accelerated: ClassVar[bool] = True
+    recorded_as: ClassVar[Mapping[str, Any]] = {"holdout": "alike"}
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class DSS(Synthesizer):
         coefficients: CoefficientSampler = DIVERSIFIED,
         schedule: Rates = "constant",
         warmup: float | int = 0.0,
-        holdout: Holdouts = "alike",
+        holdout: Holdouts | None = None,
     ) -> None:
         self.iterations = at_least(1, iterations, "iterations")
         self.learning_rate = positive(learning_rate, "learning_rate", most=1e6)
@@ -93,8 +95,9 @@ class DSS(Synthesizer):
         one_of(get_args(Rates), schedule, "schedule")
         self.schedule: Rates = schedule
         self.warmup = share(warmup, "warmup")
-        one_of(get_args(Holdouts), holdout, "holdout")
-        self.holdout: Holdouts = holdout
+        if holdout is not None:
+            one_of(get_args(Holdouts), holdout, "holdout")
+        self.holdout: Holdouts | None = holdout
 
     def learning_rates(self) -> list[float]:
         """Return the learning rate of every iteration."""
@@ -214,7 +217,7 @@ class Inversion(BoundSynthesizer):
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
                 labels="balanced" if held else method.labels,
-                coefficients=FIXED if held and method.holdout == "fixed" else method.coefficients,
+                coefficients=FIXED if held and method.holdout != "alike" else method.coefficients,
                 jitter=method.jitter,
                 iterations=iterations,
             )

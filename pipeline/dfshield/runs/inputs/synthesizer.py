@@ -32,10 +32,10 @@ def image_settings(synthesis: SynthesisConfig) -> dict[str, Any]:
     """Return what of a configuration's section the images depend on, as identities hold it.
 
     Those options of the default synthesizer that may stand beside it in a configuration stand
-    beside ``batch_size``, as they always have; its later ones are left out at their defaults. Any
-    other synthesizer stands under ``method``. The version of its algorithm is left out while it is
-    the first. Of a set that is derived from another one, ``augment`` and what that one depends on
-    stand there.
+    beside ``batch_size``, as they always have; its later ones are left out at what a record means
+    by that, or if they are None. Any other synthesizer stands under ``method``. The version of its
+    algorithm is left out while it is the first. Of a set that is derived from another one,
+    ``augment`` and what that one depends on stand there.
 
     Raises:
         InputError: if there is no set to derive from.
@@ -51,12 +51,12 @@ def image_settings(synthesis: SynthesisConfig) -> dict[str, Any]:
 
 def _of_default(method: Mapping[str, Any]) -> dict[str, Any]:
     """Return how identities hold the default synthesizer, whose options are as given."""
-    defaults = SYNTHESIZERS.defaults(DEFAULT_SYNTHESIZER)
+    defaults = SYNTHESIZERS.recorded_defaults(DEFAULT_SYNTHESIZER)
     beside = {key: value for key, value in method.items() if f"synthesis.{key}" in OF_DSS}
     later = {
         key: value
         for key, value in method.items()
-        if key != "name" and key not in beside and value != defaults[key]
+        if key != "name" and key not in beside and value not in (None, defaults[key])
     }
     return {**beside, "method": later} if later else beside
 
@@ -91,9 +91,13 @@ def recorded_synthesis(identity: Mapping[str, Any]) -> SynthesisConfig:
     settings = identity.get("synthesis")
     try:
         current = with_current_keys({"synthesis": settings})["synthesis"]
-        return SynthesisConfig.model_validate(current)
+        recorded = SynthesisConfig.model_validate(current)
     except ValidationError:
         raise InputError("its manifest does not tell how the images were made") from None
+    method = recorded.method
+    meant = SYNTHESIZERS.find(method.name).recorded_as
+    left_out = {key: value for key, value in meant.items() if method.options[key] is None}
+    return recorded.model_copy(update={"method": method.model_copy(update=left_out)})
 
 
 @dataclass(frozen=True)
