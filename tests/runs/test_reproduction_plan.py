@@ -60,3 +60,16 @@ def test_the_loss_around_students_is_counted(planned):
     runs = planned("fig-4")
     assert runs[-1].cell == "surfaces of 4 students"
     assert runs[-1].cost.seconds > 0
+
+
+def test_a_set_that_is_changed_is_counted_with_the_one_that_changes_it(costs, tmp_path):
+    given = [*SMALL, f"storage.path={tmp_path}"]
+    found = reproduction(experiment("table-19"), scale("smoke"), overrides=given, only=["+ Mixup"])
+    made, changed, student = Planner(costs).runs(found)
+    assert made.cell.startswith("60 images by dss")
+    assert made.settings == "synthesis.method.coefficients.rule fixed"
+    assert made.cost.seconds > 0
+    assert changed.cell.startswith("60 images by mixup")
+    assert "synthesis.augment" in changed.settings
+    assert changed.cost.seconds == 0
+    assert student.cell.startswith("+ Mixup")

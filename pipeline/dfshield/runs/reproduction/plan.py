@@ -11,9 +11,11 @@ from dfshield.runs.names import PAGE, SYNTHETIC
 from dfshield.runs.reproduction.cells import AXIS, Reproduction, reproduced_folder
 from dfshield.runs.reproduction.costs import Cost, Costs
 from dfshield.runs.sweep.plan import Trial, source_key
-from dfshield.runs.sweep.sources import SETS
+from dfshield.runs.sweep.sources import SETS, changed_by
 from dfshield.runs.sweep.sweep import sweep_folder
 from dfshield.storage import MANIFEST, Folder, SurrogateDataset
+
+_OF_AUGMENT = ("synthesis.augment", "synthesis.data")
 
 
 @dataclass(frozen=True)
@@ -125,16 +127,16 @@ class Planner:
         )
 
     def _sets(self, found: Reproduction) -> Iterator[PlannedRun]:
-        """Give the sets of images that cells have in common, each once."""
+        """Give the sets of images that cells have in common, and those they change, each once."""
         root = sweep_folder(found.config)
         own = source_key(found.config)
-        groups: dict[str, list[str]] = {}
-        for name, trials in found.trials.items():
-            if trials[0].config.surrogate:
-                groups.setdefault(source_key(trials[0].config), []).append(name)
-        for key, names in groups.items():
-            configs = [found.trials[name][0].config for name in names]
-            largest = max(configs, key=lambda one: one.synthesis.num_images)
+        groups: dict[str, list[tuple[str, Config]]] = {}
+        for name, (trial, *_) in found.trials.items():
+            if trial.config.surrogate:
+                for one in (*changed_by(trial), trial):
+                    groups.setdefault(source_key(one.config), []).append((name, one.config))
+        for key, group in groups.items():
+            largest = max((one for _, one in group), key=lambda one: one.synthesis.num_images)
             run = RunLayout.of(found.config).root if key == own else root.child(SETS, key)
             there = not self.anew and _images_there(run.child(SYNTHETIC), largest)
             first = not there and self._first(found, f"{key} {largest.synthesis.num_images}")
@@ -142,7 +144,7 @@ class Planner:
             yield PlannedRun(
                 id=found.experiment.id,
                 cell=f"{largest.synthesis.num_images:,} images by {method.name}, set {key}",
-                settings=_settings(found, names[0], within="synthesis."),
+                settings=_settings(found, group[0][0], of_images=largest),
                 done=int(there),
                 seeds=1,
                 cost=self.costs.of_images(largest) if first else Cost(0.0),
@@ -173,11 +175,14 @@ def _words(cell: Cell) -> str:
     return ", ".join(str(key) for key in cell.keys.values())
 
 
-def _settings(found: Reproduction, name: str, *, within: str = "") -> str:
-    """Return the settings of a case over the scale's, in words: all, or those of a section."""
-    case = found.config.sweep.cases[AXIS][name].items()
-    words = (f"{path} {value}" for path, value in case if path.startswith(within))
-    return ", ".join(words) or "as the scale"
+def _settings(found: Reproduction, name: str, *, of_images: Config | None = None) -> str:
+    """Return the settings of a case over the scale's, in words: all, or those of its images."""
+    case = found.config.sweep.cases[AXIS][name]
+    if of_images is not None:
+        case = {path: value for path, value in case.items() if path.startswith("synthesis.")}
+        if of_images.synthesis.augment is None:  # perhaps what a case's augmentation changes
+            case = {path: v for path, v in case.items() if not path.startswith(_OF_AUGMENT)}
+    return ", ".join(f"{path} {value}" for path, value in case.items()) or "as the scale"
 
 
 def _images_there(folder: Folder, config: Config) -> bool:

@@ -61,7 +61,7 @@ class Sources:
         """
         groups: dict[str, list[Trial]] = {}
         for trial in trials:
-            for one in (*_changed_by(trial), trial):
+            for one in (*changed_by(trial), trial):
                 groups.setdefault(source_key(one.config), []).append(one)
         found: dict[str, Source] = {}
         for key, group in groups.items():
@@ -70,7 +70,7 @@ class Sources:
 
     def _source(self, key: str, trials: Sequence[Trial], known: Mapping[str, Source]) -> Source:
         first = trials[0].config
-        changed = [known[source_key(one.config)].data for one in _changed_by(trials[0])]
+        changed = [known[source_key(one.config)].data for one in changed_by(trials[0])]
         sizes = {
             name: max(getattr(trial.config.synthesis, name) for trial in trials)
             for name in ("num_images", "num_holdout")
@@ -134,7 +134,7 @@ class Sources:
         return sets.child(key)
 
 
-def _changed_by(trial: Trial) -> list[Trial]:
+def changed_by(trial: Trial) -> list[Trial]:
     """Return the trial of the set that a trial changes, where that is what its method makes."""
     synthesis = trial.config.synthesis
     if synthesis.augment is None or synthesis.data != BY_METHOD or not trial.config.surrogate:
