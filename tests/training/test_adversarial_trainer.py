@@ -1,62 +1,17 @@
-"""The training loop against plain loops, its groups and mini-batches, and going on from a state."""
+"""The training loop against plain loops, and its groups and mini-batches."""
 
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from small_trainer import equation_11, full_state, logits_of, make_trainer
 from torch import nn
 
 from dfshield.errors import DfshieldError
-from dfshield.schedules import Cosine, Piecewise
 from dfshield.seeds import RngStream, generator
-from dfshield.training import (
-    OBJECTIVES,
-    AdversarialTrainer,
-    InnerMaximization,
-    SoftLabelObjective,
-)
-from dfshield.training.augmentations import Crop, Cutmix, Cutout, Flip
-from dfshield.training.averages import Ema, Swa
-
-
-def logits_of(images):
-    rng = torch.Generator().manual_seed(9)
-    return (2 * torch.randn(len(images), 4, generator=rng)).to(images.dtype)
-
-
-def make_trainer(student, images, **changes):
-    labels = torch.arange(len(images))  # a label per image tells which image it was
-    arguments = {
-        "images": images,
-        "labels": labels,
-        "teacher_logits": logits_of(images),
-        "optimizer": torch.optim.SGD(
-            student.parameters(), lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2
-        ),
-        "objective": SoftLabelObjective(),
-        # l_2: its steps are continuous, so the last bit of a gradient cannot flip a sign.
-        "inner": InnerMaximization(eps=0.5, norm="l2", num_steps=2),
-        "epochs": 2,
-        "batch_size": 8,
-        "num_batches": 3,
-        "tau": 0.5,
-        "seed": 5,
-    }
-    return AdversarialTrainer(student, **(arguments | changes))
-
-
-def equation_11(clean, adversarial, teacher):
-    def kl(a, b):
-        a, b = F.log_softmax(a, dim=1), F.log_softmax(b, dim=1)
-        return (a.exp() * (a - b)).sum() / len(a)
-
-    return kl(teacher, clean) + kl(teacher, adversarial) + kl(clean, adversarial)
+from dfshield.training import InnerMaximization, SoftLabelObjective
 
 
 def test_one_mini_batch_per_update_is_a_plain_loop(make_student, images):
@@ -185,115 +140,10 @@ def test_numbers_of_mini_batches_and_updates(num_images, batch_size, num_batches
     assert trainer.updates_per_epoch == updates
 
 
-def full_state(trainer):
-    return deepcopy(trainer.state_dict())
-
-
-def assert_equal_to_the_bit(trainer, other):
-    for name, value in other.student.state_dict().items():
-        assert torch.equal(trainer.student.state_dict()[name], value), name
-    ours, theirs = trainer.optimizer.state_dict(), other.optimizer.state_dict()
-    assert ours["param_groups"] == theirs["param_groups"]
-    for index, values in theirs["state"].items():
-        assert torch.equal(ours["state"][index]["momentum_buffer"], values["momentum_buffer"])
-    assert (trainer.epoch, trainer.update) == (other.epoch, other.update)
-    means = [t.state_dict().get("average", []) for t in (trainer, other)]
-    assert all(torch.equal(one, two) for one, two in zip(*means, strict=True))
-
-
-def of_objective(name, norm):
-    """Return the arguments of a training with an objective and its own inner maximisation."""
-    objective = OBJECTIVES.make(name)
-    loss, start = objective.inner_loss, objective.inner_start
-    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2, loss=loss, start=start)
-    return {"objective": objective, "inner": inner, "labels": torch.arange(50) % 4}
-
-
-KEPT = InnerMaximization(eps=0.5, norm="l2", num_steps=1, start="kept")
-GROWING = InnerMaximization(eps=0.5, norm="l2", num_steps=3, first_steps=1)
-
-
-@pytest.mark.parametrize(
-    ("objective", "norm", "ingredients"),
-    [
-        ("soft-label", "l2", {}),
-        ("soft-label", "l2", {"schedule": Cosine(warmup=0.4), "average": Ema(decay=0.8)}),
-        ("soft-label", "l2", {"schedule": Piecewise(), "average": Swa(start=1)}),
-        ("soft-label", "l2", {"weight_perturbation": 0.05}),
-        ("soft-label", "l2", {"inner": GROWING}),
-        ("soft-label", "l2", {"inner": KEPT}),
-        ("trades", "linf", {"augmentations": [Flip(), Crop(padding=2), Cutout(size=3), Cutmix()]}),
-        *((name, "linf", {}) for name in OBJECTIVES),
-    ],
-)
-def test_goes_on_from_every_update_boundary_bit_for_bit(
-    make_student, images, objective, norm, ingredients
-):
-    changes = {**of_objective(objective, norm), **ingredients, "teacher": make_student(seed=3)}
-    whole = make_trainer(make_student(), images, **changes)
-    states, records = [], []
-    while not whole.done:
-        states.append(full_state(whole))
-        records.append(whole.step())
-    assert len(states) == 6  # three updates in each of two epochs
-    states.append(full_state(whole))
-    for boundary, state in enumerate(states[:-1]):
-        resumed, expected = (
-            make_trainer(make_student(seed=77), images, **changes) for _ in range(2)
-        )
-        resumed.load_state_dict(state)
-        assert resumed.step() == records[boundary]
-        expected.load_state_dict(states[boundary + 1])
-        assert_equal_to_the_bit(resumed, expected)
-
-
-def test_an_attack_that_grows_is_that_of_each_update(make_student, images):
-    """Each update is what a training with the attack of its place alone would have done."""
-    grown = make_trainer(make_student(), images, inner=GROWING)
-    for steps in (1, 1, 2, 2, 3, 3):
-        fixed = InnerMaximization(eps=0.5, norm="l2", num_steps=steps)
-        alone = make_trainer(make_student(seed=77), images, inner=fixed)
-        alone.load_state_dict(full_state(grown))
-        assert grown.step() == alone.step()
-        assert_equal_to_the_bit(grown, alone)
-
-
-def test_kept_attacks_begin_where_those_of_the_epoch_before_ended(make_student, images):
-    inner = InnerMaximization(eps=0.1, num_steps=1, step_size=0.05, start="kept")
-    images = images.double()
-    trainer = make_trainer(make_student().double(), images, inner=inner, num_batches=1)
-    kept = torch.zeros_like(images, dtype=torch.float16)
-    for epoch in range(2):
-        order = torch.from_numpy(generator(5, RngStream.TRAINING, epoch).permutation(50))
-        for batch, rows in enumerate(order.split(8)):
-            (found,) = inner.perturb_batches(
-                trainer.student,
-                [images[rows]],
-                generators=[generator(5, RngStream.TRAINING, epoch, batch)],
-                kept=kept[rows].float(),
-            )
-            kept[rows] = (found - images[rows]).half()
-            trainer.step()
-            assert torch.equal(trainer.state_dict()["perturbations"], kept)
-    assert (kept.abs() > 0.06).double().mean() > 0.1  # out of reach of one step
-
-
 def test_the_seed_decides(make_student, images):
     records = [make_trainer(make_student(), images, seed=seed).step() for seed in (5, 5, 6)]
     assert records[0] == records[1]
     assert records[0].loss != records[2].loss
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16])
-def test_images_as_stored_train_as_their_floats_do(make_student, images, dtype):
-    stored = (255 * images).round().to(dtype) if dtype == torch.uint8 else images.to(dtype)
-    floats = stored.float() / 255 if dtype == torch.uint8 else stored.float()
-    logits = torch.randn(len(images), 4, generator=torch.Generator().manual_seed(9))
-    trainer, other = (
-        make_trainer(make_student(), x, teacher_logits=logits) for x in (stored, floats)
-    )
-    assert [trainer.step() for _ in range(2)] == [other.step() for _ in range(2)]
-    assert_equal_to_the_bit(trainer, other)
 
 
 def test_an_update_reports_the_means_of_its_terms(make_student, images):
@@ -341,57 +191,3 @@ def test_training_teaches_the_teachers_answers_also_under_perturbation(make_stud
     with torch.no_grad():
         agreement = (student.eval()(images).argmax(1) == teacher_logits.argmax(1)).float().mean()
     assert agreement > 0.8
-
-
-WITHOUT_SHAPE_CHECKS = """
-import random
-import numpy, torch
-from dfshield.classifiers import build
-from dfshield.datasets import load_images
-from dfshield.errors import InputError
-from dfshield.training import (
-    AdversarialTrainer, InnerMaximization, SoftLabelObjective, holdout_metrics, train_supervised
-)
-
-torch.set_num_threads(1)
-student = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=10, options={"width": 4})
-digits = load_images("digits", split="val")
-images, labels = digits.tensors(slice(0, 40))
-random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
-
-def states():
-    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
-
-before = states()
-train_supervised(student, digits, digits, epochs=1)
-logits = torch.zeros(40, 10)
-for norm in ("linf", "l2"):
-    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
-    AdversarialTrainer(
-        student, images=images, labels=labels, teacher_logits=logits, inner=inner, epochs=1,
-        optimizer=torch.optim.SGD(student.parameters(), lr=0.1), objective=SoftLabelObjective(),
-        batch_size=10, num_batches=2,
-    ).step()
-    holdout_metrics(student, images, logits, inner=inner, generator=numpy.random.default_rng)
-assert states() == before
-
-for key, use in (
-    ("norm", lambda: InnerMaximization(eps=0.1, norm="Linf")),
-    ("reduction", lambda: SoftLabelObjective(reduction="sum")),
-):
-    try:
-        use()
-    except InputError as error:
-        assert key in str(error)
-    else:
-        raise AssertionError(key)
-"""
-
-
-def test_global_generators_are_untouched_and_unknown_names_refused():
-    """In a process of its own: the shape checks draw from Python's generator and refuse names."""
-    subprocess.run(
-        [sys.executable, "-c", WITHOUT_SHAPE_CHECKS],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )

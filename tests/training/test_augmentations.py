@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_adversarial_trainer import logits_of, make_trainer
+from small_trainer import logits_of, make_trainer
 from torch import nn
 
 from dfshield.errors import InputError

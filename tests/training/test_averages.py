@@ -6,7 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from test_adversarial_trainer import make_trainer
+from small_trainer import make_trainer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_adversarial_trainer import make_trainer
+from small_trainer import make_trainer
 from torch import nn
 from torch.optim import lr_scheduler
 

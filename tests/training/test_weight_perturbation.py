@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from test_adversarial_trainer import equation_11, logits_of, make_trainer
+from small_trainer import equation_11, logits_of, make_trainer
 
 from dfshield.errors import DfshieldError, InputError
 from dfshield.seeds import RngStream, generator
