@@ -19,7 +19,6 @@ def file(tmp_path):
     return path
 
 
-# The table of presets in methods.md, section I.
 def test_overrides_win_over_the_file_and_take_its_types(file):
     config = load_config(
         file,
