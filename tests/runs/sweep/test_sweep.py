@@ -148,6 +148,19 @@ def test_every_other_synthesis_is_made_once_with_the_same_teacher(tmp_path):
     assert len(records(config)) == 2
 
 
+def test_trials_are_compared_on_holdouts_of_one_rule(tiny):
+    axes = {"synthesis.iterations": {"grid": [5, 6]}}
+    config = tiny(keep=("teacher",), sweep__parameters=axes)
+    succeed("synthesize", config, "synthesis.method.holdout=alike")  # as an earlier release has it
+    succeed("sweep", config)
+    succeed("sweep", config, "sweep.parameters.synthesis.iterations={grid: [5, 6, 7]}")
+    made = [run_of(config), *(sweep_of(config) / "sets").iterdir()]
+    assert len(made) == 3
+    for run in made:
+        identity = json.loads((run / "synthetic" / "stage.json").read_text())["identity"]
+        assert "holdout" not in identity["synthesis"]["method"]  # which means: alike
+
+
 def test_a_reused_data_set_is_not_made_and_bounds_k(tiny, tmp_path):
     data = run_of(tiny()) / "synthetic"
     config = sweep_config(tmp_path / "other", training__data=str(data), sweep__parameters=SHORT)

@@ -1,11 +1,12 @@
 """What the trials of a sweep share: every distinct teacher and data set, made once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dfshield.canonical import identity_hash
 from dfshield.config import BY_METHOD, Config, config_from, expand, parse_yaml
 from dfshield.runs.execution.protocol import Executor
+from dfshield.runs.inputs.begun_images import as_begun
 from dfshield.runs.inputs.synthesizer import without_augment
 from dfshield.runs.layout import RunLayout
 from dfshield.runs.lease import Lease
@@ -91,14 +92,14 @@ class Sources:
                 "method": None if surrogate else first.method,
             }
         )
+        layout = self._own if own else self._layout(key, config)
         run = Run(
-            config,
+            as_begun(config, (one.synthetic(config.seed) for one in (layout, *self._begun()))),
             executor=self._executor,
             observer=self._observer,
             replan=self._replan,
-            layout=self._own if own else self._layout(key, config),
+            layout=layout,
         )
-        layout = run.context.layout
         with Lease(layout.root, on_beat=run.context.log.flush):
             run.work([stage.name for stage in STAGES.values() if stage.in_sweep == "shared"])
         self._teachers.setdefault(_teacher_key(config), layout.teacher)
@@ -109,6 +110,12 @@ class Sources:
             folder = expand(self._config.training.data, key="training.data")
             images = SurrogateDataset.open(folder).folder
         return Source(layout.teacher.uri, images.uri, run.context.refs.get(config.seed, {}))
+
+    def _begun(self) -> Iterator[RunLayout]:
+        """Give where sets of this sweep may lie: trials are compared on hold-outs of one rule."""
+        yield self._own
+        for name in self._root.child(SETS).folders():
+            yield RunLayout(self._root.child(SETS, name), (self._config.seed,))
 
     def _layout(self, key: str, config: Config) -> RunLayout:
         """Return where a data set lies that is not the run's own; its teacher may be another's."""
