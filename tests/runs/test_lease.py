@@ -185,6 +185,7 @@ def test_a_second_command_is_refused_and_a_dead_one_is_taken_over(tiny):
     run = run_of(config)
     first = start("synthesize", config)
     wait_until(lambda: parts(run), first)
+    first.send_signal(signal.SIGSTOP)  # so that it is not done before all others have asked
     before = {name: file.read_bytes() for name, file in parts(run).items()}
     for command in ("run", "synthesize", "train", "evaluate", "report", "teacher"):
         line = call(command, config).refusal()
