@@ -1,6 +1,7 @@
 """Doing a command again, growing a run, and refusing to mix two runs in one folder."""
 
 import json
+import shutil
 
 import torch
 from tiny_run import call, contents, events, parts, run_of, stamps, succeed
@@ -70,13 +71,9 @@ def test_a_holdout_goes_on_by_the_rule_that_it_was_begun_with(tiny):
     )
     succeed("synthesize", old, alike)
     succeed("synthesize", planned, alike, grown)
-    made, happened = contents(run_of(old)), events(run_of(old))
+    before, happened = contents(run_of(old) / "synthetic"), events(run_of(old))
     succeed("synthesize", old)
-    assert contents(run_of(old) / "synthetic") == {
-        name.removeprefix("synthetic/"): content
-        for name, content in made.items()
-        if name.startswith("synthetic/")
-    }
+    assert contents(run_of(old) / "synthetic") == before
     assert "part_committed" not in {
         event["event"] for event in events(run_of(old))[len(happened) :]
     }
@@ -90,6 +87,19 @@ def test_a_holdout_goes_on_by_the_rule_that_it_was_begun_with(tiny):
     opened = [SurrogateDataset.open(run_of(config) / "synthetic") for config in (old, new)]
     assert torch.equal(*(dataset.load("data").images for dataset in opened))
     assert not torch.equal(*(dataset.load("holdout").images for dataset in opened))
+
+
+def test_a_student_whose_images_are_gone_is_known_by_their_rule(tiny):
+    config = tiny(keep=("teacher",))
+    succeed("run", config, "synthesis.method.holdout=alike")
+    before = made(run_of(config))
+    shutil.rmtree(run_of(config) / "synthetic")
+    succeed("evaluate", config)
+    left = {name: stamp for name, stamp in before.items() if not name.startswith("synthetic/")}
+    assert made(run_of(config)) == left
+    succeed("synthesize", config)
+    identity = json.loads((run_of(config) / "synthetic" / "stage.json").read_text())["identity"]
+    assert "holdout" not in identity["synthesis"]["method"]
 
 
 def test_other_settings_are_refused_with_old_and_new_value_and_nothing_changes(tiny):
@@ -148,6 +158,7 @@ def test_a_stage_record_that_is_no_json_is_refused_by_name(tiny):
     file = run_of(config) / "synthetic" / "stage.json"
     file.write_text("{")
     assert str(file) in call("synthesize", config).refusal()
+    succeed("evaluate", config)  # which needs the student alone
 
 
 def test_another_engine_is_refused_unless_replanned(tiny):

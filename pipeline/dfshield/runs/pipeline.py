@@ -67,7 +67,7 @@ class Run:
         self._tracking = Tracking(openers, EventMetrics(layout.seeds), observer.say)
         self._hear = hear
         self.context = RunContext(
-            config=as_begun(config, map(layout.synthetic, layout.seeds)),
+            config=as_begun(config, [layout]),
             layout=layout,
             executor=executor or InProcessExecutor(),
             observer=observer,

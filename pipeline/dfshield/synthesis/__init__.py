@@ -11,7 +11,7 @@ from dfshield.synthesis.base import (
 from dfshield.synthesis.batched import BatchedInversion
 from dfshield.synthesis.coefficients import Coefficients, CoefficientSampler, Rule
 from dfshield.synthesis.draws import BatchDraws, LabelRule, draw_batch, draw_labels
-from dfshield.synthesis.dss import DSS, Inversion
+from dfshield.synthesis.dss import DSS, NEW_HOLDOUTS, Inversion
 from dfshield.synthesis.fit import GeneratorFit
 from dfshield.synthesis.generated import GeneratorSampler, NetworkFit
 from dfshield.synthesis.generator_network import GeneratorNetwork
@@ -29,6 +29,7 @@ from dfshield.synthesis.registry import SYNTHESIZERS
 
 __all__ = [
     "DSS",
+    "NEW_HOLDOUTS",
     "RDSKD",
     "SYNTHESIZERS",
     "BatchDraws",

@@ -38,6 +38,8 @@ LOSSES = ("loss_class", "loss_feature", "loss_tv", "loss_total")
 DIVERSIFIED = CoefficientSampler()
 FIXED = CoefficientSampler(rule="fixed", feature_scale=0.1)
 """Of a hold-out that is not diversified: those that the study of measures found to rank best."""
+NEW_HOLDOUTS: Holdouts = "fixed"
+"""How hold-outs are weighted where nobody has said it."""
 
 
 class DSS(Synthesizer):
@@ -208,6 +210,7 @@ class Inversion(BoundSynthesizer):
         self, seed: int, stream: RngStream, batches: Sequence[int], size: int, iterations: int
     ) -> list[BatchDraws]:
         method, held = self.method, stream is RngStream.HOLDOUT
+        fixed = held and (method.holdout or NEW_HOLDOUTS) == "fixed"
         return [
             draw_batch(
                 seed=seed,
@@ -217,7 +220,7 @@ class Inversion(BoundSynthesizer):
                 image_shape=self.teacher.input_shape,
                 num_classes=self.teacher.num_classes,
                 labels="balanced" if held else method.labels,
-                coefficients=FIXED if held and method.holdout != "alike" else method.coefficients,
+                coefficients=FIXED if fixed else method.coefficients,
                 jitter=method.jitter,
                 iterations=iterations,
             )

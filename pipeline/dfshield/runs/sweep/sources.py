@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from dfshield.canonical import identity_hash
 from dfshield.config import BY_METHOD, Config, config_from, expand, parse_yaml
@@ -94,7 +95,7 @@ class Sources:
         )
         layout = self._own if own else self._layout(key, config)
         run = Run(
-            as_begun(config, (one.synthetic(config.seed) for one in (layout, *self._begun()))),
+            as_begun(config, chain([layout], self._begun())),
             executor=self._executor,
             observer=self._observer,
             replan=self._replan,
