@@ -12,12 +12,12 @@ from tiny_run import (
     ended,
     events,
     resuming_command,
-    run_of,
     start,
     succeed,
     wait_until,
     write_config,
 )
+from tiny_sweep import sweep_of, trial_records
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -28,15 +28,6 @@ AXES = {
 SETTINGS = {"sweep__parameters": AXES, "training__epochs": 6, "training__inner": {"num_steps": 20}}
 NUM_TRIALS = 12
 FEW = {"sweep__parameters": {"training.objective.lambda1": {"grid": [0, 0.1, 1, 10]}}}
-
-
-def sweep_of(config):
-    return run_of(config) / "sweeps" / "sweep"
-
-
-def records(config):
-    files = (sweep_of(config) / "trials").glob("*/trial.json")
-    return [json.loads(file.read_text()) for file in files]
 
 
 def figures(config):
@@ -51,12 +42,12 @@ def figures(config):
 
 
 def num_ended(config):
-    return sum(record["state"] != "running" for record in records(config))
+    return sum(record["state"] != "running" for record in trial_records(config))
 
 
 def num_training(config):
     """How many trials are in the middle of their training."""
-    running = [r["name"] for r in records(config) if r["state"] == "running"]
+    running = [r["name"] for r in trial_records(config) if r["state"] == "running"]
     return sum(bool(events(sweep_of(config) / "trials" / name, "checkpoint")) for name in running)
 
 
@@ -82,12 +73,12 @@ def test_three_kills_cost_no_trial_and_change_no_figure(tmp_path, undisturbed):
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         # What had ended stays as it is.
-        found = {r["name"]: r for r in records(config) if r["state"] != "running"}
+        found = {r["name"]: r for r in trial_records(config) if r["state"] != "running"}
         assert {name: found[name] for name in before} == before
         before = found
     answer = ended(start("sweep", config, "cluster.address=local"))
     assert answer.code == 0, answer
-    assert {r["name"]: r for r in records(config) if r["name"] in before} == before
+    assert {r["name"]: r for r in trial_records(config) if r["name"] in before} == before
     assert len(figures(config)) == NUM_TRIALS
     assert figures(config) == undisturbed
 

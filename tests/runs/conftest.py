@@ -8,6 +8,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
 from quick_pictures import always_quick, quick_pictures
 from s3_server import s3
-from tiny_run import finished, run, small_disk, tiny
+from tiny_run import finished, fresh, run, small_disk, tiny
 
-__all__ = ["always_quick", "finished", "quick_pictures", "run", "s3", "small_disk", "tiny"]
+__all__ = ["always_quick", "finished", "fresh", "quick_pictures", "run", "s3", "small_disk", "tiny"]

@@ -209,6 +209,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def nothing_begun(run: Path) -> bool:
+    """Whether no stage has left anything but a line in the log of events."""
+    return set(contents(run)) <= {"events.jsonl"}
+
+
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with what tells that it was written anew."""
     files = (p for p in sorted(folder.rglob("*")) if p.is_file())
@@ -247,6 +252,17 @@ def run(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path / "runs" / "tiny"
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A function that writes a configuration and gives its file and the place of its run."""
+
+    def make(tree=TINY, **changes):
+        config = write_config(tmp_path, tree, **changes)
+        return config, tmp_path / "runs" / "tiny"
+
+    return make
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """What the trainer leaves of itself in a student, and what others have left for it."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -151,57 +148,3 @@ def test_a_last_mini_batch_of_one_image_that_cannot_be_trained_on_is_told_first(
     with pytest.raises(InputError, match=r"batch_size: 7 leaves one of 50 .* fails in train mode"):
         trainer_of(student, images, batch_size=7)
     assert trainer_of(student, images, batch_size=8).step().loss >= 0
-
-
-WITHOUT_SHAPE_CHECKS = """
-import random
-import numpy, torch
-from dfshield.classifiers import build
-from dfshield.datasets import load_images
-from dfshield.errors import InputError
-from dfshield.training import (
-    AdversarialTrainer, InnerMaximization, SoftLabelObjective, holdout_metrics, train_supervised
-)
-
-torch.set_num_threads(1)
-student = build("dfshield:resnet8", input_shape=(1, 8, 8), num_classes=10, options={"width": 4})
-digits = load_images("digits", split="val")
-images, labels = digits.tensors(slice(0, 40))
-random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
-
-def states():
-    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
-
-before = states()
-train_supervised(student, digits, digits, epochs=1)
-logits = torch.zeros(40, 10)
-for norm in ("linf", "l2"):
-    inner = InnerMaximization(eps=0.1, norm=norm, num_steps=2)
-    AdversarialTrainer(
-        student, images=images, labels=labels, teacher_logits=logits, inner=inner, epochs=1,
-        optimizer=torch.optim.SGD(student.parameters(), lr=0.1), objective=SoftLabelObjective(),
-        batch_size=10, num_batches=2,
-    ).step()
-    holdout_metrics(student, images, logits, inner=inner, generator=numpy.random.default_rng)
-assert states() == before
-
-for key, use in (
-    ("norm", lambda: InnerMaximization(eps=0.1, norm="Linf")),
-    ("reduction", lambda: SoftLabelObjective(reduction="sum")),
-):
-    try:
-        use()
-    except InputError as error:
-        assert key in str(error)
-    else:
-        raise AssertionError(key)
-"""
-
-
-def test_global_generators_are_untouched_and_unknown_names_refused():
-    """In a process of its own: the shape checks draw from Python's generator and refuse names."""
-    subprocess.run(
-        [sys.executable, "-c", WITHOUT_SHAPE_CHECKS],
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )

@@ -1,29 +1,17 @@
 """Sweeps on Ray Tune: same figures as in one process, stopped early, searched, several workers."""
 
-import json
-
 import pytest
 from tiny_run import call, events, run_of, succeed, write_config
+from tiny_sweep import LAMBDA1, TAU, records, sweep_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-TAU, LAMBDA1 = "training.gradrefine.tau", "training.objective.lambda1"
 AXES = {LAMBDA1: {"grid": [1, 1e30]}}
 LONGER = {"training__epochs": 6}
 
 
 def sweep_config(folder, **changes):
     return write_config(folder, **{"sweep__parameters": AXES, **changes})
-
-
-def sweep_of(config):
-    return run_of(config) / "sweeps" / "sweep"
-
-
-def records(config):
-    files = (sweep_of(config) / "trials").glob("*/trial.json")
-    found = [json.loads(file.read_text()) for file in files]
-    return {(record["seed"], *record["values"].values()): record for record in found}
 
 
 def figures(config):

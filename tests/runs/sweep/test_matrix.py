@@ -22,6 +22,7 @@ from tiny_run import (
     wait_until,
     write_config,
 )
+from tiny_sweep import sweep_of, trial_records
 
 from dfshield.datasets import load_images
 from dfshield.results import SOME_NOT_DATA_FREE
@@ -50,14 +51,8 @@ def matrix_config(folder):
     return write_config(folder, sweep__cases=cases, sweep__seeds=[0, 1])
 
 
-def sweep_of(config):
-    return run_of(config) / "sweeps" / "sweep"
-
-
 def records(config):
-    files = (sweep_of(config) / "trials").glob("*/trial.json")
-    found = [json.loads(file.read_text()) for file in files]
-    return {(*record["values"].values(), record["seed"]): record for record in found}
+    return {(*r["values"].values(), r["seed"]): r for r in trial_records(config)}
 
 
 def ended_in(config):

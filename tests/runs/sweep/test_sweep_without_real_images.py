@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from tiny_run import TINY, call, changed, contents, events, run_of, stamps, succeed, write_config
+from tiny_sweep import sweep_of, trial_records
 
 from dfshield.unmeasured import UNMEASURED
 
@@ -28,15 +29,6 @@ def copied(ended, tmp_path):
     return config
 
 
-def sweep_of(config):
-    return run_of(config) / "sweeps" / "sweep"
-
-
-def records(config):
-    files = sorted((sweep_of(config) / "trials").glob("*/trial.json"))
-    return [json.loads(file.read_text()) for file in files]
-
-
 def students(config):
     files = stamps(sweep_of(config) / "trials")
     return {name: stamp for name, stamp in files.items() if "/student/" in name}
@@ -48,8 +40,8 @@ def page_of(config):
 
 def test_trials_are_ranked_by_the_holdout_and_every_output_says_what_is_not_known(ended):
     config, answer = ended
-    assert all(r["test"] == {} and r["holdout"] for r in records(config))
-    scores = (r["holdout"]["agreement_pgd"] for r in records(config))
+    assert all(r["test"] == {} and r["holdout"] for r in trial_records(config))
+    scores = (r["holdout"]["agreement_pgd"] for r in trial_records(config))
     first, second = sorted(scores, reverse=True)
     assert answer.out.index(f"{first:.1%}") <= answer.out.rindex(f"{second:.1%}")
     assert answer.out.rstrip().endswith(UNMEASURED)
@@ -78,12 +70,12 @@ def test_a_metric_that_there_is_none_of_is_refused(ended, overrides, named):
 
 
 def test_images_that_come_later_are_measured_and_no_student_is_trained_again(copied):
-    trained, before = students(copied), records(copied)
+    trained, before = students(copied), trial_records(copied)
     told = json.loads(succeed("sweep", copied, DIGITS, "--json").out)
     assert told["remarks"] == []
     assert students(copied) == trained
     assert len(events(run_of(copied), "synthesis_started")) == 1
-    for old, new in zip(before, records(copied), strict=True):
+    for old, new in zip(before, trial_records(copied), strict=True):
         assert set(new["test"]) == {"clean", "PGD-3"}
         assert {**old, "test": new["test"]} == {
             **new,
@@ -93,9 +85,9 @@ def test_images_that_come_later_are_measured_and_no_student_is_trained_again(cop
     assert "test images of digits" in page_of(copied)
 
     # From here on the sweep is bound to what it has measured.
-    measured = records(copied)
+    measured = trial_records(copied)
     succeed("sweep", copied, DIGITS)
-    assert records(copied) == measured
+    assert trial_records(copied) == measured
     line = call("sweep", copied, DIGITS, "evaluation.num_images=30").refusal()
     assert "evaluation.num_images: 40 → 30" in line
     assert "evaluation.data.name: digits → unset" in call("sweep", copied).refusal()
@@ -104,14 +96,14 @@ def test_images_that_come_later_are_measured_and_no_student_is_trained_again(cop
 def test_images_that_do_not_fit_cost_nothing(copied, tmp_path):
     file = tmp_path / "large.npz"
     np.savez(file, images=np.zeros((20, 9, 9), np.uint8), labels=np.arange(20) % 10)
-    before = records(copied)
+    before = trial_records(copied)
     data = ["evaluation.data.name=npz", f"evaluation.data.path={file}"]
     line = call("sweep", copied, *data).refusal()
     assert "evaluation.data" in line
     assert "9x9" in line
-    assert records(copied) == before
+    assert trial_records(copied) == before
     state = json.loads(succeed("status", sweep_of(copied), "--json").out)
     assert (state["trials"]["done"], state["remarks"]) == (2, [UNMEASURED])
     assert "training.epochs: 2 → 3" in call("sweep", copied, DIGITS, "training.epochs=3").refusal()
     succeed("sweep", copied, DIGITS, "evaluation.attacks=[]")
-    assert all(set(r["test"]) == {"clean"} for r in records(copied))
+    assert all(set(r["test"]) == {"clean"} for r in trial_records(copied))
