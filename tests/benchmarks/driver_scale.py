@@ -18,20 +18,16 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
-import ray
+from simulated_ray import LocalReader, SimulatedExecutor
 
 from dfshield.config import config_from, dump_config
-from dfshield.distributed.workers import task_loop, worker_handles
-from dfshield.distributed.workers.gpu_record import GpuRecord
-from dfshield.distributed.workers.message_queue import Message, MessageQueue
-from dfshield.distributed.workers.messages import MessageReader
+from dfshield.distributed.workers.message_queue import Message
 from dfshield.distributed.workers.work_queue import WorkQueue
 from dfshield.runs import Engine, SilentMonitor
 from dfshield.runs.context import RunContext
@@ -153,17 +149,6 @@ def handed_out(parts: tuple[Part, ...], workers: int) -> Iterator[Part]:
                 yield unit
 
 
-class LocalReader(MessageReader):
-    """Reads a message queue of this process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages = MessageQueue()
-
-    def ask(self, method: str) -> object:
-        return getattr(self.messages, method)()
-
-
 def delivered(units: int, workers: int) -> Iterator[int]:
     """Let workers send their progress, three messages a unit, and pass it on after every round."""
     reader, monitor = LocalReader(), SilentMonitor()
@@ -201,70 +186,6 @@ def events_of(manifest: Manifest, workers: int, log: EventLog) -> Iterator[Part]
         yield before
 
 
-class SimulatedRay:
-    """What the loop over the workers asks of Ray; every call has ended at once."""
-
-    ObjectRef = ray.ObjectRef
-    exceptions = ray.exceptions
-    ended_calls = staticmethod(worker_handles.PoolWorkers.ended_calls)
-
-    def __init__(self, workers: int) -> None:
-        self.results: dict[int, object] = {}
-        self.numbers = count()
-        self.head = SimpleNamespace(answers=lambda: True)
-        self.capacity = SimpleNamespace(head=self.head, num_workers=lambda: workers)
-        self.gpus, self.benched = GpuRecord(), []
-        self.all = tuple(self.worker(f"worker-{n}") for n in range(workers))
-        self.staying = list(self.all)
-
-    def worker(self, name: str) -> SimpleNamespace:
-        info = task_loop.WorkerInfo(node="a" * 56, host="node-0", pid=1000, gpus=())
-        does = SimpleNamespace(remote=lambda unit: [self.put((MADE, False)), None])
-        actor = SimpleNamespace(
-            prepare=SimpleNamespace(remote=lambda task, engine: self.put(info)),
-            do=SimpleNamespace(options=lambda num_returns: does),
-        )
-        return SimpleNamespace(
-            name=name, actor=actor, info=None, draining=False, place=name, gpu=name
-        )
-
-    def num_wanted(self) -> int:
-        return len(self.all)
-
-    def put(self, value: object) -> int:
-        number = next(self.numbers)
-        self.results[number] = value
-        return number
-
-    def get(self, number: int) -> object:
-        return self.results.pop(number)
-
-    def wait(self, numbers: list[int], *, num_returns: int = 1, timeout: float) -> tuple:
-        return numbers[:num_returns], numbers[num_returns:]
-
-
-class SimulatedExecutor:
-    """Hands parts to simulated workers by the loop of the Ray executor."""
-
-    def __init__(self, workers: int) -> None:
-        self.ray = SimulatedRay(workers)
-
-    def map(self, task: object, groups: list, *, engine: Engine, monitor: object) -> Iterator:
-        queue = WorkQueue(groups, max_retries=3)
-        start, reader = time.process_time(), LocalReader()
-        with (
-            mock.patch.object(task_loop, "ray", self.ray),
-            mock.patch.object(worker_handles, "ray", self.ray),
-            mock.patch.object(task_loop, "draining_nodes", frozenset),
-        ):
-            loop = task_loop.TaskLoop(self.ray, reader, task, queue, engine, monitor)
-            for done in loop.run():
-                yield done
-                self.done = getattr(self, "done", 0) + 1
-                if time.process_time() - start > LONGEST_S:
-                    return
-
-
 def measured(units: int, workers: int) -> tuple[dict[str, tuple[float, int]], float]:
     """Return the CPU seconds and units of each row, and the peak memory in MiB above the start."""
     spent = Spent()
@@ -283,7 +204,7 @@ def measured(units: int, workers: int) -> tuple[dict[str, tuple[float, int]], fl
         spent.on_each("queue", handed_out(parts, workers))
         spent.on_each("messages", delivered(units, workers))
 
-        executor = SimulatedExecutor(workers)
+        executor = SimulatedExecutor(workers, MADE, LONGEST_S)
         log = EventLog(root.child("elsewhere"))
         context = RunContext(config, layout, executor, SilentObserver(), log)
         summaries = ShardSummaries(data, SurrogateDataset(data, manifest), agreeing={}, todo=parts)
